@@ -1,0 +1,28 @@
+"""Five published anomaly detection methods as first-class anomalib models.
+
+``from anomalib_plus import RamFAE`` gives a model, a transform or a datamodule by name. Importing this package is
+cheap: nothing of torch or anomalib is loaded before a name is used, because anomalib's start-up hook imports it while
+anomalib itself is still loading.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from anomalib_plus.data import *  # noqa: F403
+    from anomalib_plus.models import *  # noqa: F403
+    from anomalib_plus.transforms import *  # noqa: F403
+
+_PUBLIC_PACKAGES = ("models", "transforms", "data")
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        for package_name in _PUBLIC_PACKAGES:
+            package = import_module(f"{__name__}.{package_name}")
+            if name in package.__all__:
+                return getattr(package, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,5 @@
+"""The models of anomalib-plus: ``__all__`` is the one list of them."""
+
+from anomalib_plus.models.ramfae import RamFAE
+
+__all__ = ["RamFAE"]
