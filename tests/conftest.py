@@ -1,0 +1,80 @@
+"""What every test stands on: no network, a private working folder, fixed seeds, and one tiny data set."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: must precede every other import
+
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+CATEGORY = "surface"
+IMAGE_SIZE = 64
+DEFECT_SIZE = 16
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads_and_no_network() -> Iterator[None]:
+    torch.set_num_threads(2)
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else "unix socket"
+        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in ("127.0.0.1", "::1", "localhost"):
+            msg = f"tests run offline, but something tried to reach {address}"
+            raise OSError(msg)
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_locally)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _private_folder_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder, because anomalib writes ``./results`` wherever it is started."""
+    monkeypatch.chdir(tmp_path)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 -- libraries draw from the global generator
+    torch.manual_seed(0)
+
+
+def _draw_surface(rng: np.random.Generator) -> np.ndarray:
+    """Oblique soft stripes with a random phase and a little noise, uint8 (64, 64, 3)."""
+    rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
+    stripes = 0.4 + 0.1 * np.sin((rows + 2 * columns) / 6 + rng.uniform(0, 2 * np.pi))
+    image = stripes[..., None] * np.array([1.0, 0.9, 0.8]) + rng.normal(0, 0.01, (IMAGE_SIZE, IMAGE_SIZE, 3))
+    return (image.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="session")
+def mvtec_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root folder of a read-only data set: ``MVTecAD(root=mvtec_layout, category="surface")``.
+
+    64x64 RGB; 6 train/good, 3 test/good, and 3 test/defect in which a bright 16x16 square lies on the surface.
+    """
+    root = tmp_path_factory.mktemp("mvtec_layout")
+    category = root / CATEGORY
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for index in range(count):
+            _save(_draw_surface(rng), category / split / "good" / f"{index:03d}.png")
+    for index in range(3):
+        image, mask = _draw_surface(rng), np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        top, left = rng.integers(4, IMAGE_SIZE - DEFECT_SIZE - 4, size=2)
+        square = np.s_[top : top + DEFECT_SIZE, left : left + DEFECT_SIZE]
+        image[square], mask[square] = 230, 255
+        _save(image, category / "test" / "defect" / f"{index:03d}.png")
+        _save(mask, category / "ground_truth" / "defect" / f"{index:03d}_mask.png")
+    return root
