@@ -1,5 +1,5 @@
 """Synthetic anomalies: batched, reproducible image transforms."""
 
-from anomalib_plus.transforms.delete_paste import DeletePaste
+from anomalib_plus.transforms.delete_paste import Cutout, CutPaste, DeletePaste
 
-__all__ = ["DeletePaste"]
+__all__ = ["CutPaste", "Cutout", "DeletePaste"]

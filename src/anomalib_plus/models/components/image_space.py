@@ -1,0 +1,109 @@
+"""What the Lightning modules share that damage, repair and compare images in [0, 1]."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+from torchvision.transforms.v2 import Compose, Resize
+
+from anomalib_plus.data.input_check import ImageFileCheck
+
+_RANGE_TOLERANCE = 1e-3
+_GENERATOR_STATE = "anomaly_generator_state"
+
+
+class ImageSpaceMixin:
+    """Pre-processing, input checks, evaluation steps and random state of an image-space model.
+
+    Use it as ``class Model(ImageSpaceMixin, AnomalibModule)``: anomalib lists direct subclasses of its module only.
+    """
+
+    default_image_size: ClassVar[tuple[int, int]] = (256, 256)
+    model: torch.nn.Module
+    _anomaly_generator: torch.Generator | None = None
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Resize only: synthetic anomalies, losses and maps live in [0, 1], so there is no normalisation."""
+        return PreProcessor(transform=Compose([Resize(image_size or cls.default_image_size, antialias=True)]))
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Anomalib's components, after a check of the image files that runs before any other work."""
+        return [ImageFileCheck(), *super().configure_callbacks()]  # type: ignore[misc]
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No gradient clipping, no sanity check; the number of epochs is the user's."""
+        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """Trained on normal images only."""
+        return LearningType.ONE_CLASS
+
+    @property
+    def anomaly_generator(self) -> torch.Generator:
+        """Host generator of the synthetic anomalies: its own stream, so a change elsewhere does not shift it.
+
+        Seeded from torch's seed (``seed_everything``) plus the process rank at first use.
+        """
+        if self._anomaly_generator is None:
+            rank: int = self.global_rank  # type: ignore[attr-defined]
+            self._anomaly_generator = torch.Generator().manual_seed(torch.initial_seed() + rank)
+        return self._anomaly_generator
+
+    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Judge the batch, as in testing."""
+        del args, kwargs
+        return batch.update(**self.model(batch.image)._asdict())
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Check the value range of an epoch's first batch."""
+        if batch_idx == 0:
+            check_value_range(batch.image, type(self).__name__)
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the value range of the first batch."""
+        del dataloader_idx
+        if batch_idx == 0:
+            check_value_range(batch.image, type(self).__name__)
+
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the anomaly generator, so that a resumed training continues its stream."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        if self._anomaly_generator is not None:
+            checkpoint[_GENERATOR_STATE] = self._anomaly_generator.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of the anomaly generator; the ranks after the first branch off from it."""
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        state = checkpoint.get(_GENERATOR_STATE)
+        if state is None:
+            return
+        generator = torch.Generator()
+        generator.set_state(state.cpu())
+        rank: int = self.global_rank  # type: ignore[attr-defined]
+        if rank > 0:
+            generator.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
+        self._anomaly_generator = generator
+
+
+def check_value_range(images: Tensor, model_name: str) -> None:
+    """Raise ``ValueError`` unless all values lie in [0, 1]; NaN is refused too."""
+    low, high = (float(bound) for bound in images.aminmax())
+    if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
+        msg = (
+            f"{model_name} works on images in [0, 1], but a batch holds values from {low:.3g} to {high:.3g}. Remove "
+            f"Normalize from the pre-processor and the augmentations ({model_name}.configure_pre_processor() only "
+            "resizes), or divide 8-bit values by 255."
+        )
+        raise ValueError(msg)

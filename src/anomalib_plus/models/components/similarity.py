@@ -1,0 +1,58 @@
+"""Image similarity maps: gradient magnitude similarity (GMS), its multi-scale form (MSGMS) and SSIM.
+
+All functions take image batches (B, C, H, W) with values in [0, 1] and work on every channel by itself.
+"""
+
+import kornia
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GMS_CONSTANT = 170 / 255**2
+"""Stabiliser of GMS for images in [0, 1]: Xue et al. (2013) use 170 for values up to 255."""
+
+
+def gradient_magnitude(images: Tensor, eps: float = 1e-12) -> Tensor:
+    """Prewitt gradient magnitude, (B, C, H, W).
+
+    The kernels are ``[1, 0, -1] / 3`` over three rows and its transpose. Borders are replicated, because zero padding
+    would invent edges. ``eps`` stands inside the root: without it a flat area back-propagates NaN.
+    """
+    row = images.new_tensor([1.0, 0.0, -1.0]).expand(3, 3) / 3
+    kernels = torch.stack([row, row.T]).unsqueeze(1)
+    single_channel = F.pad(images, (1, 1, 1, 1), mode="replicate").flatten(0, 1).unsqueeze(1)
+    gradients = F.conv2d(single_channel, kernels)
+    return gradients.square().sum(dim=1).add(eps).sqrt().unflatten(0, images.shape[:2])
+
+
+def gms_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
+    """Gradient magnitude similarity of every pixel, (B, C, H, W) in (0, 1]; 1 means equal gradients."""
+    m_r, m_d = gradient_magnitude(reference), gradient_magnitude(distorted)
+    return (2 * m_r * m_d + constant) / (m_r * m_r + m_d * m_d + constant)
+
+
+def gms_maps_per_scale(
+    reference: Tensor, distorted: Tensor, num_scales: int = 4, constant: float = GMS_CONSTANT
+) -> list[Tensor]:
+    """GMS at 1, 1/2, 1/4, ... of the resolution (2x2 average pooling), largest first."""
+    maps = []
+    for scale in range(num_scales):
+        if scale > 0:
+            reference, distorted = F.avg_pool2d(reference, 2), F.avg_pool2d(distorted, 2)
+        maps.append(gms_map(reference, distorted, constant))
+    return maps
+
+
+def msgms_distance_map(
+    reference: Tensor, distorted: Tensor, num_scales: int = 4, constant: float = GMS_CONSTANT
+) -> Tensor:
+    """Mean over scales of ``1 - GMS``, each scale resized to the input's size (bilinear); (B, C, H, W) in [0, 1)."""
+    size = reference.shape[-2:]
+    distances = [1 - gms for gms in gms_maps_per_scale(reference, distorted, num_scales, constant)]
+    resized = [distances[0], *(F.interpolate(d, size, mode="bilinear", align_corners=False) for d in distances[1:])]
+    return torch.stack(resized).mean(dim=0)
+
+
+def ssim_map(reference: Tensor, distorted: Tensor) -> Tensor:
+    """Structural similarity of every pixel, (B, C, H, W) in [-1, 1]; Gaussian window 11, sigma 1.5, range 1."""
+    return kornia.metrics.ssim(reference, distorted, window_size=11, max_val=1.0)

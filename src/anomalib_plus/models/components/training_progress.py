@@ -1,0 +1,38 @@
+"""How much of a training is over, whatever limits it: epochs, steps or time."""
+
+import math
+from collections.abc import Callable
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+
+
+def training_progress(trainer: Trainer, epoch: int) -> float:
+    """Share of the fit that is over when ``epoch`` starts, in [0, 1].
+
+    The tightest of the trainer's limits counts: ``max_epochs``, ``max_steps`` or ``max_time``. Without any limit the
+    training never progresses (0), so a schedule keeps its initial value.
+    """
+    shares = [0.0]
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        shares.append(epoch / trainer.max_epochs)
+    if trainer.max_steps > 0:
+        shares.append(trainer.global_step / trainer.max_steps)
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
+            elapsed = timer.time_elapsed()
+            shares.append(elapsed / (elapsed + max(remaining, 0.0)) if elapsed > 0 else 0.0)
+    return min(max(shares), 1.0)
+
+
+def cosine_factor(trainer: Trainer, final_factor: float) -> Callable[[int], float]:
+    """Factor of the learning rate per epoch: from 1 down to ``final_factor`` along half a cosine.
+
+    With ``max_epochs`` as the limit this is ``CosineAnnealingLR(T_max=max_epochs)`` stepped once an epoch.
+    """
+
+    def factor(epoch: int) -> float:
+        cosine = (1 + math.cos(math.pi * training_progress(trainer, epoch))) / 2
+        return final_factor + (1 - final_factor) * cosine
+
+    return factor

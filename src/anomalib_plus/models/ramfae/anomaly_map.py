@@ -1,0 +1,98 @@
+"""From an image and its reconstruction to an anomaly map and an image score."""
+
+from typing import Literal
+
+import kornia
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.choices import check_choice
+from anomalib_plus.models.components.similarity import GMS_CONSTANT, gms_map, msgms_distance_map, ssim_map
+
+MapType = Literal["msgms", "ssim", "gmsd", "mse"]
+ImageScore = Literal["max", "mean"]
+ChannelReduction = Literal["map_mean", "gray"]
+
+
+def dissimilarity_map(
+    images: Tensor, reconstructions: Tensor, map_type: MapType, gms_constant: float = GMS_CONSTANT
+) -> Tensor:
+    """Distance of every pixel and channel between two batches (B, C, H, W) in [0, 1]; the result lies in [0, 1].
+
+    ``msgms`` is the mean of ``1 - GMS`` over four scales (eq. 12), ``ssim`` is ``(1 - SSIM) / 2``, ``gmsd`` is the
+    pixel's summand of eq. 11, ``(GMS - mean GMS)^2``, and ``mse`` the squared difference.
+    """
+    if map_type == "msgms":
+        return msgms_distance_map(images, reconstructions, constant=gms_constant)
+    if map_type == "ssim":
+        return ((1 - ssim_map(images, reconstructions)) / 2).clamp(0, 1)
+    if map_type == "gmsd":
+        gms = gms_map(images, reconstructions, gms_constant)
+        return (gms - gms.mean(dim=(-2, -1), keepdim=True)).square()
+    return (images - reconstructions).square()
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Smoothed anomaly map of a reconstruction (RAMFAE, section 5).
+
+    Args:
+        map_type: Distance between image and reconstruction; may be changed at any time, it has no parameters.
+        image_score: How the map becomes one number.
+        smoothing_kernel: Side of the Gaussian window in pixels (odd); 0 or None switches smoothing off.
+        smoothing_sigma: Standard deviation of the Gaussian in pixels.
+        gms_constant: Stabiliser of the gradient similarity.
+        channel_reduction: Average the maps of the channels, or compare the mean of the channels.
+
+    Raises:
+        ValueError: If ``map_type``, ``image_score`` or ``channel_reduction`` is unknown or the kernel is even.
+    """
+
+    def __init__(
+        self,
+        map_type: MapType = "msgms",
+        image_score: ImageScore = "max",
+        smoothing_kernel: int | None = 21,
+        smoothing_sigma: float = 3.5,
+        gms_constant: float = GMS_CONSTANT,
+        channel_reduction: ChannelReduction = "map_mean",
+    ) -> None:
+        super().__init__()
+        check_choice("image_score", image_score, ImageScore)
+        check_choice("channel_reduction", channel_reduction, ChannelReduction)
+        self.map_type = map_type
+        self.image_score = image_score
+        self.gms_constant = gms_constant
+        self.channel_reduction = channel_reduction
+        kernel = None
+        if smoothing_kernel:
+            if smoothing_kernel % 2 == 0:
+                msg = f"smoothing_kernel must be odd (or 0 to switch smoothing off), got {smoothing_kernel}."
+                raise ValueError(msg)
+            kernel = kornia.filters.get_gaussian_kernel1d(smoothing_kernel, smoothing_sigma)
+        # Not persistent: a checkpoint must load whatever smoothing is asked for.
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    @property
+    def map_type(self) -> MapType:
+        """The distance in use: ``msgms``, ``ssim``, ``gmsd`` or ``mse``."""
+        return self._map_type
+
+    @map_type.setter
+    def map_type(self, map_type: MapType) -> None:
+        check_choice("anomaly_map", map_type, MapType)
+        self._map_type = map_type
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare (B, C, H, W) with (B, C, H, W); give scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
+        if self.channel_reduction == "gray":
+            images, reconstructions = (x.mean(dim=1, keepdim=True) for x in (images, reconstructions))
+        distance = dissimilarity_map(images, reconstructions, self.map_type, self.gms_constant)
+        anomaly_map = self.smooth(distance.mean(dim=1, keepdim=True))
+        pixels = anomaly_map.flatten(1)
+        return (pixels.amax(dim=1) if self.image_score == "max" else pixels.mean(dim=1)), anomaly_map
+
+    def smooth(self, maps: Tensor) -> Tensor:
+        """Blur (B, 1, H, W) with the Gaussian window, borders reflected."""
+        if self.kernel is None:
+            return maps
+        kernel = self.kernel.to(maps.dtype)
+        return kornia.filters.filter2d_separable(maps, kernel, kernel, border_type="reflect")

@@ -1,0 +1,91 @@
+"""Training loss of RAMFAE: gradient similarity deviation, structural similarity and squared error."""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.choices import check_choice
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.components.similarity import GMS_CONSTANT, gms_map, ssim_map
+from anomalib_plus.models.ramfae.anomaly_map import ChannelReduction
+
+GmsdForm = Literal["variance", "std"]
+
+
+def gmsd_loss(
+    clean: Tensor, reconstruction: Tensor, form: GmsdForm = "variance", constant: float = GMS_CONSTANT
+) -> Tensor:
+    """Spread of the gradient similarity over an image, averaged over channels and batch; a scalar.
+
+    ``variance`` is eq. 11, bounded by 0.25 and smooth where the images agree; ``std`` is GMSD itself (eq. 10). Any
+    constant similarity gives 0, so this term alone does not pin the reconstruction.
+    """
+    variance = gms_map(clean, reconstruction, constant).var(dim=(-2, -1), correction=0)
+    return (variance if form == "variance" else (variance + 1e-12).sqrt()).mean()
+
+
+def ssim_loss(clean: Tensor, reconstruction: Tensor) -> Tensor:
+    """Mean of ``1 - SSIM`` (eq. 13), without the half that kornia's loss has; a scalar in [0, 2]."""
+    return (1 - ssim_map(clean, reconstruction)).mean()
+
+
+class RamFAELossTerms(NamedTuple):
+    """The weighted total (eq. 14) and the unweighted terms that were computed, by name."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class RamFAELoss(nn.Module):
+    """``lambda_gmsd * L_GMSD + lambda_ssim * L_SSIM + lambda_l2 * L_2`` (eq. 14); a zero weight skips its term.
+
+    Args:
+        lambda_gmsd: Weight of the gradient similarity deviation.
+        lambda_ssim: Weight of the structural similarity term.
+        lambda_l2: Weight of the mean squared error.
+        gmsd_form: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
+        gms_constant: Stabiliser of the gradient similarity.
+        channel_reduction: Compare every channel, or the mean of the channels (GMSD and SSIM only).
+
+    Raises:
+        ValueError: If a weight is negative or all are zero, or a choice is unknown.
+    """
+
+    def __init__(
+        self,
+        lambda_gmsd: float = 1.0,
+        lambda_ssim: float = 1.0,
+        lambda_l2: float = 1.0,
+        gmsd_form: GmsdForm = "variance",
+        gms_constant: float = GMS_CONSTANT,
+        channel_reduction: ChannelReduction = "map_mean",
+    ) -> None:
+        super().__init__()
+        check_choice("gmsd_loss", gmsd_form, GmsdForm)
+        check_choice("channel_reduction", channel_reduction, ChannelReduction)
+        self.weights = {"gmsd": lambda_gmsd, "ssim": lambda_ssim, "l2": lambda_l2}
+        if min(self.weights.values()) < 0 or not any(self.weights.values()):
+            msg = f"The loss weights must not be negative and one must be positive, got {self.weights}."
+            raise ValueError(msg)
+        self.gmsd_form = gmsd_form
+        self.gms_constant = gms_constant
+        self.channel_reduction = channel_reduction
+
+    def forward(self, clean: Tensor, reconstruction: Tensor) -> RamFAELossTerms:
+        """Compare two batches (B, C, H, W) in [0, 1], in float32 whatever the trainer's precision."""
+        with full_precision(clean.device.type):
+            clean, reconstruction = clean.float(), reconstruction.float()
+            pair = (clean, reconstruction)
+            if self.channel_reduction == "gray":
+                pair = (clean.mean(dim=1, keepdim=True), reconstruction.mean(dim=1, keepdim=True))
+            terms = {}
+            if self.weights["gmsd"]:
+                terms["gmsd"] = gmsd_loss(*pair, self.gmsd_form, self.gms_constant)
+            if self.weights["ssim"]:
+                terms["ssim"] = ssim_loss(*pair)
+            if self.weights["l2"]:
+                terms["l2"] = F.mse_loss(reconstruction, clean)
+        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        return RamFAELossTerms(total, terms)

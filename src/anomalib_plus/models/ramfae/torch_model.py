@@ -1,0 +1,187 @@
+"""The RAMFAE network: convolutional autoencoder with a multi-scale focused bottleneck."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from timm.layers import create_attn
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator
+
+
+class RamFAEOutput(NamedTuple):
+    """What the loss needs: reconstructions (B, C, H, W) in [0, 1]."""
+
+    reconstruction: Tensor
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, batch normalisation, ReLU (the paper's CBR); the padding keeps the size at stride 1."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1
+    ) -> None:
+        padding = dilation * (kernel_size - 1) // 2
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class EncoderBlock(nn.Sequential):
+    """Two ConvBlocks; where it downsamples, the first is 4x4 with stride 2 (Table 1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, downsample: bool) -> None:
+        first = ConvBlock(in_channels, out_channels, kernel_size=4 if downsample else 3, stride=2 if downsample else 1)
+        super().__init__(first, ConvBlock(out_channels, out_channels))
+
+
+class DecoderBlock(nn.Module):
+    """Transposed convolution (x2), then two ConvBlocks beside an identity that adds no parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, residual: bool = True) -> None:
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+        self.refine = nn.Sequential(ConvBlock(out_channels, out_channels), ConvBlock(out_channels, out_channels))
+        self.residual = residual
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, 2H, 2W)."""
+        upsampled = self.upsample(features)
+        refined = self.refine(upsampled)
+        return upsampled + refined if self.residual else refined
+
+
+class MultiScaleFocusedExtraction(nn.Module):
+    """MFFE: parallel dilated convolutions and global pooling, concatenated, then coordinate attention (section 2.2).
+
+    The pooled branch has no batch normalisation: its map is 1x1, which a training batch of one image cannot normalise.
+
+    Args:
+        channels: Input and output channels.
+        branch_channels: Width of each of the branches.
+        dilation_rates: One 3x3 branch each.
+        attention: Whether coordinate attention follows.
+        attention_reduction: Channels per hidden channel of the attention (at least 8 hidden ones).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        branch_channels: int,
+        dilation_rates: Sequence[int] = (5, 7, 9),
+        attention: bool = True,
+        attention_reduction: int = 32,
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                ConvBlock(channels, branch_channels, kernel_size=1),
+                *(ConvBlock(channels, branch_channels, dilation=rate) for rate in dilation_rates),
+            ]
+        )
+        self.pooled = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, branch_channels, kernel_size=1), nn.ReLU(inplace=True)
+        )
+        self.project = ConvBlock((len(self.branches) + 1) * branch_channels, channels, kernel_size=1)
+        hidden = max(8, channels // attention_reduction)
+        self.attention = create_attn("coord", channels, rd_channels=hidden, bias=True) if attention else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        pooled = self.pooled(features).expand(-1, -1, *features.shape[-2:])
+        extracted = torch.cat([*(branch(features) for branch in self.branches), pooled], dim=1)
+        return self.attention(self.project(extracted))
+
+
+class RamFAEModel(nn.Module):
+    """RAMFAE as a plain network: images in [0, 1] in, reconstructions or anomaly maps out.
+
+    Args:
+        in_channels: 3, or 1 to work on the mean of the input's channels.
+        channels: Width of each encoder stage; every stage after the first halves the size.
+        mffe: Whether the multi-scale focused bottleneck is there (ablation, Table 2).
+        mffe_branch_channels: Width of its branches; None means the bottleneck's width.
+        dilation_rates: Rates of its dilated branches (ablation, Fig. 7).
+        coordinate_attention: Whether the bottleneck ends in coordinate attention.
+        attention_reduction: Reduction ratio of the attention.
+        decoder_residual: Identity skip in the decoder blocks (ablation, Fig. 8).
+        map_generator: Turns image and reconstruction into the anomaly map; the paper's MSGMS map if None.
+
+    Raises:
+        ValueError: If there are fewer than two stages or ``in_channels`` is neither 1 nor 3.
+    """
+
+    map_generator: AnomalyMapGenerator
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        channels: Sequence[int] = (64, 128, 256, 512),
+        mffe: bool = True,
+        mffe_branch_channels: int | None = None,
+        dilation_rates: Sequence[int] = (5, 7, 9),
+        coordinate_attention: bool = True,
+        attention_reduction: int = 32,
+        decoder_residual: bool = True,
+        map_generator: AnomalyMapGenerator | None = None,
+    ) -> None:
+        super().__init__()
+        if len(channels) < 2 or min(channels) < 1:
+            msg = f"channels needs at least two positive widths, got {tuple(channels)}."
+            raise ValueError(msg)
+        if in_channels not in {1, 3}:
+            msg = f"in_channels must be 3 (colour) or 1 (grey), got {in_channels}."
+            raise ValueError(msg)
+        self.in_channels = in_channels
+        self.size_divisor = 2 ** (len(channels) - 1)
+        self.encoder = nn.Sequential(
+            EncoderBlock(in_channels, channels[0], downsample=False),
+            *(EncoderBlock(before, after, downsample=True) for before, after in pairwise(channels)),
+        )
+        width = channels[-1]
+        self.bottleneck = (
+            MultiScaleFocusedExtraction(
+                width, mffe_branch_channels or width, dilation_rates, coordinate_attention, attention_reduction
+            )
+            if mffe
+            else nn.Identity()
+        )
+        self.decoder = nn.Sequential(
+            *(DecoderBlock(before, after, decoder_residual) for before, after in pairwise(reversed(channels)))
+        )
+        self.head = nn.Sequential(nn.Conv2d(channels[0], in_channels, kernel_size=3, padding=1), nn.Tanh())
+        self.map_generator = map_generator or AnomalyMapGenerator()
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Repair images (B, in_channels, H, W) in [0, 1]; the network itself works in [-1, 1]."""
+        output = self.head(self.decoder(self.bottleneck(self.encoder(2 * images - 1))))
+        return (output + 1) / 2
+
+    def select_channels(self, images: Tensor) -> Tensor:
+        """Give images (B, 3, H, W) the network's number of channels."""
+        return images.mean(dim=1, keepdim=True) if self.in_channels < images.shape[1] else images
+
+    def forward(self, images: Tensor) -> RamFAEOutput | InferenceBatch:
+        """Reconstruct (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+
+        Returns:
+            ``RamFAEOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If height or width is not divisible by ``size_divisor``.
+        """
+        check_input_size(images, self.size_divisor, "RamFAE", minimum=16)
+        images = self.select_channels(images)
+        reconstruction = self.reconstruct(images)
+        if self.training:
+            return RamFAEOutput(reconstruction)
+        with full_precision(images.device.type):
+            score, anomaly_map = self.map_generator(images.float(), reconstruction.float())
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
