@@ -1,0 +1,125 @@
+"""Label maps kept between epochs: bounded in memory, optionally in a folder that survives the process."""
+
+import hashlib
+import tempfile
+import threading
+import warnings
+from collections import OrderedDict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class LabelMap(NamedTuple):
+    """Superpixels of one image: int16 host tensor (H, W) with labels 0 ... n_labels - 1."""
+
+    labels: Tensor
+    n_labels: int
+
+
+class SuperpixelCache:
+    """Label maps by key; in memory the least recently used leaves first.
+
+    Copies and pickles (a spawned loader worker, an exported model) start with an empty memory and the same folder; a
+    forked worker inherits what is there.
+
+    Args:
+        max_bytes: Bound of the label maps held in memory; a 352x352 map takes 248 kB. A larger map is not held.
+        folder: Created if missing, never cleaned up; None keeps nothing on disk.
+        settings: What else the maps depend on besides key and image; part of the name of a file.
+    """
+
+    def __init__(self, max_bytes: int, folder: Path | None = None, settings: str = "") -> None:
+        self.max_bytes = max_bytes
+        self.folder = folder
+        self.settings = f"{settings} scikit-image {version('scikit-image')}"
+        self._forget()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the label maps in memory."""
+        return self._nbytes
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def get(self, key: str) -> LabelMap | None:
+        """Label map stored under ``key``, in memory or else on disk; None if there is none that can be read."""
+        with self._lock:
+            if key in self._maps:
+                self._maps.move_to_end(key)
+                return self._maps[key]
+        label_map = self._read(key)
+        if label_map is None:
+            self.misses += 1
+        else:
+            self._hold(key, label_map)
+        return label_map
+
+    def put(self, key: str, label_map: LabelMap) -> None:
+        """Store a label map in memory and, if there is a folder, on disk."""
+        self._hold(key, label_map)
+        self._write(key, label_map)
+
+    def _hold(self, key: str, label_map: LabelMap) -> None:
+        if label_map.labels.nbytes > self.max_bytes:
+            return
+        with self._lock:
+            self._nbytes += label_map.labels.nbytes
+            if key in self._maps:
+                self._nbytes -= self._maps.pop(key).labels.nbytes
+            self._maps[key] = label_map
+            while self._nbytes > self.max_bytes:
+                _, oldest = self._maps.popitem(last=False)
+                self._nbytes -= oldest.labels.nbytes
+
+    def _file(self, key: str) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / f"{hashlib.sha1(f'{self.settings} {key}'.encode(), usedforsecurity=False).hexdigest()}.npz"
+
+    def _read(self, key: str) -> LabelMap | None:
+        file = self._file(key)
+        if file is None or not file.exists():
+            return None
+        try:
+            with np.load(file) as archive:
+                labels = torch.from_numpy(archive["labels"])
+                return LabelMap(labels, int(labels.max()) + 1)
+        except Exception:  # whatever broke the file (the archive carries a checksum), the map can be made anew
+            return None
+
+    def _write(self, key: str, label_map: LabelMap) -> None:
+        """Write a complete file under another name first, so that no reader ever sees half of one."""
+        file = self._file(key)
+        if file is None:
+            return
+        unfinished = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as stream:
+                unfinished = Path(stream.name)
+                np.savez_compressed(stream, labels=label_map.labels.numpy())
+            unfinished.replace(file)
+        except OSError as error:
+            warnings.warn(f"Superpixels could not be stored in {self.folder}: {error}", stacklevel=2)
+            if unfinished is not None:
+                unfinished.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        self._maps: OrderedDict[str, LabelMap] = OrderedDict()
+        self._nbytes = 0
+        self.misses = 0  # look-ups that found nothing, in memory or on disk
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"max_bytes": self.max_bytes, "folder": self.folder, "settings": self.settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
