@@ -1,0 +1,50 @@
+"""The demo data set as an anomalib datamodule."""
+
+from pathlib import Path
+from typing import Any
+
+from anomalib.data import MVTecAD
+from anomalib.utils.path import resolve_dataset_root
+
+from anomalib_plus.data.demo_surfaces.writing import CATEGORIES, check_category, write_category
+
+
+class DemoSurfaces(MVTecAD):
+    """Pictures to try a model on without any download: drawn once, from a seed, in MVTec layout.
+
+    ``washer`` is a rendered metal part; ``brick``, ``gravel`` and ``grass`` are crops of photographs that scikit-image
+    brings along, train and test crops from different regions. Each category has 60 good training pictures, and 20
+    good and 40 defective ones for testing: scratch, hole, contamination and deformation, with exact masks.
+
+    Args:
+        root: Folder for all categories; ``None`` for anomalib's own data folder.
+        category: ``"washer"``, ``"brick"``, ``"gravel"`` or ``"grass"``.
+        seed: Decides every pixel of the pictures, and anomalib's random splits.
+        **kwargs: All other arguments of :class:`anomalib.data.MVTecAD`.
+
+    Raises:
+        ValueError: If there is no such category.
+    """
+
+    def __init__(
+        self,
+        root: Path | str | None = "./datasets/DemoSurfaces",
+        category: str = "washer",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if category not in CATEGORIES:
+            msg = f"DemoSurfaces has no category {category!r}. Choose one of {', '.join(CATEGORIES)}."
+            raise ValueError(msg)
+        super().__init__(root=resolve_dataset_root(root, "DemoSurfaces"), category=category, seed=seed, **kwargs)
+
+    def prepare_data(self) -> None:
+        """Draw the category unless it lies there already; takes seconds and no network.
+
+        Raises:
+            ValueError: If the folder holds something else, for example pictures of another seed.
+        """
+        directory = self.root / self.category
+        if not directory.exists():
+            write_category(directory, self.category, self.seed)
+        check_category(directory, self.category, self.seed)

@@ -1,0 +1,44 @@
+"""One picture of a category, with or without a defect, from nothing but its address: category, split, kind, number."""
+
+from zlib import crc32
+
+import numpy as np
+
+from anomalib_plus.data.demo_surfaces.camera import draw_noise, expose
+from anomalib_plus.data.demo_surfaces.defects import DEFECTS
+from anomalib_plus.data.demo_surfaces.photographs import TONES, draw_texture
+from anomalib_plus.data.demo_surfaces.scene import Scene
+from anomalib_plus.data.demo_surfaces.washer import draw_washer
+
+
+def draw_picture(seed: int, category: str, split: str, kind: str, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one picture.
+
+    Returns:
+        The picture, uint8 (256, 256, 3), and the mask of its defect, bool (256, 256). Outside the mask the picture is
+        equal, pixel by pixel, to its :func:`draw_twin`.
+    """
+    scene, noise, rng = _stage(seed, category, split, kind, number)
+    picture = scene.render()
+    mask = np.zeros(picture.shape[:2], dtype=bool)
+    if kind != "good":
+        damaged, mask = DEFECTS[kind](scene, rng)
+        picture = np.where(mask[..., None], damaged, picture)
+    return expose(picture, noise), mask
+
+
+def draw_twin(seed: int, category: str, split: str, kind: str, number: int) -> np.ndarray:
+    """The same picture before the damage was done, uint8 (256, 256, 3)."""
+    scene, noise, _ = _stage(seed, category, split, kind, number)
+    return expose(scene.render(), noise)
+
+
+def _stage(
+    seed: int, category: str, split: str, kind: str, number: int
+) -> tuple[Scene, np.ndarray, np.random.Generator]:
+    address = crc32(f"{category}/{split}/{kind}".encode())
+    for_scene, for_noise, for_defect = map(
+        np.random.default_rng, np.random.SeedSequence([seed, address, number]).spawn(3)
+    )
+    scene = draw_texture(category, for_scene, split) if category in TONES else draw_washer(for_scene)
+    return scene, draw_noise(for_noise, scene.material.shape), for_defect

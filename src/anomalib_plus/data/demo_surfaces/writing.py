@@ -1,0 +1,73 @@
+"""Write a category as a folder in MVTec layout: whole or not at all."""
+
+import json
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image
+
+from anomalib_plus.data.demo_surfaces.defects import DEFECTS
+from anomalib_plus.data.demo_surfaces.drawing import draw_picture
+from anomalib_plus.data.demo_surfaces.photographs import TONES
+
+CATEGORIES = ("washer", *TONES)
+TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 60, 20, 10
+
+RECORD = "drawn.json"
+RECIPE = 1  # raise it whenever the same seed begins to give other pictures
+
+
+def write_category(directory: Path, category: str, seed: int) -> None:
+    """Draw all pictures beside ``directory`` and move them there at the end.
+
+    A run that is killed leaves no half-written category; of several processes that write at once the first one wins.
+    """
+    unfinished = directory.with_name(f".{directory.name}-{uuid4().hex}")
+    try:
+        _write_pictures(unfinished, category, seed)
+        (unfinished / RECORD).write_text(json.dumps(_record(category, seed)) + "\n")
+        try:
+            unfinished.rename(directory)
+        except OSError:
+            if not (directory / RECORD).is_file():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_category(directory: Path, category: str, seed: int) -> None:
+    """Make sure that an existing folder holds the pictures asked for.
+
+    Raises:
+        ValueError: If it was drawn with another seed or by another version, or was not drawn by us at all.
+    """
+    record = directory / RECORD
+    found, wanted = json.loads(record.read_text()) if record.is_file() else None, _record(category, seed)
+    if found != wanted:
+        msg = (
+            f"{directory} does not hold the pictures asked for (wanted {wanted}, found {found}). "
+            "Choose another root, or delete that folder to have it drawn anew."
+        )
+        raise ValueError(msg)
+
+
+def _record(category: str, seed: int) -> dict[str, str | int]:
+    return {"category": category, "seed": seed, "recipe": RECIPE}
+
+
+def _write_pictures(directory: Path, category: str, seed: int) -> None:
+    groups = [("train", "good", TRAIN_GOOD), ("test", "good", TEST_GOOD)]
+    groups += [("test", kind, TEST_PER_DEFECT) for kind in DEFECTS]
+    for split, kind, count in groups:
+        for number in range(count):
+            picture, mask = draw_picture(seed, category, split, kind, number)
+            _save(picture, directory / split / kind / f"{number:03d}.png")
+            if kind != "good":
+                _save(mask.astype(np.uint8) * 255, directory / "ground_truth" / kind / f"{number:03d}_mask.png")
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, compress_level=1)  # noise hardly compresses: level 6 costs half the run
