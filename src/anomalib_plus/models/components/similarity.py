@@ -31,15 +31,24 @@ def gms_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT
     return (2 * m_r * m_d + constant) / (m_r * m_r + m_d * m_d + constant)
 
 
-def gms_maps_per_scale(
+def gms_distance_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
+    """``1 - GMS`` of every pixel, (B, C, H, W) in [0, 1).
+
+    Written as ``(m_r - m_d)^2 / (m_r^2 + m_d^2 + c)``, which is the same number and never negative by rounding.
+    """
+    m_r, m_d = gradient_magnitude(reference), gradient_magnitude(distorted)
+    return (m_r - m_d).square() / (m_r * m_r + m_d * m_d + constant)
+
+
+def gms_distances_per_scale(
     reference: Tensor, distorted: Tensor, num_scales: int = 4, constant: float = GMS_CONSTANT
 ) -> list[Tensor]:
-    """GMS at 1, 1/2, 1/4, ... of the resolution (2x2 average pooling), largest first."""
+    """``1 - GMS`` at 1, 1/2, 1/4, ... of the resolution (2x2 average pooling), largest first."""
     maps = []
     for scale in range(num_scales):
         if scale > 0:
             reference, distorted = F.avg_pool2d(reference, 2), F.avg_pool2d(distorted, 2)
-        maps.append(gms_map(reference, distorted, constant))
+        maps.append(gms_distance_map(reference, distorted, constant))
     return maps
 
 
@@ -48,7 +57,7 @@ def msgms_distance_map(
 ) -> Tensor:
     """Mean over scales of ``1 - GMS``, each scale resized to the input's size (bilinear); (B, C, H, W) in [0, 1)."""
     size = reference.shape[-2:]
-    distances = [1 - gms for gms in gms_maps_per_scale(reference, distorted, num_scales, constant)]
+    distances = gms_distances_per_scale(reference, distorted, num_scales, constant)
     resized = [distances[0], *(F.interpolate(d, size, mode="bilinear", align_corners=False) for d in distances[1:])]
     return torch.stack(resized).mean(dim=0)
 

@@ -24,7 +24,7 @@ def dissimilarity_map(
     if map_type == "msgms":
         return msgms_distance_map(images, reconstructions, constant=gms_constant)
     if map_type == "ssim":
-        return ((1 - ssim_map(images, reconstructions)) / 2).clamp(0, 1)
+        return (1 - ssim_map(images, reconstructions)) / 2
     if map_type == "gmsd":
         gms = gms_map(images, reconstructions, gms_constant)
         return (gms - gms.mean(dim=(-2, -1), keepdim=True)).square()
@@ -86,7 +86,8 @@ class AnomalyMapGenerator(nn.Module):
         if self.channel_reduction == "gray":
             images, reconstructions = (x.mean(dim=1, keepdim=True) for x in (images, reconstructions))
         distance = dissimilarity_map(images, reconstructions, self.map_type, self.gms_constant)
-        anomaly_map = self.smooth(distance.mean(dim=1, keepdim=True))
+        # Rounding in the blur must not leave [0, 1]: torchmetrics would take the scores for logits.
+        anomaly_map = self.smooth(distance.mean(dim=1, keepdim=True)).clamp(0, 1)
         pixels = anomaly_map.flatten(1)
         return (pixels.amax(dim=1) if self.image_score == "max" else pixels.mean(dim=1)), anomaly_map
 
