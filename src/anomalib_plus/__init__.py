@@ -2,11 +2,14 @@
 
 ``from anomalib_plus import RamFAE`` gives a model, a transform or a datamodule by name. Importing this package is
 cheap: nothing of torch or anomalib is loaded before a name is used, because anomalib's start-up hook imports it while
-anomalib itself is still loading.
+anomalib itself is still loading. It makes sure that anomalib knows the models, now or when anomalib is imported.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import _anomalib_plus_autoload
+from anomalib_plus.plugin import register as register
 
 __version__ = "0.1.0"
 
@@ -19,6 +22,8 @@ _PUBLIC_PACKAGES = ("models", "transforms", "data")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PUBLIC_PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if not name.startswith("_"):
         for package_name in _PUBLIC_PACKAGES:
             package = import_module(f"{__name__}.{package_name}")
@@ -26,3 +31,6 @@ def __getattr__(name: str) -> Any:
                 return getattr(package, name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+_anomalib_plus_autoload.install()
