@@ -1,0 +1,160 @@
+"""``anomalib-plus gallery``: what each synthetic anomaly looks like on your images, before you train on it."""
+
+import argparse
+import inspect
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional as tv
+from torchvision.utils import make_grid
+
+import anomalib_plus.transforms as transforms
+
+_GAP = 4
+_LABELS_WIDTH = 72
+_TITLE_HEIGHT = 48
+_INK, _PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def available_transforms() -> dict[str, type[nn.Module]]:
+    """Public transforms that need no argument and take images (and a generator) to images and masks."""
+    public = {name: getattr(transforms, name) for name in transforms.__all__}
+    return {name: member for name, member in public.items() if _gives_masks(member)}
+
+
+def _gives_masks(member: Any) -> TypeGuard[type[nn.Module]]:
+    if not (inspect.isclass(member) and issubclass(member, nn.Module)):
+        return False
+    call = inspect.signature(member.forward, eval_str=True)
+    return (
+        list(call.parameters)[1:3] == ["images", "generator"]
+        and call.return_annotation == tuple[Tensor, Tensor]
+        and all(parameter.default is not parameter.empty for parameter in _constructor(member).values())
+    )
+
+
+def _constructor(member: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(member).parameters
+
+
+def load_images(folder: Path, count: int, size: int) -> Tensor:
+    """Read ``count`` images, evenly spread over a folder, or all if it has fewer; (N, 3, size, size) in [0, 1].
+
+    Of a category in MVTec layout the good training images are taken, otherwise all images below the folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no image in it.
+    """
+    from anomalib.data.utils import read_image  # slow to import, and --help should not be
+
+    if not folder.is_dir():
+        msg = f"There is no folder {folder}. Give a folder of images or a category's folder."
+        raise FileNotFoundError(msg)
+    good = folder / "train" / "good"
+    searched = good if good.is_dir() else folder
+    paths = sorted(path for path in searched.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not paths:
+        msg = f"No image ({', '.join(IMG_EXTENSIONS)}) in {searched}."
+        raise FileNotFoundError(msg)
+    chosen = torch.linspace(0, len(paths) - 1, min(count, len(paths))).long().tolist()
+    images = [tv.resize(read_image(paths[index], as_tensor=True), [size, size], antialias=True) for index in chosen]
+    return torch.stack(images)
+
+
+def draw_gallery(images: Tensor, synthesizers: Mapping[str, nn.Module], seed: int = 0) -> Image.Image:
+    """One block per transform: a title, then a row of originals, of results and of masks.
+
+    Args:
+        images: (N, 3, H, W), float in [0, 1].
+        synthesizers: Transforms by title. Each starts from ``seed`` anew, so none depends on the others.
+        seed: Seed of every transform.
+    """
+    blocks = [_draw_block(name, synthesize, images, seed) for name, synthesize in synthesizers.items()]
+    size = max(block.width for block in blocks), sum(block.height for block in blocks)
+    gallery = Image.new("RGB", size, _PAPER)
+    top = 0
+    for block in blocks:
+        gallery.paste(block, (0, top))
+        top += block.height
+    return gallery
+
+
+def _draw_block(title: str, synthesize: nn.Module, images: Tensor, seed: int) -> Image.Image:
+    results, masks = synthesize(images, torch.Generator().manual_seed(seed))
+    rows = torch.cat([images, results, masks.expand_as(images)])
+    grid = tv.to_pil_image(make_grid(rows, nrow=len(images), padding=_GAP, pad_value=1.0))
+
+    summary, font = (inspect.getdoc(synthesize) or "").partition("\n")[0], ImageFont.load_default(13)
+    width = max(_LABELS_WIDTH + grid.width, 2 * _GAP + math.ceil(font.getlength(summary)))
+    block = Image.new("RGB", (width, _TITLE_HEIGHT + grid.height), _PAPER)
+    block.paste(grid, (_LABELS_WIDTH, _TITLE_HEIGHT))
+    pen = ImageDraw.Draw(block)
+    pen.text((_GAP, 6), title, _INK, ImageFont.load_default(18))
+    pen.text((_GAP, 28), summary, _INK, font)
+    covered = masks.float().mean().item()
+    for row, label in enumerate(("original", "result", f"mask\n{covered:.1%}")):
+        middle = _TITLE_HEIGHT + _GAP + row * (images.shape[2] + _GAP) + images.shape[2] / 2
+        pen.text((_GAP, middle), label, _INK, ImageFont.load_default(14), anchor="lm")
+    return block
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        msg = f"{number} is not positive"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="anomalib-plus gallery", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder of images or category in MVTec layout (default: a demo)")
+    parser.add_argument("--output", type=Path, required=True, help="image file to write, e.g. gallery.png")
+    parser.add_argument("--textures", type=Path, help="folder of texture images for the transforms that paste textures")
+    parser.add_argument("--size", type=_positive, default=256, help="side of the resized images (default: 256)")
+    parser.add_argument("--images", type=_positive, default=4, help="number of images (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the anomalies (default: 0)")
+    return parser
+
+
+def _demo_folder() -> Path:
+    from anomalib_plus.data import DemoSurfaces
+
+    demo = DemoSurfaces()
+    demo.prepare_data()
+    return demo.root / demo.category
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw every available transform at probability 1 and write the picture.
+
+    Returns:
+        The exit status 0. Wrong arguments, no images and an output that cannot be written exit with status 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.output.suffix.lower() not in Image.registered_extensions():
+        parser.error(f"--output {options.output} does not end like an image file, .png for instance.")
+    try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output {options.output} cannot be written: {error}")
+    wanted: dict[str, Any] = {"probability": 1.0, "textures": options.textures}
+    try:
+        images = load_images(options.data or _demo_folder(), options.images, options.size)
+        synthesizers = {
+            name: member(**{key: value for key, value in wanted.items() if key in _constructor(member)})
+            for name, member in available_transforms().items()
+        }
+        draw_gallery(images, synthesizers, options.seed).save(options.output)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    sys.stdout.write(f"{options.output}: {', '.join(synthesizers)} on {len(images)} images\n")
+    return 0
