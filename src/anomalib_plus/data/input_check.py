@@ -9,6 +9,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 from anomalib.data.utils.image import is_image_file
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from anomalib_plus.data.image_files import inspect_image
@@ -32,7 +33,7 @@ class ImageFileCheck(Callback):
         if isinstance(datamodule, AnomalibDataModule) and trainer.is_global_zero:
             essential, *others = (getattr(datamodule, f"{part}_data", None) for part in PARTS[stage])
             if essential is not None and len(essential) == 0:
-                msg = f"{datamodule.name} has no images for {stage}: {_place(essential)} is empty."
+                msg = f"{datamodule.name} has no images to {TrainerFn(stage).value}: {_place(essential)} is empty."
                 raise ValueError(msg)
             check_datasets([essential, *others])
 
@@ -41,8 +42,8 @@ class ImageFileCheck(Callback):
         _check_loaders(trainer, trainer.train_dataloader, trainer.val_dataloaders)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check plain data loaders of a validation run; those of a training run have been checked at its start."""
-        if trainer.state.fn == "validate":
+        """Check plain data loaders of a validation run, or of the sanity check that precedes a training run."""
+        if trainer.sanity_checking or trainer.state.fn == TrainerFn.VALIDATING:
             _check_loaders(trainer, trainer.val_dataloaders)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002

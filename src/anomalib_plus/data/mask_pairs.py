@@ -1,5 +1,6 @@
 """Every anomalous image needs its mask: anomalib pairs the two by order and fails without naming what is missing."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -42,13 +43,14 @@ def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
 def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images without a mask and masks without an image.
 
-    A mask belongs to an image whose name it contains (anomalib's own rule) and, where images and masks lie in folders
-    of the same names (``test/scratch``, ``ground_truth/scratch``), whose folder it shares.
+    A mask belongs to an image whose name is a word of its own name (``000`` of ``000_mask``) and, where images and
+    masks lie in folders of the same names (``test/scratch``, ``ground_truth/scratch``), whose folder it shares.
     """
     nested = bool({path.parent.name for path in images} & {path.parent.name for path in masks})
 
     def belong(image: Path, mask: Path) -> bool:
-        return image.stem in mask.stem and (not nested or image.parent.name == mask.parent.name)
+        same_name = re.search(rf"(?<![A-Za-z0-9]){re.escape(image.stem)}(?![A-Za-z0-9])", mask.stem)
+        return bool(same_name) and (not nested or image.parent.name == mask.parent.name)
 
     without_mask = [image for image in images if not any(belong(image, mask) for mask in masks)]
     without_image = [mask for mask in masks if not any(belong(image, mask) for image in images)]
