@@ -1,6 +1,9 @@
 """Synthetic anomalies: batched, reproducible image transforms."""
 
 from anomalib_plus.transforms.delete_paste import Cutout, CutPaste, DeletePaste
+from anomalib_plus.transforms.image_only import ImageOnly
+from anomalib_plus.transforms.perlin_anomaly import PerlinAnomaly
 from anomalib_plus.transforms.superpixel_filling import SuperpixelFilling
+from anomalib_plus.transforms.texture_source import TextureSource
 
-__all__ = ["CutPaste", "Cutout", "DeletePaste", "SuperpixelFilling"]
+__all__ = ["CutPaste", "Cutout", "DeletePaste", "ImageOnly", "PerlinAnomaly", "SuperpixelFilling", "TextureSource"]

@@ -1,0 +1,81 @@
+"""Where the object is: Otsu's threshold and which side of it is the background (FEAR, section 3)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anomalib_plus.transforms.histogram import byte_histograms
+
+Polarity = Literal["auto", "bright", "dark"]
+
+FRAME_WIDTH = 0.02
+FOREGROUND_SHARE = (0.01, 0.99)
+
+
+def otsu_thresholds(histograms: Tensor) -> Tensor:
+    """Level t that separates values <= t from values > t best (Otsu 1979).
+
+    The level is the one OpenCV finds. (kornia's function spreads its bins between the darkest and the brightest pixel
+    and so finds another.)
+
+    Args:
+        histograms: (..., 256), integer counts of 8-bit values.
+
+    Returns:
+        (...), int64; 0 if there is one value only.
+    """
+    levels = torch.arange(256, device=histograms.device)
+    dark_count, dark_sum = histograms.cumsum(-1), (histograms * levels).cumsum(-1)
+    count, total = dark_count[..., -1:], dark_sum[..., -1:]
+    # Between-class variance times count squared. The integers are exact, so empty bins tie exactly and argmax, like
+    # OpenCV, returns the first of them.
+    spread = (total * dark_count - count * dark_sum).double().square()
+    return (spread / (dark_count * (count - dark_count)).clamp_min(1)).argmax(-1)
+
+
+def otsu_foreground(images: Tensor, polarity: Polarity = "auto") -> Tensor:
+    """Mask of the object in each image: the pixels on one side of Otsu's threshold.
+
+    With ``polarity="auto"`` the background is the side that holds the majority of a frame of 2 % of the shorter side
+    along the image border. An image with less than 1 % or more than 99 % foreground has no usable background: its
+    foreground is everything.
+
+    Args:
+        images: (B, 3, H, W), values in [0, 1].
+        polarity: Which side of the threshold is the object, if that is known.
+
+    Returns:
+        (B, 1, H, W), bool.
+    """
+    red, green, blue = images.float().unbind(1)
+    grey = (red * (0.299 * 255)).add_(green, alpha=0.587 * 255).add_(blue, alpha=0.114 * 255)
+    grey.round_().clamp_(0, 255)
+    histograms = byte_histograms(grey.byte())
+    thresholds = otsu_thresholds(histograms)
+    if polarity == "auto":
+        object_is_dark = (_frame(grey) > thresholds[:, None]).float().mean(1) > 0.5
+    else:
+        object_is_dark = torch.full_like(thresholds, polarity == "dark", dtype=torch.bool)
+
+    dark_share = histograms.cumsum(1).gather(1, thresholds[:, None])[:, 0] / grey[0].numel()
+    share = torch.where(object_is_dark, dark_share, 1 - dark_share)
+    unusable = (share < FOREGROUND_SHARE[0]) | (share > FOREGROUND_SHARE[1])
+    darkest = torch.where(object_is_dark | unusable, 0, thresholds + 1).float()
+    brightest = torch.where(object_is_dark & ~unusable, thresholds, 255).float()
+    grey = grey.unsqueeze(1)
+    return (grey >= darkest[:, None, None, None]) & (grey <= brightest[:, None, None, None])
+
+
+def _frame(grey: Tensor) -> Tensor:
+    """Pixels (B, N) of the frame along the border of (B, H, W)."""
+    height, width = grey.shape[1:]
+    thickness = max(1, int(FRAME_WIDTH * min(height, width)))
+    between = grey[:, thickness : height - thickness]
+    sides = [
+        grey[:, :thickness],
+        grey[:, height - thickness :],
+        between[..., :thickness],
+        between[..., width - thickness :],
+    ]
+    return torch.cat([side.flatten(1) for side in sides], dim=1)

@@ -1,0 +1,73 @@
+"""Perlin's gradient noise for a whole batch, every map with its own number of lattice cells.
+
+A map is the sum over lattice points of ``fade * fade * (gradient . offset)``. The fades of the two axes multiply and
+the offset of an axis depends on that axis alone, so the sum over lattice points is two matrix products per map.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def _axis_weights(cells: int, num_lines: int, size: int) -> Tensor:
+    """Influence of each lattice line on each pixel of one axis; host tensor (2, size, lines).
+
+    The first plane is the quintic fade, the second the fade times the signed distance in cells. Small and needed for
+    every batch, so they are kept; in double precision, because the fades of neighbouring lines must sum to 1.
+    """
+    distance = torch.arange(size, dtype=torch.float64)[:, None] * cells / size - torch.arange(num_lines)
+    nearness = (1 - distance.abs()).clamp_min(0)
+    fade = nearness**3 * (nearness * (nearness * 6 - 15) + 10)
+    return torch.stack([fade, fade * distance]).float()
+
+
+def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:
+    """Gradient noise in [-1, 1].
+
+    Args:
+        cells: (B, 2) int64 on the host, lattice cells along height and width.
+        angles: (B, L, L) float32, direction of the gradient at each lattice point in radians, L > every number of
+            cells. Points past a map's own lattice have no influence. Its device is the device of the result.
+        size: Height and width in pixels.
+
+    Returns:
+        (B, height, width) float32.
+
+    Raises:
+        ValueError: If there are fewer lattice points than cells.
+    """
+    num_lines = angles.shape[-1]
+    if int(cells.max()) >= num_lines:
+        msg = f"{int(cells.max())} cells need {int(cells.max()) + 1} lattice lines, the angles have {num_lines}."
+        raise ValueError(msg)
+    weights = [
+        torch.stack([_axis_weights(number, num_lines, length) for number in axis], dim=1)
+        for axis, length in zip(cells.T.tolist(), size, strict=True)
+    ]
+    (fade_y, slope_y), (fade_x, slope_x) = (axis.to(angles.device, non_blocking=True) for axis in weights)
+    # Autocast would round the lattice products to half precision, and a mask is a threshold on them.
+    with torch.autocast(angles.device.type, enabled=False):
+        rows = torch.cat([slope_y @ angles.sin(), fade_y @ angles.cos()], dim=2)
+        columns = torch.cat([fade_x, slope_x], dim=2)
+        return (rows * math.sqrt(2)) @ columns.mT
+
+
+def draw_gradient_noise(
+    count: int,
+    size: tuple[int, int],
+    log2_cells: tuple[int, int],
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw ``count`` maps (B, height, width); cells per axis are 2 to a power uniform in ``log2_cells``, inclusive.
+
+    Everything random comes from the host, so one CPU ``generator`` state gives the same maps on every device.
+    """
+    low, high = log2_cells
+    cells = 2 ** torch.randint(low, high + 1, (count, 2), generator=generator)
+    num_lines = 2**high + 1
+    angles = torch.rand(count, num_lines, num_lines, generator=generator) * (2 * math.pi)
+    return gradient_noise(cells, angles.to(device, non_blocking=True), size)

@@ -1,0 +1,235 @@
+"""Blobs of gradient noise on the object, filled with a texture (FEAR, section 3; RB-AE, section 3; after DRAEM)."""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
+from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
+from anomalib_plus.transforms.image_batch import as_image_batch
+from anomalib_plus.transforms.rotation import rotate
+from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
+from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
+from anomalib_plus.transforms.texture_source import TextureSource
+
+BlendInverse = Literal["mask", "perlin"]
+
+
+class SyntheticBatch(NamedTuple):
+    """A corrupted batch and what a network should make of it."""
+
+    target: Tensor
+    """(B, 3, H, W), the clean images, rotated where the transform rotates."""
+    image: Tensor
+    """(B, 3, H, W), the target with anomalies."""
+    mask: Tensor
+    """(B, 1, H, W), 1 on the anomaly, else 0."""
+
+
+class PerlinAnomaly(nn.Module):
+    """Synthetic anomalies whose outline is thresholded Perlin noise and whose filling is a foreign texture.
+
+    The defaults are FEAR's. An image is left normal if no try gives a blob that meets its foreground.
+
+    Args:
+        textures: Folder of texture images, a :class:`TextureSource`, or None for procedural textures.
+        probability: Share of the images that are corrupted.
+        beta: Opacity of the texture, one number or a range to draw from per image.
+        threshold: Noise above it is anomalous.
+        perlin_log2_scales: Lattice cells per axis are 2 to a power uniform in this range, both ends included.
+        foreground: Whether anomalies are confined to the object. Switch it off for textures.
+        foreground_polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
+        blend_inverse: Where the clean image shows: outside the "mask", or, literally as FEAR's equation 2 is printed,
+            outside the "perlin" blob, which blackens the blob's unlabelled part.
+        rotate_image_probability: Share of the images that :meth:`corrupt` rotates, with their foreground.
+        rotate_noise_probability: Share of the noise maps that are rotated.
+        rotation_degrees: Range of both rotations.
+        operations: Texture augmentations to choose from, a key of ``OPERATION_SETS``.
+        num_augmentations: Distinct operations per texture.
+        max_tries: Draws of the noise before an empty mask is accepted.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        textures: TextureSource | str | Path | None = None,
+        probability: float = 0.5,
+        beta: float | tuple[float, float] = (0.1, 1.0),
+        threshold: float = 0.5,
+        perlin_log2_scales: tuple[int, int] = (0, 5),
+        foreground: bool = True,
+        foreground_polarity: Polarity = "auto",
+        blend_inverse: BlendInverse = "mask",
+        rotate_image_probability: float = 0.3,
+        rotate_noise_probability: float = 0.3,
+        rotation_degrees: tuple[float, float] = (-90.0, 90.0),
+        operations: str = "fear",
+        num_augmentations: int = 3,
+        max_tries: int = 10,
+    ) -> None:
+        super().__init__()
+        self.textures = textures if isinstance(textures, TextureSource) else TextureSource(textures)
+        self.probability = probability
+        self.beta = (beta, beta) if isinstance(beta, int | float) else (beta[0], beta[1])
+        self.threshold = threshold
+        self.perlin_log2_scales = (perlin_log2_scales[0], perlin_log2_scales[1])
+        self.foreground = foreground
+        self.foreground_polarity = foreground_polarity
+        self.blend_inverse = blend_inverse
+        self.rotate_image_probability = rotate_image_probability
+        self.rotate_noise_probability = rotate_noise_probability
+        self.rotation_degrees = (rotation_degrees[0], rotation_degrees[1])
+        self.operations = operations
+        self.num_augmentations = num_augmentations
+        self.max_tries = max_tries
+        self._check_arguments()
+
+    @classmethod
+    def rbae(cls, textures: TextureSource | str | Path | None = None, **overrides: Any) -> "PerlinAnomaly":
+        """RB-AE's form: an opaque paste on every image, noise always rotated, any place, RB-AE's operations."""
+        arguments: dict[str, Any] = {
+            "probability": 1.0,
+            "beta": 1.0,
+            "foreground": False,
+            "rotate_image_probability": 0.0,
+            "rotate_noise_probability": 1.0,
+            "operations": "rbae",
+        }
+        return cls(textures, **(arguments | overrides))
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Corrupt a copy of ``images`` where they stand: no image is rotated, so they remain the clean target.
+
+        That makes the module the ``augmenter`` of anomalib's ``Draem``.
+
+        Args:
+            images: (B, 3, H, W) or (3, H, W), float in [0, 1]; left as they are.
+            generator: CPU generator; torch's default one if None.
+
+        Returns:
+            Corrupted images and their masks (B, 1, H, W) or (1, H, W): 1 on an anomaly, else 0.
+        """
+        synthetic = self._corrupt(images, 0.0, generator)
+        return synthetic.image, synthetic.mask
+
+    def corrupt(self, images: Tensor, generator: torch.Generator | None = None) -> SyntheticBatch:
+        """Do what :meth:`forward` does after rotating some of the images, which are then the target too.
+
+        Without a batch axis in ``images`` there is none in the result.
+        """
+        return self._corrupt(images, self.rotate_image_probability, generator)
+
+    @torch.no_grad()
+    def _corrupt(self, images: Tensor, rotate_probability: float, generator: torch.Generator | None) -> SyntheticBatch:
+        clean = as_image_batch(images)
+        count, channels, height, width = clean.shape
+        if channels != 3:
+            msg = f"Expected RGB images (3 channels), got {channels} channels."
+            raise ValueError(msg)
+        rotated = torch.rand(count, generator=generator) < rotate_probability
+        degrees = _uniform(self.rotation_degrees, count, generator)
+        chosen = torch.rand(count, generator=generator) < self.probability
+
+        target = _rotate_where(rotated, clean, degrees)
+        image, mask = target.clone(), target.new_zeros(count, 1, height, width)
+        if chosen.any():
+            # The object is sought before the rotation, whose black corners would pass for part of a dark object.
+            allowed = torch.ones(1, dtype=torch.bool, device=clean.device)
+            if self.foreground:
+                allowed = otsu_foreground(select_rows(clean, chosen), self.foreground_polarity)
+                allowed = _rotate_where(rotated[chosen], allowed, degrees[chosen], "nearest")
+            rows = rows_where(chosen, clean.device)
+            blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
+            anomalous = blobs & allowed
+            mask = replace_rows(mask, chosen, anomalous.to(mask.dtype))
+            self._paste(image, rows, anomalous, generator)
+            if self.blend_inverse == "perlin":
+                places, _, _ = _places(rows, blobs & ~allowed)
+                image.put_(places, image.new_zeros(()).expand(places.shape))
+        synthetic = SyntheticBatch(target, image, mask)
+        return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
+
+    def _draw_blobs(
+        self, count: int, size: tuple[int, int], allowed: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """Blobs (B, 1, H, W) that meet what is allowed, bool; no blob where no try gave one.
+
+        Once per try the host asks, for the whole batch, which images need another.
+        """
+        device = allowed.device
+        blobs = torch.zeros(count, 1, *size, dtype=torch.bool, device=device)
+        found = torch.zeros(count, dtype=torch.bool)
+        for _ in range(self.max_tries):
+            missing = int((~found).sum())
+            noise = draw_gradient_noise(missing, size, self.perlin_log2_scales, device, generator).unsqueeze(1)
+            rotated = torch.rand(missing, generator=generator) < self.rotate_noise_probability
+            noise = _rotate_where(rotated, noise, _uniform(self.rotation_degrees, missing, generator))
+            blobs = replace_rows(blobs, ~found, noise > self.threshold)
+            found = (blobs & allowed).flatten(1).amax(1).cpu()
+            if found.all():
+                return blobs
+        return blobs & found.to(device, non_blocking=True)[:, None, None, None]
+
+    def _paste(self, images: Tensor, rows: Tensor, masks: Tensor, generator: torch.Generator | None) -> None:
+        """Blend textures into ``images[rows]``, in place, on the masks (len(rows), 1, H, W) and nowhere else."""
+        count, _, height, width = masks.shape
+        plan = draw_operations(self.operations, count, self.num_augmentations, generator)
+        textures = apply_operations(self.textures.sample(count, (height, width), masks.device, generator), plan)
+        opacity = _uniform(self.beta, count, generator).to(masks.device, non_blocking=True)
+        places, drawn, positions = _places(rows, masks)
+        values = textures.at(drawn, positions).float() / 255
+        blended = images.take(places).float().lerp(values, opacity[drawn, None])
+        images.put_(places, blended.to(images.dtype))
+
+    def _check_arguments(self) -> None:
+        shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.beta)
+        low, high = self.perlin_log2_scales
+        problems = {
+            "probabilities and beta must lie in [0, 1]": not all(0 <= share <= 1 for share in shares),
+            "beta must be a number or a (low, high) range": self.beta[0] > self.beta[1],
+            "perlin_log2_scales must satisfy 0 <= low <= high": not 0 <= low <= high,
+            "rotation_degrees must satisfy low <= high": self.rotation_degrees[0] > self.rotation_degrees[1],
+            f"foreground_polarity must be one of {get_args(Polarity)}": (
+                self.foreground_polarity not in get_args(Polarity)
+            ),
+            f"blend_inverse must be one of {get_args(BlendInverse)}": self.blend_inverse not in get_args(BlendInverse),
+            f"operations must be one of {tuple(OPERATION_SETS)}": self.operations not in OPERATION_SETS,
+            "num_augmentations must not exceed the number of operations": not (
+                0 <= self.num_augmentations <= len(OPERATION_SETS.get(self.operations, ()))
+            ),
+            "max_tries must be at least 1": self.max_tries < 1,
+        }
+        messages = [message for message, is_wrong in problems.items() if is_wrong]
+        if messages:
+            msg = f"PerlinAnomaly: {'; '.join(messages)}."
+            raise ValueError(msg)
+
+
+def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator | None) -> Tensor:
+    return bounds[0] + torch.rand(count, generator=generator) * (bounds[1] - bounds[0])
+
+
+def _places(rows: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True: N places.
+
+    Returns:
+        The three colours of each place in the flattened batch (N, 3), its mask (N,) and its position in that (N,).
+    """
+    drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
+    planes = rows[drawn, None] * 3 + torch.arange(3, device=rows.device)
+    return planes * masks[0].numel() + positions[:, None], drawn, positions
+
+
+def _rotate_where(
+    rotated: Tensor, images: Tensor, degrees: Tensor, interpolation: Literal["bilinear", "nearest"] = "bilinear"
+) -> Tensor:
+    """Rotate the images that the host mask names; images in [0, 1] or noise in [-1, 1]."""
+    if not rotated.any():
+        return images
+    turned = rotate(select_rows(images, rotated).float(), degrees[rotated], interpolation)
+    turned.clamp_(-1, 1)  # interpolation weights sum to 1 but for rounding
+    return replace_rows(images, rotated, turned.to(images.dtype))

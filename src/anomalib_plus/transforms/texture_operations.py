@@ -1,0 +1,280 @@
+"""Augmentation of anomaly textures: a few operations per image, each image with its own choice, order and strength.
+
+Most operations change a value regardless of its place. Each of those is a table of 256 entries per image and channel,
+a chain of them is one table, and what they need to know of the image is its histogram, which a table transforms too.
+So only the few operations that look at neighbours or mix channels touch pixels, and the last table is looked up only
+where the texture is pasted. On 8-bit values the operations agree with ``torchvision.transforms.v2.functional``.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from anomalib_plus.transforms.histogram import byte_histograms
+from anomalib_plus.transforms.rotation import rotate
+from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
+
+_UNUSED = (0.0, 0.0)
+
+# Ranges of the two numbers of each operation, uniform draws. "fear": FEAR section 3, the ranges of DRAEM's imgaug
+# operations. "rbae": RB-AE section 3, the operations and ranges of anomalib's PerlinAnomalyGenerator.
+OPERATION_SETS: dict[str, dict[str, tuple[tuple[float, float], tuple[float, float]]]] = {
+    "fear": {
+        "sharpness": ((0, 3), _UNUSED),
+        "equalize": (_UNUSED, _UNUSED),
+        "solarize": ((32, 128), (0, 1)),
+        "posterize": ((1, 9), _UNUSED),
+        "autocontrast": ((0, 20), _UNUSED),
+        "brightness": ((0.8, 1.2), (-30, 30)),
+    },
+    "rbae": {
+        "contrast": ((0.5, 2), _UNUSED),
+        "brightness": ((0.8, 1.2), _UNUSED),
+        "sharpness": ((2, 2), _UNUSED),
+        "hue_saturation": ((-50 / 360, 50 / 360), (0.5, 1.5)),
+        "solarize": ((32, 128), _UNUSED),
+        "posterize": ((4, 4), _UNUSED),
+        "invert": (_UNUSED, _UNUSED),
+        "auto_augment": ((0, 2**31), _UNUSED),
+        "equalize": (_UNUSED, _UNUSED),
+        "rotation": ((-45, 45), _UNUSED),
+    },
+}
+
+
+class OperationPlan(NamedTuple):
+    """What happens to each texture, in order; host tensors."""
+
+    names: tuple[str, ...]
+    order: Tensor
+    """(B, K) int64 positions in ``names``, distinct within a row."""
+    numbers: Tensor
+    """(B, K, 2) float64, the two numbers of each operation."""
+
+    def chosen(self, name: str) -> Tensor:
+        """Where in ``order`` an operation stands; (B, K) bool."""
+        return self.order == (self.names.index(name) if name in self.names else -1)
+
+
+def draw_operations(
+    operation_set: str, count: int, num_operations: int, generator: torch.Generator | None = None
+) -> OperationPlan:
+    """Draw ``num_operations`` distinct operations for each of ``count`` textures, all orders equally likely."""
+    ranges = OPERATION_SETS[operation_set]
+    order = torch.rand(count, len(ranges), generator=generator).argsort(1)[:, :num_operations]
+    low, high = torch.tensor(list(ranges.values()), dtype=torch.float64).unbind(-1)
+    numbers = torch.rand(count, num_operations, 2, generator=generator, dtype=torch.float64)
+    return OperationPlan(tuple(ranges), order, low[order] + numbers * (high - low)[order])
+
+
+class AugmentedTextures(NamedTuple):
+    """Textures whose last operations are still a table."""
+
+    pixels: Tensor
+    """(B, 3, H, W), uint8."""
+    tables: Tensor
+    """(B, 3, 256), int64, what becomes of each value of ``pixels``."""
+
+    def images(self) -> Tensor:
+        """Look up every pixel; (B, 3, H, W), uint8."""
+        return _look_up(self.pixels, self.tables)
+
+    def at(self, rows: Tensor, positions: Tensor) -> Tensor:
+        """Look up some pixels: of textures ``rows``, at ``positions`` in the flattened plane, (N,) each.
+
+        Returns:
+            (N, 3), int64 in 0...255.
+        """
+        planes = rows[:, None] * 3 + torch.arange(3, device=rows.device)
+        values = self.pixels.take(planes * self.pixels[0, 0].numel() + positions[:, None])
+        return self.tables.take(planes * 256 + values)
+
+
+def apply_operations(textures: Tensor, plan: OperationPlan) -> AugmentedTextures:
+    """Run each texture through its own operations.
+
+    Args:
+        textures: (B, 3, H, W), uint8; left as it is.
+        plan: One row per texture.
+    """
+    device = textures.device
+    numbers = plan.numbers.float().to(device, non_blocking=True)[..., None, None]
+    value_tables = _value_tables(plan, device)
+    identity = torch.arange(256, device=device).expand(*textures.shape[:2], 256)
+    pixels, tables, histograms = textures, identity, torch.zeros_like(identity)
+    counted = torch.zeros(len(pixels), dtype=torch.bool)  # whose row of `histograms` describes `pixels`
+
+    for step in range(plan.order.shape[1]):
+        for name, operation in _PIXEL_OPERATIONS.items():
+            chosen = plan.chosen(name)[:, step]
+            if chosen.any():
+                rows = rows_where(chosen, device)
+                before = _look_up(select_rows(pixels, chosen), tables[rows])
+                pixels = replace_rows(pixels, chosen, operation(before, plan.numbers[chosen, step]))
+                tables = tables.index_copy(0, rows, identity[rows])
+                counted &= ~chosen
+
+        step_tables = value_tables[:, step, None].expand(-1, 3, -1)
+        for name, table_of in _HISTOGRAM_TABLES.items():
+            chosen = plan.chosen(name)[:, step]
+            if chosen.any():
+                rows = rows_where(chosen, device)
+                uncounted = chosen & ~counted
+                if uncounted.any():
+                    histograms[rows_where(uncounted, device)] = byte_histograms(select_rows(pixels, uncounted))
+                    counted |= chosen
+                before = tables[rows]
+                histogram = torch.zeros_like(before).scatter_add_(2, before, histograms[rows])
+                table = table_of(histogram, numbers[rows, step, 0]).long()
+                step_tables = step_tables.index_copy(0, rows, table.expand(-1, 3, -1))
+        tables = step_tables.gather(2, tables)
+    return AugmentedTextures(pixels, tables)
+
+
+def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
+    """Tables (B, K, 256) of the operations that need nothing but the value; the identity for all others."""
+    levels = torch.arange(256)
+    tables = levels.repeat(*plan.order.shape, 1)
+    for name, table_of in _VALUE_TABLES.items():
+        chosen = plan.chosen(name)
+        tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
+    return tables.to(device, non_blocking=True)
+
+
+def _look_up(images: Tensor, tables: Tensor) -> Tensor:
+    return tables.byte().gather(2, images.flatten(2).long()).view(images.shape)
+
+
+# Tables from the value alone: (256,) levels, (N, 1) numbers -> (N, 256).
+
+
+def _solarize(levels: Tensor, threshold: Tensor, coin: Tensor) -> Tensor:
+    """Invert the values from ``threshold`` on, where the coin, uniform in [0, 1), shows less than a half."""
+    return torch.where((levels >= threshold) & (coin < 0.5), 255 - levels, levels)
+
+
+def _posterize(levels: Tensor, bits: Tensor, _: Tensor) -> Tensor:
+    step = 2 ** (8 - bits.floor())
+    return (levels / step).floor() * step
+
+
+def _brightness(levels: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    return (levels * factor + shift).clamp(0, 255)
+
+
+def _invert(levels: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    return 255 - levels
+
+
+_VALUE_TABLES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "solarize": _solarize,
+    "posterize": _posterize,
+    "brightness": _brightness,
+    "invert": _invert,
+}
+
+
+# Tables from the histogram: (B, 3, 256) counts, (B, 1, 1) number -> (B, 3, 256).
+
+
+def _equalize(histogram: Tensor, _: Tensor) -> Tensor:
+    """Pillow's integer form: the brightest occupied level does not count."""
+    levels = torch.arange(256, device=histogram.device)
+    at_or_below = histogram.cumsum(2)
+    total = at_or_below[..., -1:]
+    brightest = (at_or_below < total).sum(2, keepdim=True)
+    step = (total - histogram.gather(2, brightest)) // 255
+    table = (at_or_below - histogram + step // 2) // step.clamp_min(1)
+    return torch.where(step > 0, table.clamp_max(255), levels)
+
+
+def _autocontrast(histogram: Tensor, cutoff: Tensor) -> Tensor:
+    """Stretch to the full range after discarding ``cutoff`` percent of the pixels at either end."""
+    levels = torch.arange(256, device=histogram.device)
+    at_or_below = histogram.cumsum(2)
+    total = at_or_below[..., -1:]
+    discarded = (total * cutoff / 100).floor()
+    low = (at_or_below <= discarded).sum(2, keepdim=True)
+    high = (total - at_or_below + histogram > discarded).sum(2, keepdim=True) - 1
+    stretched = (levels - low) / ((high - low).clamp_min(1) * (1 / 255))
+    return torch.where(high > low, stretched.clamp(0, 255), levels.float())
+
+
+def _contrast(histogram: Tensor, factor: Tensor) -> Tensor:
+    """Move every value away from the mean grey level, or towards it."""
+    levels = torch.arange(256, device=histogram.device)
+    luma = torch.tensor([0.2989, 0.587, 0.114]).to(histogram.device, non_blocking=True)[:, None]
+    mean = (histogram * levels * luma).sum((1, 2)) / histogram[:, 0].sum(1)
+    return (levels * factor + mean[:, None, None] * (1 - factor)).clamp(0, 255)
+
+
+_HISTOGRAM_TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "equalize": _equalize,
+    "autocontrast": _autocontrast,
+    "contrast": _contrast,
+}
+
+
+# Operations on pixels: (B, 3, H, W) uint8, host numbers (B, 2) -> (B, 3, H, W) uint8.
+
+
+def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
+    """Blend with (factor < 1) or away from (factor > 1) a 3x3 smoothing whose centre weighs 5 and whose rim 1.
+
+    Sums of slices, because a depth-wise convolution is several times slower on a CPU.
+    """
+    factor = numbers[:, 0].float().to(images.device, non_blocking=True)[:, None, None, None]
+    values = images.short()
+    centre = values[..., 1:-1, 1:-1]
+    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + centre * 4
+    smooth = total.float().div_(13).round_()
+    sharp = smooth.lerp_(centre.float(), factor).clamp_(0, 255)
+    result = images.clone()
+    result[..., 1:-1, 1:-1] = sharp
+    return result
+
+
+def _rotation(images: Tensor, numbers: Tensor) -> Tensor:
+    return rotate(images.float(), numbers[:, 0]).round_().clamp_(0, 255).byte()
+
+
+def _hue_saturation(images: Tensor, numbers: Tensor) -> Tensor:
+    """Blend with grey or away from it, then turn the colour circle; in HSV terms, value and chroma stay."""
+    shift, saturation = numbers.float().to(images.device, non_blocking=True)[..., None, None, None].unbind(1)
+    values = images.float()
+    red, green, blue = values.unbind(1)
+    grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_().unsqueeze(1)
+    values = grey.lerp(values, saturation).clamp_(0, 255).floor_()
+
+    red, green, blue = values.unbind(1)
+    low, high = values.amin(1), values.amax(1)
+    chroma = (high - low).clamp_min_(1)
+    hue = torch.where(high == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
+    hue = torch.where(high == red, (green - blue) / chroma, hue).unsqueeze_(1)
+    distance = (hue + shift * 6 + torch.tensor([5, 3, 1]).to(images.device, non_blocking=True)[:, None, None]) % 6
+    share = torch.minimum(distance, 4 - distance).clamp_(0, 1)
+    return (high[:, None] - (high - low)[:, None] * share).round_().byte()
+
+
+def _auto_augment(images: Tensor, numbers: Tensor) -> Tensor:
+    """One ImageNet policy per image; torchvision draws it from torch's default generator, which is put back."""
+    augmented = []
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, numbers[:, 0].long().tolist(), strict=True):
+            torch.default_generator.manual_seed(seed)
+            augmented.append(_AUTO_AUGMENT(image))
+    return torch.stack(augmented)
+
+
+_AUTO_AUGMENT = v2.AutoAugment()
+
+_PIXEL_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sharpness": _sharpness,
+    "rotation": _rotation,
+    "hue_saturation": _hue_saturation,
+    "auto_augment": _auto_augment,
+}

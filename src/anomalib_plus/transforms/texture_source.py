@@ -1,0 +1,123 @@
+"""Images to paste from: a bounded number of textures, held in memory as bytes."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional as tv
+
+from anomalib_plus.transforms.procedural_textures import procedural_textures
+
+NUM_PROCEDURAL_TEXTURES = 128
+
+
+class TextureSource:
+    """A pool of textures to draw from at training speed.
+
+    The pool is filled once, at the first use or by :meth:`load`, and never read from disk again. Creating a source
+    touches no disk, so a checkpoint that names a texture folder opens on machines that lack it. The pool belongs to the
+    process: it is in no ``state_dict`` and is left out when the source is pickled. Before data loader workers are
+    forked, call :meth:`load`, and they share one pool.
+
+    Args:
+        folder: Folder of images of any kind, searched recursively (DTD, ImageNet, photographs). Without one the pool
+            holds procedural textures and a warning says so.
+        max_images: Most images in the pool; a larger folder gives a random subset.
+        max_bytes: Most memory for the pool; an image takes 3 * height * width bytes.
+        seed: Chooses the subset, and draws the procedural textures.
+
+    Raises:
+        ValueError: If a limit is not positive.
+    """
+
+    def __init__(
+        self, folder: str | Path | None = None, max_images: int = 1000, max_bytes: int = 2**28, seed: int = 0
+    ) -> None:
+        if max_images < 1 or max_bytes < 1:
+            msg = f"max_images and max_bytes must be positive, got {max_images} and {max_bytes}."
+            raise ValueError(msg)
+        self.folder = None if folder is None else Path(folder)
+        self.max_images = max_images
+        self.max_bytes = max_bytes
+        self.seed = seed
+        self._pool: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pool": None}
+
+    def load(self, size: tuple[int, int]) -> Tensor:
+        """Fill the pool with textures of ``size`` (height, width), unless it is already filled, and return it.
+
+        Returns:
+            (N, 3, height, width), uint8, on the host.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist or holds no image.
+            ValueError: If a file cannot be read as an image.
+        """
+        if self._pool is None:
+            limit = max(1, min(self.max_images, self.max_bytes // (3 * size[0] * size[1])))
+            generator = torch.Generator().manual_seed(self.seed)
+            if self.folder is None:
+                warnings.warn(
+                    "No texture folder given: anomalies are filled with procedural textures. A folder of natural "
+                    "images, for instance the Describable Textures Dataset, gives more varied ones.",
+                    stacklevel=2,
+                )
+                self._pool = procedural_textures(min(limit, NUM_PROCEDURAL_TEXTURES), size, generator)
+            else:
+                paths = _image_paths(self.folder)
+                chosen = torch.randperm(len(paths), generator=generator)[:limit].tolist()
+                self._pool = torch.stack([_read_texture(paths[index], size) for index in chosen])
+        return self._pool
+
+    def sample(
+        self,
+        count: int,
+        size: tuple[int, int],
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw ``count`` textures with replacement.
+
+        The first ``size`` asked for is the one the pool is held in; other sizes are resized on ``device``.
+
+        Returns:
+            (count, 3, height, width), uint8, on ``device``.
+        """
+        pool = self.load(size)
+        chosen = torch.randint(len(pool), (count,), generator=generator)
+        textures = pool.index_select(0, chosen).to(device, non_blocking=True)
+        return textures if textures.shape[2:] == size else tv.resize(textures, list(size), antialias=True)
+
+
+def _image_paths(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        msg = f"Texture folder {folder} does not exist. Give a folder of images, or None for procedural textures."
+        raise FileNotFoundError(msg)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not paths:
+        msg = f"Texture folder {folder} holds no image ({', '.join(IMG_EXTENSIONS)})."
+        raise FileNotFoundError(msg)
+    return paths
+
+
+def _read_texture(path: Path, size: tuple[int, int]) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (size[1], size[0]))  # lets a JPEG be decoded at a fraction of its size
+            if image.mode.startswith(("I", "F")):  # 16-bit greys, which convert("RGB") would clip at 255
+                values = np.asarray(image, dtype=np.float32)
+                eight_bit = Image.fromarray((values * (255 / max(values.max(), 1))).clip(0, 255).astype(np.uint8))
+            else:
+                eight_bit = image
+            resized = eight_bit.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    except OSError as error:
+        msg = f"Texture {path} cannot be read as an image: {error}. Repair it or take it out of the folder."
+        raise ValueError(msg) from error
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
