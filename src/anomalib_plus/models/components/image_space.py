@@ -10,9 +10,10 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
-from torchvision.transforms.v2 import Compose, Resize
+from torchvision.transforms.v2 import Resize
 
 from anomalib_plus.data.input_check import ImageFileCheck
+from anomalib_plus.data.mask_pairs import check_mask_pairs
 
 _RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
@@ -31,11 +32,15 @@ class ImageSpaceMixin:
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
         """Resize only: synthetic anomalies, losses and maps live in [0, 1], so there is no normalisation."""
-        return PreProcessor(transform=Compose([Resize(image_size or cls.default_image_size, antialias=True)]))
+        return PreProcessor(transform=Resize(image_size or cls.default_image_size, antialias=True))
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Anomalib's components, after a check of the image files that runs before any other work."""
         return [ImageFileCheck(), *super().configure_callbacks()]  # type: ignore[misc]
+
+    def prepare_data(self) -> None:
+        """Name missing masks before anomalib's datamodules fail on them, which they do without a name."""
+        check_mask_pairs(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
