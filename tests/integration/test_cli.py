@@ -1,0 +1,140 @@
+"""The ``anomalib-plus`` command: its own commands, anomalib's, and the seed that anomalib's parser ignores."""
+
+import os
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from anomalib.cli import AnomalibCLI
+
+from anomalib_plus import __version__
+from anomalib_plus.cli import OWN_COMMANDS, main
+from anomalib_plus.seeded_cli import SeededCLI
+
+SMALL_MODEL = ["--model", "RamFAE", "--model.channels", "[4,8,16,32]"]
+CPU = ["--trainer.accelerator", "cpu", "--trainer.logger", "false"]
+
+
+@pytest.fixture(autouse=True)
+def _no_seed_from_outside(monkeypatch):
+    """Seeding leaves its mark in the environment: take it away before and after."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def weights(cli: AnomalibCLI) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in cli.model.parameters()])
+
+
+def build(*options: str, subcommand: str = "fit", cli: type[AnomalibCLI] = SeededCLI) -> AnomalibCLI:
+    return cli([subcommand, *SMALL_MODEL, *CPU, "--data", "MVTec", *options], run=False)
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "train"])
+def test_equal_seeds_give_equal_weights(subcommand):
+    first = build("--seed_everything", "3", subcommand=subcommand)
+    assert torch.equal(weights(first), weights(build("--seed_everything", "3", subcommand=subcommand)))
+    assert not torch.equal(weights(first), weights(build("--seed_everything", "4", subcommand=subcommand)))
+    assert first.config[subcommand]["seed_everything"] == 3
+
+
+def test_anomalibs_own_parser_still_ignores_the_seed():
+    """If this fails, anomalib was repaired and SeededCLI can go."""
+    first, second = (build("--seed_everything", "3", cli=AnomalibCLI) for _ in range(2))
+    assert not torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_seed_of_a_config_file(tmp_path, seed):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"seed_everything": seed}))
+    expected = weights(build("--seed_everything", str(seed)))
+    torch.manual_seed(99)
+    assert torch.equal(weights(build("--config", str(config))), expected)
+
+
+def test_workers_are_seeded_too():
+    build("--seed_everything", "3")
+    assert os.environ["PL_SEED_WORKERS"] == "1"
+
+
+def test_without_a_seed_one_is_drawn_and_kept(monkeypatch):
+    first = build()
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    second = build()
+    assert not torch.equal(weights(first), weights(second))
+    repeated = build("--seed_everything", str(first.config["fit"]["seed_everything"]))
+    assert torch.equal(weights(first), weights(repeated))
+
+
+def test_processes_of_one_training_share_the_drawn_seed():
+    first = build()  # leaves PL_GLOBAL_SEED, which Lightning's launcher hands to the other processes
+    assert torch.equal(weights(first), weights(build()))
+
+
+def test_false_leaves_the_generators_alone():
+    torch.manual_seed(5)
+    cli = build("--seed_everything", "false")
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(weights(cli), weights(build("--seed_everything", "false")))
+    assert torch.equal(torch.rand(1), after)
+    assert cli.config["fit"]["seed_everything"] is False
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_impossible_seed(seed):
+    with pytest.raises(ValueError, match="is not in bounds"):
+        build("--seed_everything", seed)
+
+
+def test_runs_a_command_of_anomalib(mvtec_layout):
+    data = ["--data", "MVTec", "--data.root", str(mvtec_layout), "--data.category", "surface"]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+    assert main(["fit", *SMALL_MODEL, *CPU, *data, "--data.num_workers", "0", *limits, "--seed_everything", "11"]) == 0
+    assert list(Path("results/RamFAE/MVTec/surface").rglob("*.ckpt"))
+
+
+def test_config_names_both_classes_and_can_be_fed_back(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--model", "RamFAE", "--data", "BTAD", "--data.category", "02", "--print_config"])
+    assert exit_.value.code == 0
+    config = tmp_path / "config.yaml"
+    config.write_text(capsys.readouterr().out)
+    cli = SeededCLI(["train", "--config", str(config)], run=False)
+    assert (type(cli.model).__name__, type(cli.datamodule).__name__) == ("RamFAE", "BTAD")
+    assert cli.datamodule.category == "02"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_shows_both_worlds(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    for command in [*OWN_COMMANDS, "train", "predict", "benchmark"]:
+        assert f" {command} " in shown
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"anomalib-plus {__version__} (anomalib {version('anomalib')})\n"
+
+
+def test_wrong_command():
+    with pytest.raises(SystemExit) as exit_:
+        main(["trian"])
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize("command", OWN_COMMANDS)
+def test_own_command_explains_itself(command, capsys):
+    assert callable(import_module(OWN_COMMANDS[command].module).main)
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"anomalib-plus {command}" in capsys.readouterr().out
