@@ -1,0 +1,116 @@
+"""Checkpoints and pickles: the same model comes back, and an interrupted training goes on as if nothing happened."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.data import ImageBatch
+from anomalib.models import AnomalibModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .conftest import Surfaces, Trained
+from .epoch_history import EpochHistory
+from .small_models import SmallModel, quiet_engine
+
+
+def assert_same_predictions(first: AnomalibModule, second: AnomalibModule, images: Tensor) -> None:
+    """Compare all outputs, bit by bit; the larger images make the pre-processors work too."""
+    with torch.inference_mode():
+        for expected, actual in zip(first.eval()(images), second.eval()(images), strict=True):
+            assert torch.equal(expected, actual)
+
+
+@pytest.fixture
+def larger_images(surface_batch: ImageBatch) -> Tensor:
+    return F.interpolate(surface_batch.image, (100, 80), mode="bilinear")
+
+
+def test_reload_with_weights_only_gives_the_same_model(
+    small_model: SmallModel, trained: Trained, larger_images: Tensor
+) -> None:
+    loaded = small_model.cls.load_from_checkpoint(trained.checkpoint, weights_only=True)
+    assert dict(loaded.hparams) == dict(trained.model.hparams)
+    assert_same_predictions(trained.model, loaded, larger_images)
+
+
+def test_reload_gives_the_same_pre_processor(small_model: SmallModel, trained: Trained, larger_images: Tensor) -> None:
+    """Upstream restores known transforms only; any other would come back as None, without an error."""
+    original = trained.model.pre_processor
+    loaded = small_model.cls.load_from_checkpoint(trained.checkpoint).pre_processor
+    assert loaded.checkpoint_config() == original.checkpoint_config() != {"transform": None}
+    assert torch.equal(loaded.transform(larger_images), original.transform(larger_images))
+    assert torch.equal(loaded.export_transform(larger_images), original.export_transform(larger_images))
+
+
+def test_checkpoint_holds_nothing_but_tensors_and_plain_data(trained: Trained) -> None:
+    torch.load(trained.checkpoint, weights_only=True)  # anomalib's own loading would allow its enums as well
+
+
+@pytest.mark.parametrize("copier", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
+def test_a_trained_model_can_be_pickled_and_copied(
+    trained: Trained, larger_images: Tensor, copier: Callable[[AnomalibModule], AnomalibModule]
+) -> None:
+    assert_same_predictions(trained.model, copier(trained.model), larger_images)
+
+
+def test_a_resumed_training_ends_like_an_uninterrupted_one(
+    small_model: SmallModel, ordered_loader: Callable[[int], DataLoader], tmp_path: Path
+) -> None:
+    """Epoch count, learning rates, losses and, bit by bit, weights: so optimizer and anomalies continue too."""
+    whole, second_half = EpochHistory(), EpochHistory()
+    every_epoch = ModelCheckpoint(tmp_path / "epochs", filename="{epoch}", save_top_k=-1)
+    uninterrupted = small_model.build()
+    quiet_engine(max_epochs=4, callbacks=[whole, every_epoch]).fit(uninterrupted, ordered_loader(2))
+
+    torch.manual_seed(123)
+    resumed = small_model.build()
+    engine = quiet_engine(max_epochs=4, callbacks=[second_half])
+    engine.fit(resumed, ordered_loader(2), ckpt_path=tmp_path / "epochs" / "epoch=1.ckpt")
+
+    assert whole.epochs == [0, 1, 2, 3]
+    assert second_half.epochs == [2, 3]
+    assert engine.trainer.current_epoch == 4
+    assert second_half.learning_rates == whole.learning_rates[2:]
+    assert len({tuple(rates) for rates in whole.learning_rates}) > 1, "no schedule to continue"
+    assert second_half.losses == whole.losses[2:] != []
+    torch.testing.assert_close(resumed.state_dict(), uninterrupted.state_dict(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_engine_tests_the_checkpoint_it_is_given(small_model: SmallModel, trained: Trained, surfaces: Surfaces) -> None:
+    (metrics,) = quiet_engine().test(
+        small_model.build(), datamodule=surfaces(), ckpt_path=trained.checkpoint, verbose=False
+    )
+    assert {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score"} <= set(metrics)
+    assert metrics == pytest.approx(trained.metrics, abs=1e-6)
+
+
+def test_engine_validates_the_checkpoint_it_is_given(
+    small_model: SmallModel, trained: Trained, surfaces: Surfaces, tmp_path: Path
+) -> None:
+    """Validation measures the thresholds anew: with the weights of the training's end, the same ones."""
+    thresholds = dict(trained.model.post_processor.named_buffers())
+    checkpoint = torch.load(trained.checkpoint, weights_only=True)
+    for name, value in thresholds.items():
+        checkpoint["state_dict"][f"post_processor.{name}"] = torch.full_like(value, torch.nan)
+    torch.save(checkpoint, tmp_path / "without_thresholds.ckpt")
+
+    model = small_model.build()
+    quiet_engine().validate(model, datamodule=surfaces(), ckpt_path=tmp_path / "without_thresholds.ckpt", verbose=False)
+    measured = dict(model.post_processor.named_buffers())
+    torch.testing.assert_close(measured, thresholds, atol=1e-6, rtol=0)
+
+
+def test_engine_train_goes_on_from_the_checkpoint_it_is_given(
+    small_model: SmallModel, trained: Trained, surfaces: Surfaces
+) -> None:
+    history = EpochHistory()
+    last_epoch = torch.load(trained.checkpoint, weights_only=True)["epoch"]
+    engine = quiet_engine(max_epochs=last_epoch + 2, callbacks=[history])
+    engine.train(small_model.build(), datamodule=surfaces(), ckpt_path=trained.checkpoint)
+    assert history.epochs == [last_epoch + 1]
