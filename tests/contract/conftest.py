@@ -1,6 +1,6 @@
 """The models under test, one of them trained, and the data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,15 +26,6 @@ class Trained(NamedTuple):
     model: AnomalibModule
     checkpoint: Path
     metrics: dict[str, float]
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from a second thread, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="package", params=models.__all__)

@@ -1,15 +1,18 @@
-"""Images outside [0, 1] are refused with one clear error, before a weight changes or a file is written."""
+"""Bad images, files and folders are refused with one clear error, before a weight changes or a file is written."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import ImageBatch, MVTecAD
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from anomalib.pre_processing import PreProcessor
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Normalize, Resize
@@ -87,3 +90,40 @@ def test_batches_at_the_ends_of_the_range_are_accepted(
     engine = quiet_engine(max_epochs=1)
     STAGES[stage](engine, small_model.build(), loader)
     assert engine.trainer.state.finished
+
+
+def delete_mask(category: Path) -> None:
+    (category / "ground_truth" / "defect" / "001_mask.png").unlink()
+
+
+def truncate_training_image(category: Path) -> None:
+    image = category / "train" / "good" / "002.png"
+    image.write_bytes(image.read_bytes()[:200])
+
+
+def write_16_bit_training_image(category: Path) -> None:
+    Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(category / "train" / "good" / "002.png")
+
+
+def empty_training_folder(category: Path) -> None:
+    for image in (category / "train" / "good").iterdir():
+        image.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (delete_mask, r"Images without a mask: .*defect/001\.png"),
+        (truncate_training_image, r"good/002\.png: .*damaged"),
+        (write_16_bit_training_image, r"good/002\.png: .*16.bit"),
+        (empty_training_folder, r"surface.* is empty"),
+    ],
+)
+def test_bad_files_are_named_whatever_the_datamodule(
+    small_model: SmallModel, mvtec_layout: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    category = shutil.copytree(mvtec_layout, tmp_path / "spoilt") / "surface"
+    spoil(category)
+    datamodule = MVTecAD(root=category.parent, category=category.name, num_workers=0)
+    with pytest.raises(ValueError, match=f"(?is){message}"):
+        quiet_engine(max_epochs=1).fit(small_model.build(), datamodule=datamodule)

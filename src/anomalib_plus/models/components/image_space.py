@@ -9,6 +9,7 @@ from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from omegaconf import OmegaConf
 from torch import Tensor
 from torchvision.transforms.v2 import Resize
 
@@ -83,8 +84,15 @@ class ImageSpaceMixin:
     on_predict_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the anomaly generator, so that a resumed training continues its stream."""
+        """Keep the state of the anomaly generator, so that a resumed training continues its stream.
+
+        Lists that ``get_model`` passed as OmegaConf containers become plain lists, or ``weights_only`` loading fails.
+        """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        checkpoint["hyper_parameters"] = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in checkpoint["hyper_parameters"].items()
+        }
         if self._anomaly_generator is not None:
             checkpoint[_GENERATOR_STATE] = self._anomaly_generator.get_state()
 
