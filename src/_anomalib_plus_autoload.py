@@ -5,8 +5,6 @@ in processes that never see anomalib too: standard library only, and no work bef
 ``import anomalib_plus`` installs the same hook where start-up files are ignored (``python -S``, ``--target``).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -25,14 +23,14 @@ started_with_python = False
 class _AnnouncingLoader:
     """Executes a module with its own loader, which it puts back first, then reports that the module is complete."""
 
-    def __init__(self, loader: Loader, finder: _PartnerFinder) -> None:
+    def __init__(self, loader: "Loader", finder: "_PartnerFinder") -> None:
         self._loader = loader
         self._finder = finder
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         module.__loader__ = module.__spec__.loader = self._loader  # type: ignore[union-attr]
         self._finder.executing.add(module.__name__)
         try:
@@ -54,8 +52,8 @@ class _PartnerFinder:
         self.executing: set[str] = set()
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        self, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
         if fullname not in _WATCHED or not self.pending:
             return None
         others = (getattr(finder, "find_spec", None) for finder in sys.meta_path if finder is not self)
