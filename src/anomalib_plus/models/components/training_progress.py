@@ -1,7 +1,7 @@
 """How much of a training is over, whatever limits it: epochs, steps or time."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
@@ -34,5 +34,18 @@ def cosine_factor(trainer: Trainer, final_factor: float) -> Callable[[int], floa
     def factor(epoch: int) -> float:
         cosine = (1 + math.cos(math.pi * training_progress(trainer, epoch))) / 2
         return final_factor + (1 - final_factor) * cosine
+
+    return factor
+
+
+def multi_step_factor(trainer: Trainer, milestones: Sequence[float], gamma: float) -> Callable[[int], float]:
+    """Factor of the learning rate per epoch: multiplied by ``gamma`` at each milestone, a share of the training.
+
+    With ``max_epochs`` as the limit this is ``MultiStepLR`` with ``milestone * max_epochs``.
+    """
+
+    def factor(epoch: int) -> float:
+        progress = training_progress(trainer, epoch)
+        return gamma ** sum(progress >= milestone for milestone in milestones)
 
     return factor

@@ -1,0 +1,89 @@
+"""Training loss of FEAR: reconstruction (structural similarity and squared error) and segmentation (focal)."""
+
+import math
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.components.similarity import ssim_map
+
+SMALLEST_PROBABILITY = 1e-5
+
+
+def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+    """Mean over pixels of ``-(1 - p)^gamma * log(max(p, 1e-5))`` with ``p`` the softmax of the true class (eq. 7).
+
+    Normal pixels count like anomalous ones unless ``alpha`` is given. (kornia's focal loss divides by the number of
+    classes too, and with ``alpha=1``, as in anomalib's ``DraemLoss``, it ignores all normal pixels.)
+
+    Args:
+        logits: (B, 2, H, W), normal first.
+        mask: (B, 1, H, W), 1 on an anomaly, else 0.
+        gamma: Focusing exponent; 0 gives the cross entropy.
+        alpha: Weight of the anomalous class in [0, 1], ``1 - alpha`` being that of the normal one; None for 1 and 1.
+
+    Returns:
+        A scalar.
+    """
+    # The softmax of two classes is the sigmoid of their difference.
+    margin = (logits[:, 1:] - logits[:, :1]) * (2 * mask - 1)
+    log_probability = F.logsigmoid(margin).clamp_min(math.log(SMALLEST_PROBABILITY))
+    losses = -((-margin).sigmoid() ** gamma) * log_probability
+    if alpha is not None:
+        losses = losses * (1 - alpha + (2 * alpha - 1) * mask)
+    return losses.mean()
+
+
+class FEARLossTerms(NamedTuple):
+    """The weighted total (eq. 6 and 7) and the unweighted terms, by name."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class FEARLoss(nn.Module):
+    """``ssim_weight * L_SSIM + L_2 + L_seg`` (eq. 6 and 7).
+
+    Args:
+        ssim_weight: Weight of the mean of ``1 - SSIM``; 0 skips the term.
+        focal_gamma: Focusing exponent of the segmentation term.
+        focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
+
+    Raises:
+        ValueError: If a weight or the exponent is negative, or ``focal_alpha`` exceeds 1.
+    """
+
+    def __init__(self, ssim_weight: float = 1.0, focal_gamma: float = 2.0, focal_alpha: float | None = None) -> None:
+        super().__init__()
+        if ssim_weight < 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
+            msg = (
+                "ssim_weight and focal_gamma must not be negative and focal_alpha must be None or lie in [0, 1], "
+                f"got {ssim_weight}, {focal_gamma} and {focal_alpha}."
+            )
+            raise ValueError(msg)
+        self.ssim_weight = ssim_weight
+        self.focal_gamma = focal_gamma
+        self.focal_alpha = focal_alpha
+
+    def forward(self, target: Tensor, reconstruction: Tensor, mask: Tensor, logits: Tensor) -> FEARLossTerms:
+        """Compare in float32, whatever the trainer's precision.
+
+        Args:
+            target: Clean images (B, 3, H, W) in [0, 1].
+            reconstruction: (B, 3, H, W).
+            mask: True anomalies (B, 1, H, W), 0 or 1.
+            logits: Predicted anomalies (B, 2, H, W), normal first.
+        """
+        with full_precision(target.device.type):
+            target, reconstruction, mask, logits = (x.float() for x in (target, reconstruction, mask, logits))
+            terms = {
+                "l2": F.mse_loss(reconstruction, target),
+                "segmentation": focal_loss(logits, mask, self.focal_gamma, self.focal_alpha),
+            }
+            total = terms["l2"] + terms["segmentation"]
+            if self.ssim_weight:
+                terms["ssim"] = (1 - ssim_map(target, reconstruction)).mean()
+                total = total + self.ssim_weight * terms["ssim"]
+        return FEARLossTerms(total, terms)

@@ -1,0 +1,145 @@
+"""The FEAR networks: an autoencoder with channel attention in its encoder, and a U-Net that compares."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from anomalib.data import InferenceBatch
+from anomalib.models.image.draem.torch_model import (
+    DecoderReconstructive,
+    DiscriminativeSubNetwork,
+    EncoderReconstructive,
+)
+from timm.layers import EcaModule
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
+
+ENCODER_STAGES = (1, 2, 3, 4, 5)
+STAGE_WIDTHS = (1, 2, 4, 8, 8)
+"""Channels after each encoder stage in units of the base width."""
+
+
+class FEAROutput(NamedTuple):
+    """What the loss needs: reconstructions (B, 3, H, W) and logits (B, 2, H, W), normal first."""
+
+    reconstruction: Tensor
+    logits: Tensor
+
+
+class EncoderStage(nn.Module):
+    """Convolution block, efficient channel attention and 2x2 max pooling, in this order.
+
+    The gates of the attention are positive, one per channel, so the maximum of the gated values is the gated maximum:
+    pooling before the multiplication gives the same numbers for a quarter of the work and memory.
+    """
+
+    def __init__(self, block: nn.Module, attention: EcaModule | None, pool: bool) -> None:
+        super().__init__()
+        self.block = block
+        self.attention = attention
+        self.pool = pool
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, H / 2, W / 2), or to full size where the stage does not pool."""
+        features = self.block(images)
+        output = F.max_pool2d(features, 2) if self.pool else features
+        return output if self.attention is None else output * channel_gates(self.attention, features)
+
+
+def channel_gates(attention: EcaModule, features: Tensor) -> Tensor:
+    """Factors (B, C, 1, 1) in (0, 1) by which ``attention`` multiplies the channels of (B, C, H, W) (eq. 3)."""
+    means = features.mean(dim=(2, 3)).unsqueeze(1)
+    return attention.gate(attention.conv(means)).squeeze(1)[..., None, None]
+
+
+class FEARModel(nn.Module):
+    """FEAR as plain networks: images in [0, 1] in, reconstructions and logits or anomaly maps out.
+
+    Both networks are DRAEM's, as anomalib has them; the attention is what FEAR adds.
+
+    Args:
+        reconstruction_width: Channels of the autoencoder's first stage (128 in the paper's size).
+        segmentation_width: Channels of the U-Net's first stage (64 in the paper's size).
+        eca_stages: Encoder stages of the autoencoder, 1 to 5, that end in channel attention (ablation, Table 4).
+        eca_gamma: Divisor in the attention's rule for its kernel size.
+        eca_b: Offset in that rule.
+        init_std: Standard deviation of the initial weights of convolutions and batch normalisation; None keeps
+            PyTorch's initialisation.
+        map_generator: Turns logits into anomaly map and score; the paper's if None.
+
+    Raises:
+        ValueError: If a width is not positive or ``eca_stages`` names a stage that is not there.
+    """
+
+    size_divisor = 32
+    map_generator: AnomalyMapGenerator
+
+    def __init__(
+        self,
+        reconstruction_width: int = 128,
+        segmentation_width: int = 64,
+        eca_stages: Sequence[int] = ENCODER_STAGES,
+        eca_gamma: float = 2.0,
+        eca_b: float = 1.0,
+        init_std: float | None = 0.02,
+        map_generator: AnomalyMapGenerator | None = None,
+    ) -> None:
+        super().__init__()
+        if min(reconstruction_width, segmentation_width) < 1:
+            msg = f"Widths must be positive, got {reconstruction_width} and {segmentation_width}."
+            raise ValueError(msg)
+        if not set(eca_stages) <= set(ENCODER_STAGES):
+            msg = f"eca_stages must be some of {ENCODER_STAGES} or empty, got {tuple(eca_stages)}."
+            raise ValueError(msg)
+        blocks = EncoderReconstructive(in_channels=3, base_width=reconstruction_width)
+        self.encoder = nn.Sequential(
+            *(
+                EncoderStage(
+                    getattr(blocks, f"block{stage}"),
+                    EcaModule(channels=width * reconstruction_width, gamma=eca_gamma, beta=eca_b)
+                    if stage in eca_stages
+                    else None,
+                    pool=stage < ENCODER_STAGES[-1],
+                )
+                for stage, width in zip(ENCODER_STAGES, STAGE_WIDTHS, strict=True)
+            )
+        )
+        self.decoder = DecoderReconstructive(base_width=reconstruction_width, out_channels=3)
+        self.segmentation = DiscriminativeSubNetwork(in_channels=6, out_channels=2, base_width=segmentation_width)
+        if init_std is not None:
+            initialize(self, init_std)
+        self.map_generator = map_generator or AnomalyMapGenerator()
+        # Convolutions over channels-last weights are faster at small widths.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> FEAROutput | InferenceBatch:
+        """Repair and segment (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+
+        Returns:
+            ``FEAROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If height or width is not divisible by 32.
+        """
+        check_input_size(images, self.size_divisor, "FEAR")
+        reconstruction = self.decoder(self.encoder(images))
+        logits = self.segmentation(torch.cat([images, reconstruction], dim=1))
+        if self.training:
+            return FEAROutput(reconstruction, logits)
+        with full_precision(images.device.type):
+            score, anomaly_map = self.map_generator(logits.float())
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
+
+
+def initialize(network: nn.Module, std: float) -> None:
+    """Draw the weights of 2-D convolutions around 0 and of batch normalisation around 1, as DRAEM's code does."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, 0.0, std)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, std)
+            nn.init.zeros_(layer.bias)
