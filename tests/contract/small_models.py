@@ -9,7 +9,12 @@ from anomalib.models import AnomalibModule
 from anomalib_plus import models
 
 SMALL: dict[str, dict[str, Any]] = {
-    "FEAR": {"reconstruction_width": 8, "segmentation_width": 8, "learning_rate": 1e-3},
+    "FEAR": {
+        "reconstruction_width": 8,
+        "segmentation_width": 8,
+        "learning_rate": 1e-3,
+        "lr_milestones": [0.5, 0.75],
+    },
     "RamFAE": {"channels": [4, 8, 16, 32], "learning_rate": 1e-3},
 }
 """Constructor arguments by model. Plain data: they also travel through YAML and the command line."""

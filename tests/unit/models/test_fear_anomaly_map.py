@@ -1,0 +1,66 @@
+"""From logits to map and score: the mean filter, its borders, and which of the two maps is given."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator, mean_filter
+
+
+def logits_of(probabilities: torch.Tensor) -> torch.Tensor:
+    """Logits (B, 2, H, W) whose softmax gives these probabilities (B, 1, H, W) of an anomaly."""
+    return torch.cat([torch.zeros_like(probabilities), torch.logit(probabilities)], dim=1)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 21])
+def test_mean_filter_is_the_square_window_with_zeros_around(kernel: int) -> None:
+    maps = torch.rand(2, 1, 48, 30, dtype=torch.float64)
+    expected = F.avg_pool2d(maps, kernel, stride=1, padding=kernel // 2)
+    torch.testing.assert_close(mean_filter(maps, kernel), expected)
+
+
+def test_borders_are_damped() -> None:
+    smooth = mean_filter(torch.ones(1, 1, 64, 64), 21)[0, 0]
+    assert smooth[32, 32].item() == pytest.approx(1)
+    assert smooth[0, 32].item() == pytest.approx(231 / 441)
+    assert smooth[63, 63].item() == pytest.approx(121 / 441)
+
+
+@pytest.mark.parametrize(("kernel", "score"), [(21, 1 / 441), (3, 1 / 9), (0, 1.0), (None, 1.0)])
+def test_one_hot_pixel(kernel: int | None, score: float) -> None:
+    logits = torch.zeros(1, 2, 64, 64)
+    logits[:, 0] = 200
+    logits[0, 1, 30, 20] = 400
+    scores, raw = AnomalyMapGenerator(kernel)(logits)
+    assert scores.item() == pytest.approx(score, abs=1e-6)
+    assert raw.sum().item() == raw[0, 0, 30, 20].item() == 1
+
+
+def test_the_map_is_the_probability_and_the_score_the_largest_local_mean() -> None:
+    probabilities = torch.rand(3, 1, 40, 56) * 0.98 + 0.01
+    scores, raw = AnomalyMapGenerator(5)(logits_of(probabilities))
+    torch.testing.assert_close(raw, probabilities)
+    torch.testing.assert_close(scores, F.avg_pool2d(probabilities, 5, 1, 2).flatten(1).amax(1))
+
+
+def test_smooth_anomaly_map_changes_the_map_and_not_the_score() -> None:
+    logits = torch.randn(2, 2, 32, 32) * 3
+    scores, raw = AnomalyMapGenerator(21)(logits)
+    same_scores, smooth = AnomalyMapGenerator(21, smooth_anomaly_map=True)(logits)
+    assert torch.equal(scores, same_scores)
+    torch.testing.assert_close(smooth, F.avg_pool2d(raw, 21, 1, 10))
+
+
+@pytest.mark.parametrize("margin", [-1e4, 0.0, 1e4])
+def test_extreme_logits_stay_in_the_unit_interval(margin: float) -> None:
+    logits = torch.stack([torch.zeros(64, 64), torch.full((64, 64), margin)])[None]
+    for smooth in (False, True):
+        for values in AnomalyMapGenerator(21, smooth)(logits):
+            assert values.isfinite().all()
+            assert 0 <= values.min() <= values.max() <= 1
+
+
+@pytest.mark.parametrize("kernel", [2, 20, -3])
+def test_impossible_kernels_are_refused(kernel: int) -> None:
+    with pytest.raises(ValueError, match=f"smoothing_kernel must be odd .*got {kernel}"):
+        AnomalyMapGenerator(kernel)
