@@ -49,7 +49,7 @@ def test_anomalibs_own_parser_still_ignores_the_seed():
     assert not torch.equal(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 7])
+@pytest.mark.parametrize("seed", [0, 1])  # not to be taken for False and True
 def test_seed_of_a_config_file(tmp_path, seed):
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"seed_everything": seed}))
