@@ -1,10 +1,14 @@
 """The ``anomalib-plus`` command: commands of its own, and every command of anomalib."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import NamedTuple
+
+from rich.console import Console
+from rich.logging import RichHandler
 
 from anomalib_plus import __version__, register
 
@@ -29,6 +33,9 @@ def _run_anomalib(arguments: Sequence[str]) -> None:
     from anomalib_plus.seeded_cli import SeededCLI
 
     configure_logger()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RichHandler):
+            handler.console = Console(stderr=True)  # else log lines get into `--print_config > file`
     SeededCLI(arguments)
 
 

@@ -1,5 +1,6 @@
 """The ``anomalib-plus`` command: its own commands, anomalib's, and the seed that anomalib's parser ignores."""
 
+import logging
 import os
 from importlib import import_module
 from importlib.metadata import version
@@ -48,7 +49,7 @@ def test_anomalibs_own_parser_still_ignores_the_seed():
     assert not torch.equal(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 7])
+@pytest.mark.parametrize("seed", [0, 1])  # not to be taken for False and True
 def test_seed_of_a_config_file(tmp_path, seed):
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"seed_everything": seed}))
@@ -100,6 +101,7 @@ def test_runs_a_command_of_anomalib(mvtec_layout):
 
 
 def test_config_names_both_classes_and_can_be_fed_back(tmp_path, capsys):
+    logging.root.setLevel(logging.INFO)  # as in a process of its own, where anomalib's logger prints what it likes
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--model", "RamFAE", "--data", "BTAD", "--data.category", "02", "--print_config"])
     assert exit_.value.code == 0

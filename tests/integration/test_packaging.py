@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fresh_interpreter import SOURCES, START_UP_FILES, FreshInterpreter
 
 import anomalib_plus
+from fresh_interpreter import SOURCES, START_UP_FILES, FreshInterpreter
 
 BUILD = "import sys, hatchling.build; print(hatchling.build.{hook}(sys.argv[1]))"
 

@@ -230,7 +230,7 @@ def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
     values = images.short()
     centre = values[..., 1:-1, 1:-1]
     rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
-    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + centre * 4
+    total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(centre, alpha=4)
     smooth = total.float().div_(13).round_()
     sharp = smooth.lerp_(centre.float(), factor).clamp_(0, 255)
     result = images.clone()

@@ -117,7 +117,7 @@ def _read_texture(path: Path, size: tuple[int, int]) -> Tensor:
             else:
                 eight_bit = image
             resized = eight_bit.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of these
         msg = f"Texture {path} cannot be read as an image: {error}. Repair it or take it out of the folder."
         raise ValueError(msg) from error
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)

@@ -1,7 +1,6 @@
 """The demo pictures: exact masks, repeatable, disjoint crops; and the folder they are written to."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,11 @@ from anomalib_plus.data.demo_surfaces.writing import CATEGORIES, write_category
 
 
 @pytest.fixture(scope="module")
-def washers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A whole category as the user gets it, and the processor seconds it took."""
+def washers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a whole category as the user gets it."""
     root = tmp_path_factory.mktemp("demo")
-    start = time.process_time()
     DemoSurfaces(root=root, category="washer").prepare_data()
-    return root, time.process_time() - start
+    return root
 
 
 @pytest.fixture
@@ -113,10 +111,8 @@ def test_washers_vary_in_place_rotation_and_light() -> None:
     assert np.abs(lights.mean(axis=0)).max() < 0.6
 
 
-def test_category_is_complete_and_was_drawn_in_time(washers: tuple[Path, float]) -> None:
-    root, seconds = washers
-    folder = root / "washer"
-    assert seconds < 15
+def test_category_is_complete(washers: Path) -> None:
+    folder = washers / "washer"
     counts = {str(sub.relative_to(folder)): len(list(sub.glob("*.png"))) for sub in folder.glob("*/*")}
     assert counts == {
         "train/good": 60,
@@ -128,18 +124,18 @@ def test_category_is_complete_and_was_drawn_in_time(washers: tuple[Path, float])
         with Image.open(path) as image:
             assert (image.size, image.mode) == ((256, 256), "L" if "ground_truth" in path.parts else "RGB")
     assert set(np.unique(_pixels(folder / "ground_truth" / "hole" / "004_mask.png"))) == {0, 255}
-    assert [entry.name for entry in root.iterdir()] == ["washer"]
+    assert [entry.name for entry in washers.iterdir()] == ["washer"]
 
 
-def test_files_hold_the_drawn_pictures(washers: tuple[Path, float]) -> None:
+def test_files_hold_the_drawn_pictures(washers: Path) -> None:
     picture, mask = draw_picture(0, "washer", "test", "hole", 4)
-    folder = washers[0] / "washer"
+    folder = washers / "washer"
     assert np.array_equal(_pixels(folder / "test" / "hole" / "004.png"), picture)
     assert np.array_equal(_pixels(folder / "ground_truth" / "hole" / "004_mask.png") > 0, mask)
 
 
-def test_datamodule_reads_the_category(washers: tuple[Path, float]) -> None:
-    datamodule = DemoSurfaces(root=washers[0], num_workers=0, train_batch_size=4)
+def test_datamodule_reads_the_category(washers: Path) -> None:
+    datamodule = DemoSurfaces(root=washers, num_workers=0, train_batch_size=4)
     assert (datamodule.name, datamodule.category, datamodule.eval_batch_size) == ("DemoSurfaces", "washer", 32)
     datamodule.prepare_data()
     datamodule.setup()

@@ -1,6 +1,5 @@
 """Which image files anomalib reads rightly, wrongly or not at all, and that we tell these apart."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +121,3 @@ def test_oversized_images_are_a_fault(tmp_path: Path, monkeypatch: pytest.Monkey
     Image.fromarray(RNG_PIXELS).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
     assert inspect_image(tmp_path / "a.png").fault == "has more than the 1800 pixels that Pillow opens"
-
-
-def test_check_takes_less_than_a_millisecond_per_file(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
-    for suffix in ("png", "jpg"):
-        Image.fromarray(noise).save(tmp_path / f"large.{suffix}", **({"compress_level": 0} if suffix == "png" else {}))
-        start = time.process_time()
-        for _ in range(200):
-            inspect_image(tmp_path / f"large.{suffix}")
-        assert (time.process_time() - start) / 200 < 1e-3

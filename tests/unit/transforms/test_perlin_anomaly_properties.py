@@ -1,6 +1,6 @@
 """What must hold for every image size, batch and setting: few generated cases by default, thousands with -m slow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -31,13 +31,18 @@ cases = given(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _textures(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _textures_and_one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Four textures of noise in the pool; small images gain nothing from a second thread."""
     folder = tmp_path_factory.mktemp("textures")
     rng = np.random.default_rng(0)
     for index in range(4):
         Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8)).save(folder / f"{index}.png")
     TEXTURES[:] = [TextureSource(folder)]
     TEXTURES[0].load((96, 96))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def check(

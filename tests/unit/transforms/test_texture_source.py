@@ -113,6 +113,12 @@ def test_truncated_file_is_named(folder: Path) -> None:
         TextureSource(folder).load((8, 8))
 
 
+def test_absurdly_large_file_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="cannot be read as an image: Image size"):
+        TextureSource(folder).load((8, 8))
+
+
 @pytest.mark.parametrize("limits", [{"max_images": 0}, {"max_bytes": 0}])
 def test_limits_must_be_positive(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
