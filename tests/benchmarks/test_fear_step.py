@@ -109,7 +109,9 @@ def test_a_step_is_no_slower_than_draems(textures: Path, benchmark: Callable) ->
     table = Table("training step", "wall s", "CPU s", "peak memory MiB", title=f"{torch.get_num_threads()} threads")
     for name in steps:
         table.add_row(name, f"{median(wall[name]):.2f}", f"{median(busy[name]):.2f}", f"{memory[name]:.0f}")
-    table.add_row("FEAR / Draem", *(f"{ratio:.2f}" for ratio in ratios.values()), f"{memory['FEAR'] / memory['Draem']:.2f}")
+    table.add_row(
+        "FEAR / Draem", *(f"{ratio:.2f}" for ratio in ratios.values()), f"{memory['FEAR'] / memory['Draem']:.2f}"
+    )
     Console().print(table)
     benchmark.extra_info.update({f"{name} ratio": ratio for name, ratio in ratios.items()})
     benchmark.pedantic(steps["FEAR"], rounds=1)
