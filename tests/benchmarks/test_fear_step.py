@@ -5,7 +5,7 @@ pass and Adam. Draem's networks are replaced by its own at these widths; both fi
 """
 
 import multiprocessing
-import resource
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,14 +68,20 @@ class Step:
         self.optimizer.step()
 
 
+def high_water_mark() -> float:
+    """Largest resident memory of this process so far in MiB (Linux; ``ru_maxrss`` would include the parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
+
+
 def memory_of_steps(name: str, textures: Path, queue: multiprocessing.Queue) -> None:
     """Report by how many MiB two steps raise the peak memory of a fresh process that has built the model."""
     torch.set_num_threads(1)
     step = Step(name, textures)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water_mark()
     step()
     step()
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    queue.put(high_water_mark() - before)
 
 
 def peak_memory(name: str, textures: Path) -> float:
