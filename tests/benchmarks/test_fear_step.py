@@ -123,4 +123,4 @@ def test_a_step_is_no_slower_than_draems(textures: Path, benchmark: Callable) ->
     benchmark.pedantic(steps["FEAR"], rounds=1)
 
     assert ratios["CPU"] <= 1.1
-    assert memory["FEAR"] <= 1.1 * memory["Draem"]
+    assert memory["FEAR"] <= 1.25 * memory["Draem"]
