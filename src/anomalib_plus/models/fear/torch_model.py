@@ -15,16 +15,13 @@ from timm.layers import EcaModule
 from torch import Tensor, nn
 
 from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.memory_layout import choose_memory_layout
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 
 ENCODER_STAGES = (1, 2, 3, 4, 5)
 STAGE_WIDTHS = (1, 2, 4, 8, 8)
 """Channels after each encoder stage in units of the base width."""
-
-WIDTH_OF_CHANNELS_FIRST = 32
-"""Narrower networks train faster on a CPU with channels-last weights; from here on oneDNN's weight gradients for that
-layout (AVX2) take up to three times as long, which outweighs the faster forward pass."""
 
 
 class FEAROutput(NamedTuple):
@@ -117,8 +114,7 @@ class FEARModel(nn.Module):
         if init_std is not None:
             initialize(self, init_std)
         self.map_generator = map_generator or AnomalyMapGenerator()
-        if reconstruction_width < WIDTH_OF_CHANNELS_FIRST:
-            self.to(memory_format=torch.channels_last)
+        choose_memory_layout(self, reconstruction_width)
 
     def forward(self, images: Tensor) -> FEAROutput | InferenceBatch:
         """Repair and segment (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
