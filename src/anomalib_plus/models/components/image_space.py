@@ -1,4 +1,4 @@
-"""What the Lightning modules share that damage, repair and compare images in [0, 1]."""
+"""What the Lightning modules share: they take images in [0, 1] and do everything else themselves."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_mask_pairs
+from anomalib_plus.models.components.loss_terms import LossTerms
 
 _RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
@@ -63,6 +64,14 @@ class ImageSpaceMixin:
             rank: int = self.global_rank  # type: ignore[attr-defined]
             self._anomaly_generator = torch.Generator().manual_seed(torch.initial_seed() + rank)
         return self._anomaly_generator
+
+    def log_loss(self, loss: LossTerms, batch_size: int) -> Tensor:
+        """Log the loss of a training batch and its terms as epoch means; give the total, for Lightning to minimise."""
+        terms = {f"train_loss_{name}": value.detach() for name, value in loss.terms.items()}
+        options = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
+        self.log("train_loss", loss.total.detach(), prog_bar=True, **options)  # type: ignore[attr-defined]
+        self.log_dict(terms, **options)  # type: ignore[attr-defined]
+        return loss.total
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Judge the batch, as in testing."""

@@ -1,10 +1,12 @@
-"""How much of a training is over, whatever limits it: epochs, steps or time."""
+"""How much of a training is over, whatever limits it (epochs, steps or time), and learning rates that follow it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 
 def training_progress(trainer: Trainer, epoch: int) -> float:
@@ -49,3 +51,12 @@ def multi_step_factor(trainer: Trainer, milestones: Sequence[float], gamma: floa
         return gamma ** sum(progress >= milestone for milestone in milestones)
 
     return factor
+
+
+def scheduled_adam(
+    parameters: Iterable[torch.nn.Parameter], learning_rate: float, factor: Callable[[int], float]
+) -> OptimizerLRScheduler:
+    """Adam whose learning rate is ``learning_rate * factor(epoch)``, as ``configure_optimizers`` gives it."""
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}

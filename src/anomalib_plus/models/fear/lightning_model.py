@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
@@ -13,7 +12,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
 from anomalib_plus.models.components.image_space import ImageSpaceMixin
-from anomalib_plus.models.components.training_progress import multi_step_factor
+from anomalib_plus.models.components.training_progress import multi_step_factor, scheduled_adam
 from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.fear.torch_model import FEARModel
@@ -149,15 +148,9 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
         synthetic = self.augmenter.corrupt(batch.image, self.anomaly_generator)
         output = self.model(synthetic.image)
         loss = self.loss(synthetic.target, output.reconstruction, synthetic.mask, output.logits)
-        terms = {f"train_loss_{name}": value.detach() for name, value in loss.terms.items()}
-        size = len(batch.image)
-        self.log("train_loss", loss.total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=size)
-        return loss.total
+        return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam; the learning rate drops by ``lr_gamma`` at each share of the trainer's budget, checked every epoch."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
         factor = multi_step_factor(self.trainer, self.lr_milestones, self.lr_gamma)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        return scheduled_adam(self.model.parameters(), self.learning_rate, factor)

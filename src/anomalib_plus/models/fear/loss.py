@@ -1,11 +1,11 @@
 """Training loss of FEAR: reconstruction (structural similarity and squared error) and segmentation (focal)."""
 
 import math
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.components.similarity import ssim_map
 
@@ -36,13 +36,6 @@ def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | 
     return losses.mean()
 
 
-class FEARLossTerms(NamedTuple):
-    """The weighted total (eq. 6 and 7) and the unweighted terms, by name."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
-
-
 class FEARLoss(nn.Module):
     """``ssim_weight * L_SSIM + L_2 + L_seg`` (eq. 6 and 7).
 
@@ -67,7 +60,7 @@ class FEARLoss(nn.Module):
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
 
-    def forward(self, target: Tensor, reconstruction: Tensor, mask: Tensor, logits: Tensor) -> FEARLossTerms:
+    def forward(self, target: Tensor, reconstruction: Tensor, mask: Tensor, logits: Tensor) -> LossTerms:
         """Compare in float32, whatever the trainer's precision.
 
         Args:
@@ -86,4 +79,4 @@ class FEARLoss(nn.Module):
             if self.ssim_weight:
                 terms["ssim"] = (1 - ssim_map(target, reconstruction)).mean()
                 total = total + self.ssim_weight * terms["ssim"]
-        return FEARLossTerms(total, terms)
+        return LossTerms(total, terms)

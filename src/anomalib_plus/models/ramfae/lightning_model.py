@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
@@ -13,7 +12,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
 from anomalib_plus.models.components.image_space import ImageSpaceMixin
 from anomalib_plus.models.components.similarity import GMS_CONSTANT
-from anomalib_plus.models.components.training_progress import cosine_factor
+from anomalib_plus.models.components.training_progress import cosine_factor, scheduled_adam
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator, ChannelReduction, ImageScore, MapType
 from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
@@ -154,15 +153,9 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         damaged = clean if self.augmenter is None else self.augmenter(clean, self.anomaly_generator)[0]
         reconstruction = self.model(damaged).reconstruction
         loss = self.loss(self.model.select_channels(clean), reconstruction)
-        terms = {f"train_loss_{name}": value.detach() for name, value in loss.terms.items()}
-        size = len(clean)
-        self.log("train_loss", loss.total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=size)
-        return loss.total
+        return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam; cosine from ``learning_rate`` to ``min_learning_rate``, once per epoch, over the trainer's budget."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
         factor = cosine_factor(self.trainer, self.min_learning_rate / self.learning_rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        return scheduled_adam(self.model.parameters(), self.learning_rate, factor)

