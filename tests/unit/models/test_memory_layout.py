@@ -1,4 +1,4 @@
-"""The memory layout depends on the width and changes no result."""
+"""The memory layout depends on width and processor and changes no result."""
 
 import pytest
 import torch
@@ -7,8 +7,14 @@ from torch import nn
 from anomalib_plus.models.components.memory_layout import choose_memory_layout
 
 
-@pytest.mark.parametrize(("width", "channels_last"), [(8, True), (31, True), (32, False), (64, False)])
-def test_narrow_networks_are_held_channels_last(width: int, channels_last: bool) -> None:
+@pytest.mark.parametrize(
+    ("width", "capability", "channels_last"),
+    [(8, "AVX2", True), (31, "AVX2", True), (32, "AVX2", False), (64, "DEFAULT", False), (64, "AVX512", True)],
+)
+def test_channels_last_unless_wide_without_avx512(
+    width: int, capability: str, channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3))
     images = torch.rand(2, 3, 16, 16)
     before = network(images)
