@@ -4,8 +4,9 @@
 pass and Adam. Draem's networks are replaced by its own at these widths; both fill defects from one texture folder.
 """
 
-import multiprocessing
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from torchvision.io import write_png
 from anomalib_plus import FEAR
 from anomalib_plus.transforms.procedural_textures import procedural_textures
 
-BATCH, SIZE, WIDTHS, ROUNDS = 8, 256, (32, 16), 5
+BATCH, SIZE, WIDTHS, ROUNDS = 8, 256, (32, 16), 3
 WITHOUT = {"evaluator": False, "visualizer": False, "pre_processor": False, "post_processor": False}
 
 
@@ -76,25 +77,22 @@ def resident_memory(figure: str) -> float:
     return int(re.search(rf"{figure}:\s+(\d+) kB", status).group(1)) / 1024
 
 
-def memory_of_steps(name: str, textures: Path, half_precision: bool, queue: multiprocessing.Queue) -> None:
-    """Report how many MiB two steps take at their peak in a fresh process that has built the model."""
+def print_peak_memory_of_steps(name: str, textures: Path, half_precision: bool) -> None:
+    """Print how many MiB two steps take at their peak, on one thread."""
     torch.set_num_threads(1)
     step = Step(name, textures, half_precision)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building: Draem's networks are built twice
     before = resident_memory("VmRSS")
     step()
     step()
-    queue.put(resident_memory("VmHWM") - before)
+    print(resident_memory("VmHWM") - before)
 
 
-def peak_memory(*arguments: object) -> float:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=memory_of_steps, args=(*arguments, queue))
-    process.start()
-    mebibytes = queue.get(timeout=600)
-    process.join()
-    return mebibytes
+def peak_memory(name: str, textures: Path, half_precision: bool) -> float:
+    """Run the two steps in a process of their own, whose memory has seen nothing else."""
+    arguments = [name, str(textures), "bfloat16" if half_precision else "float32"]
+    finished = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+    return float(finished.stdout.splitlines()[-1])
 
 
 def test_training_step_beside_draem(textures: Path, benchmark: Callable) -> None:
@@ -120,3 +118,7 @@ def test_training_step_beside_draem(textures: Path, benchmark: Callable) -> None
         benchmark.extra_info[f"{label} ratio"] = ratio
     Console().print(table)
     benchmark.pedantic(steps["FEAR", False], rounds=1)
+
+
+if __name__ == "__main__":
+    print_peak_memory_of_steps(sys.argv[1], Path(sys.argv[2]), half_precision=sys.argv[3] == "bfloat16")
