@@ -9,6 +9,7 @@ from anomalib.models import AnomalibModule
 from anomalib_plus import models
 
 SMALL: dict[str, dict[str, Any]] = {
+    "AstMFR": {"teacher": "test_resnet", "student": "test_efficientnet", "pre_trained": False},
     "FEAR": {
         "reconstruction_width": 8,
         "segmentation_width": 8,

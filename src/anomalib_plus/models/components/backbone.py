@@ -45,6 +45,7 @@ class Backbone(nn.Module):
         indices = stage_indices(name, stages, arguments)
         self.network = create_network(name, pre_trained, weights, arguments, features_only=True, out_indices=indices)
         info: Any = self.network.feature_info
+        drop_later_blocks(self.network, info.module_name()[-1])
         self.channels = tuple(info.channels())
         """Channels of each feature map."""
         self.strides = tuple(info.reduction())
@@ -57,6 +58,32 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) in [0, 1] to one feature map (B, C, H / stride, W / stride) per stage."""
         return self.network((images - self.mean) / self.std)
+
+
+def drop_later_blocks(network: Any, last_stage: str) -> None:
+    """Remove the blocks behind ``last_stage``, which timm's EfficientNet and MobileNet families keep and compute.
+
+    They would cost time and, as parameters outside every loss, stop distributed training.
+    """
+    container, _, index = last_stage.rpartition(".")
+    if container == "blocks" and index.isdigit() and isinstance(getattr(network, "blocks", None), nn.Sequential):
+        network.blocks = network.blocks[: int(index) + 1]
+
+
+def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArguments) -> tuple[int, ...]:
+    """Positions of the network's stages with these strides: the last one, where several have the same.
+
+    Raises:
+        ValueError: If there is no such network, or no stage of a stride.
+    """
+    check_network_name(name, arguments)
+    with torch.device("meta"):
+        known = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
+    missing = [stride for stride in strides if stride not in known]
+    if missing:
+        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {known}: name its stages."
+        raise ValueError(msg)
+    return tuple(max(index for index, stride in enumerate(known) if stride == wanted) for wanted in strides)
 
 
 def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArguments) -> tuple[int, ...]:

@@ -1,6 +1,9 @@
 """timm networks with pre-trained weights from a local file or from the hub, or without; errors that say what to do."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +11,22 @@ import timm
 import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
+
+_weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Build networks without pre-trained weights in this context, whatever their arguments say.
+
+    For whoever puts all weights into them afterwards, as loading a checkpoint does: nothing is downloaded, and no file
+    of weights has to be there.
+    """
+    token = _weights_follow.set(True)
+    try:
+        yield
+    finally:
+        _weights_follow.reset(token)
 
 
 class WeightArguments(NamedTuple):
@@ -41,7 +60,7 @@ def create_network(
         RuntimeError: If weights are asked for and neither cache nor network gives them.
     """
     check_network_name(name, arguments)
-    if not pre_trained:
+    if not pre_trained or _weights_follow.get():
         return timm.create_model(name, pretrained=False, **options)
     if weights is not None:
         values = read_weights(name, Path(weights), arguments)
@@ -59,8 +78,8 @@ def create_network(
         msg = (
             f"The weights of {arguments.network}={name!r} could not be downloaded. Where the network is reachable, "
             f"'huggingface-cli download {hub_id} model.safetensors' fetches the file: pass it here as "
-            f"{arguments.file}=FILE. {arguments.switch}=False builds the network without weights, which is enough to "
-            "load a checkpoint into it."
+            f"{arguments.file}=FILE. 'anomalib-plus doctor' lists the files that are here. {arguments.switch}=False "
+            "builds the network without weights, which is enough to load a checkpoint into it."
         )
         raise RuntimeError(msg) from error
 
