@@ -45,7 +45,10 @@ class SmallModel(NamedTuple):
         """The options of anomalib's command that make the model ``build()`` makes, on the same device."""
         return [
             f"--model={self.name}",
-            *(f"--model.{name}={json.dumps(value)}" for name, value in self.arguments.items()),
+            *(
+                f"--model.{name}={value if isinstance(value, str) else json.dumps(value)}"
+                for name, value in self.arguments.items()
+            ),
             "--model.pre_processor=anomalib.pre_processing.PreProcessor",
             "--model.pre_processor.transform=torchvision.transforms.v2.Resize",
             f"--model.pre_processor.transform.size={list(IMAGE_SIZE)}",
