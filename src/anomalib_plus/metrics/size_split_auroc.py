@@ -1,7 +1,7 @@
 """Image AUROC by the size of the defects."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from anomalib.metrics.base import AnomalibMetric
@@ -10,7 +10,6 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_plus.metrics.per_image_auroc import area_under_roc
-from anomalib_plus.models.components.choices import check_choice
 
 DefectSize = Literal["small", "middle", "large"]
 
@@ -23,7 +22,9 @@ class _SizeSplitAUROC(Metric):
 
     def __init__(self, size: DefectSize = "small", bounds: tuple[float, float] = (0.05, 0.2)) -> None:
         super().__init__()
-        check_choice("size", size, DefectSize)
+        if size not in get_args(DefectSize):
+            msg = f"size must be one of {', '.join(get_args(DefectSize))}, got {size!r}."
+            raise ValueError(msg)
         if not 0 < bounds[0] <= bounds[1] < 1:
             msg = f"bounds must be two ascending shares of the image between 0 and 1, got {bounds}."
             raise ValueError(msg)
@@ -79,7 +80,7 @@ class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
         prefix: str = "image_",
         **arguments: bool | Sequence[str] | None,
     ) -> None:
-        super().__init__(prefix=prefix, size=size, bounds=tuple(bounds), **arguments)
+        super().__init__(prefix=prefix, size=size, bounds=bounds, **arguments)  # type: ignore[call-arg]
         self.name = f"{prefix}AUROC_{size}"
 
 

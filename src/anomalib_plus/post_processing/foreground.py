@@ -10,7 +10,7 @@ Masks should reach a few pixels beyond the object: what is missing from it, or s
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from skimage.segmentation import flood
 from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_image
 
-from anomalib_plus.models.components.choices import check_choice
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 _MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
@@ -42,7 +41,9 @@ class OtsuForeground(nn.Module):
 
     def __init__(self, polarity: Polarity = "auto", dilation: int = 4) -> None:
         super().__init__()
-        check_choice("polarity", polarity, Polarity)
+        if polarity not in get_args(Polarity):
+            msg = f"polarity must be one of {', '.join(get_args(Polarity))}, got {polarity!r}."
+            raise ValueError(msg)
         _check_dilation(dilation)
         self.polarity: Polarity = polarity
         self.dilation = dilation

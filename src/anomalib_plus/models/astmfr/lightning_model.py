@@ -15,21 +15,22 @@ from torch import Tensor, nn
 
 from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
-from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
+from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache, is_repeatable
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
 from anomalib_plus.models.components.image_space import ImageSpaceMixin
+from anomalib_plus.models.components.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.post_processing.foreground import make_foreground
 
 
-class AstMFR(ImageSpaceMixin, AnomalibModule):
+class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
     """Student of another architecture than its teacher, which regenerates the teacher's features from masked ones.
 
     Gu, Li, Liu: Masked feature regeneration based asymmetric student-teacher network for anomaly detection, Multimedia
     Tools and Applications, 2024. The defaults are the paper's; the model's README gives each choice and its reason. Any
     two convolutional timm networks work. Image sizes must be divisible by their largest stride (16).
 
-    ``load_from_checkpoint`` needs no pre-trained weights: the checkpoint holds both networks. On the command line, add
-    ``--model.pre_trained false`` where a checkpoint is given.
+    ``load_from_checkpoint`` sets ``pre_trained=False``: the checkpoint holds both networks, so nothing is downloaded.
+    On the command line, add ``--model.pre_trained false`` where a checkpoint is given.
 
     Args:
         teacher: timm name of the frozen network, with its weight tag.
@@ -62,6 +63,11 @@ class AstMFR(ImageSpaceMixin, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (TEACHER, STUDENT)
+    checkpoint_overrides: ClassVar[dict[str, Any]] = {
+        "pre_trained": False,
+        "teacher_weights": None,
+        "student_weights": None,
+    }
     model: AstMFRModel
     loss: AstMFRLoss
 
@@ -123,11 +129,12 @@ class AstMFR(ImageSpaceMixin, AnomalibModule):
         """Refuse the teacher's cache where the same file does not give the same image twice.
 
         Raises:
-            ValueError: If the training data set has augmentations.
+            ValueError: If the transforms of data set or pre-processor are not known to be repeatable.
         """
         self.teacher_cache.clear()
-        dataset = getattr(self.trainer.train_dataloader, "dataset", None)
-        if self.teacher_cache.capacity and getattr(dataset, "augmentations", None) is not None:
+        augmentations = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "augmentations", None)
+        transforms = (augmentations, getattr(self.pre_processor, "transform", None))
+        if self.teacher_cache.capacity and not all(map(is_repeatable, transforms)):
             msg = (
                 "teacher_cache_gib keeps one set of features per image file, but the training images are augmented. "
                 "Set teacher_cache_gib=0, or train without augmentations."

@@ -16,7 +16,6 @@ from torchvision.transforms.v2 import Resize
 from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_mask_pairs
 from anomalib_plus.models.components.loss_terms import LossTerms
-from anomalib_plus.models.components.pretrained import weights_follow
 
 _RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
@@ -44,12 +43,6 @@ class ImageSpaceMixin:
     def prepare_data(self) -> None:
         """Name missing masks before anomalib's datamodules fail on them, which they do without a name."""
         check_mask_pairs(self.trainer.datamodule)  # type: ignore[attr-defined]
-
-    @classmethod
-    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Any:
-        """Anomalib's, but pre-trained weights are neither downloaded nor read: the checkpoint holds all weights."""
-        with weights_follow():
-            return super().load_from_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """timm networks with pre-trained weights from a local file or from the hub, or without; errors that say what to do."""
 
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,22 +8,6 @@ import timm
 import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
-
-_weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
-
-
-@contextmanager
-def weights_follow() -> Iterator[None]:
-    """Build networks without pre-trained weights in this context, whatever their arguments say.
-
-    For whoever puts all weights into them afterwards, as loading a checkpoint does: nothing is downloaded, and no file
-    of weights has to be there.
-    """
-    token = _weights_follow.set(True)
-    try:
-        yield
-    finally:
-        _weights_follow.reset(token)
 
 
 class WeightArguments(NamedTuple):
@@ -60,7 +41,7 @@ def create_network(
         RuntimeError: If weights are asked for and neither cache nor network gives them.
     """
     check_network_name(name, arguments)
-    if not pre_trained or _weights_follow.get():
+    if not pre_trained:
         return timm.create_model(name, pretrained=False, **options)
     if weights is not None:
         values = read_weights(name, Path(weights), arguments)
