@@ -1,6 +1,7 @@
 """Feature pyramids of timm networks."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def drop_later_blocks(network: Any, last_stage: str) -> None:
         network.blocks = network.blocks[: int(index) + 1]
 
 
+@cache
+def _known_stages(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and strides of all stages of a network."""
+    with torch.device("meta"):
+        info = timm.create_model(name, pretrained=False, features_only=True).feature_info
+    return tuple(info.module_name()), tuple(info.reduction())
+
+
 def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArguments) -> tuple[int, ...]:
     """Positions of the network's stages with these strides: the last one, where several have the same.
 
@@ -77,11 +86,10 @@ def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArgume
         ValueError: If there is no such network, or no stage of a stride.
     """
     check_network_name(name, arguments)
-    with torch.device("meta"):
-        known = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
+    _, known = _known_stages(name)
     missing = [stride for stride in strides if stride not in known]
     if missing:
-        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {known}: name its stages."
+        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {list(known)}: name its stages."
         raise ValueError(msg)
     return tuple(max(index for index, stride in enumerate(known) if stride == wanted) for wanted in strides)
 
@@ -93,9 +101,11 @@ def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArgum
         ValueError: If there is no such network or stage, or the stages do not ascend.
     """
     check_network_name(name, arguments)
-    with torch.device("meta"):
-        known = timm.create_model(name, pretrained=False, features_only=True).feature_info.module_name()
-    known_indices = {**{stage: index for index, stage in enumerate(known)}, **{i: i for i in range(len(known))}}
+    known, _ = _known_stages(name)
+    known_indices: dict[str | int, int] = {
+        **{stage: index for index, stage in enumerate(known)},
+        **{i: i for i in range(len(known))},
+    }
     missing = [stage for stage in stages if stage not in known_indices]
     if missing:
         msg = f"{arguments.network}={name!r} has no stage {missing[0]!r}. Its stages are {', '.join(known)}."
