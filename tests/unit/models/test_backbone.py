@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from anomalib_plus.models.components.backbone import Backbone
+from anomalib_plus.models.components.backbone import Backbone, stages_of_strides
 from anomalib_plus.models.components.pretrained import WeightArguments, create_network
 
 STAGES = ("layer1", "layer2", "layer3")
@@ -125,3 +125,29 @@ def test_unknown_networks_are_refused_with_similar_names(name: str) -> None:
 def test_wrong_stages_are_refused(stages: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Backbone("test_resnet", stages, pre_trained=False)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "tf_efficientnet_lite0", "test_nfnet"])
+def test_every_parameter_serves_the_stages_asked_for(name: str) -> None:
+    """Others would be computed in vain, and stop distributed training."""
+    backbone = Backbone(name, stages_of_strides(name, (4, 8), ARGUMENTS), pre_trained=False)
+    sum(features.sum() for features in backbone(torch.rand(2, 3, 64, 64))).backward()
+    assert [key for key, parameter in backbone.named_parameters() if parameter.grad is None] == []
+
+
+def test_later_blocks_are_dropped_without_changing_the_stages() -> None:
+    torch.manual_seed(0)
+    backbone = Backbone("test_efficientnet", ("blocks.1", "blocks.2"), pre_trained=False).eval()
+    torch.manual_seed(0)
+    whole = timm.create_model("test_efficientnet", features_only=True, out_indices=(1, 2)).eval()
+    assert (len(backbone.network.blocks), len(whole.blocks)) == (3, 5)
+    whole.load_state_dict(backbone.network.state_dict(), strict=False)
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(backbone(images), whole((images - backbone.mean) / backbone.std), rtol=0, atol=0)
+
+
+def test_stages_by_stride() -> None:
+    assert stages_of_strides("tf_efficientnet_lite0", (4, 8, 16), ARGUMENTS) == (1, 2, 3)
+    assert stages_of_strides("test_convnext", (4, 16), ARGUMENTS) == (0, 2)
+    with pytest.raises(ValueError, match=r"teacher='test_convnext' has no stage of stride 2, only \[4, 8, 16, 32\]"):
+        stages_of_strides("test_convnext", (2, 4), ARGUMENTS)

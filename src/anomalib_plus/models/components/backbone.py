@@ -1,6 +1,7 @@
 """Feature pyramids of timm networks."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Backbone(nn.Module):
         indices = stage_indices(name, stages, arguments)
         self.network = create_network(name, pre_trained, weights, arguments, features_only=True, out_indices=indices)
         info: Any = self.network.feature_info
+        drop_later_blocks(self.network, info.module_name()[-1])
         self.channels = tuple(info.channels())
         """Channels of each feature map."""
         self.strides = tuple(info.reduction())
@@ -59,6 +61,39 @@ class Backbone(nn.Module):
         return self.network((images - self.mean) / self.std)
 
 
+def drop_later_blocks(network: Any, last_stage: str) -> None:
+    """Remove the blocks behind ``last_stage``, which timm's EfficientNet and MobileNet families keep and compute.
+
+    They would cost time and, as parameters outside every loss, stop distributed training.
+    """
+    container, _, index = last_stage.rpartition(".")
+    if container == "blocks" and index.isdigit() and isinstance(getattr(network, "blocks", None), nn.Sequential):
+        network.blocks = network.blocks[: int(index) + 1]
+
+
+@cache
+def _known_stages(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and strides of all stages of a network."""
+    with torch.device("meta"):
+        info = timm.create_model(name, pretrained=False, features_only=True).feature_info
+    return tuple(info.module_name()), tuple(info.reduction())
+
+
+def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArguments) -> tuple[int, ...]:
+    """Positions of the network's stages with these strides: the last one, where several have the same.
+
+    Raises:
+        ValueError: If there is no such network, or no stage of a stride.
+    """
+    check_network_name(name, arguments)
+    _, known = _known_stages(name)
+    missing = [stride for stride in strides if stride not in known]
+    if missing:
+        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {list(known)}: name its stages."
+        raise ValueError(msg)
+    return tuple(max(index for index, stride in enumerate(known) if stride == wanted) for wanted in strides)
+
+
 def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArguments) -> tuple[int, ...]:
     """Positions of ``stages`` in timm's list of the network's stages.
 
@@ -66,9 +101,11 @@ def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArgum
         ValueError: If there is no such network or stage, or the stages do not ascend.
     """
     check_network_name(name, arguments)
-    with torch.device("meta"):
-        known = timm.create_model(name, pretrained=False, features_only=True).feature_info.module_name()
-    known_indices = {**{stage: index for index, stage in enumerate(known)}, **{i: i for i in range(len(known))}}
+    known, _ = _known_stages(name)
+    known_indices: dict[str | int, int] = {
+        **{stage: index for index, stage in enumerate(known)},
+        **{i: i for i in range(len(known))},
+    }
     missing = [stage for stage in stages if stage not in known_indices]
     if missing:
         msg = f"{arguments.network}={name!r} has no stage {missing[0]!r}. Its stages are {', '.join(known)}."

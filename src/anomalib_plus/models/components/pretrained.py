@@ -59,8 +59,8 @@ def create_network(
         msg = (
             f"The weights of {arguments.network}={name!r} could not be downloaded. Where the network is reachable, "
             f"'huggingface-cli download {hub_id} model.safetensors' fetches the file: pass it here as "
-            f"{arguments.file}=FILE. {arguments.switch}=False builds the network without weights, which is enough to "
-            "load a checkpoint into it."
+            f"{arguments.file}=FILE. 'anomalib-plus doctor' lists the files that are here. {arguments.switch}=False "
+            "builds the network without weights, which is enough to load a checkpoint into it."
         )
         raise RuntimeError(msg) from error
 

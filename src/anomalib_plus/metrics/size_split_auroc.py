@@ -1,0 +1,90 @@
+"""Image AUROC by the size of the defects."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from anomalib.metrics.base import AnomalibMetric
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from anomalib_plus.metrics.per_image_auroc import area_under_roc
+
+DefectSize = Literal["small", "middle", "large"]
+
+
+class _SizeSplitAUROC(Metric):
+    full_state_update = False
+    higher_is_better = True
+    scores: list[Tensor]
+    ratios: list[Tensor]
+
+    def __init__(self, size: DefectSize = "small", bounds: tuple[float, float] = (0.05, 0.2)) -> None:
+        super().__init__()
+        if size not in get_args(DefectSize):
+            msg = f"size must be one of {', '.join(get_args(DefectSize))}, got {size!r}."
+            raise ValueError(msg)
+        if not 0 < bounds[0] <= bounds[1] < 1:
+            msg = f"bounds must be two ascending shares of the image between 0 and 1, got {bounds}."
+            raise ValueError(msg)
+        self.size: DefectSize = size
+        self.bounds = bounds
+        self.add_state("scores", [], dist_reduce_fx="cat")
+        self.add_state("ratios", [], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, masks: Tensor) -> None:
+        """Take image scores (B,) and true masks (B, H, W) or (B, 1, H, W); an empty mask means a normal image."""
+        self.scores.append(scores.flatten())
+        self.ratios.append(masks.bool().flatten(1).double().mean(dim=1))
+
+    def compute(self) -> Tensor:
+        """Give the AUROC; NaN if there are no normal images or no defects of the size."""
+        nothing = torch.tensor(float("nan"))
+        if not self.scores:
+            return nothing
+        scores, ratios = dim_zero_cat(self.scores), dim_zero_cat(self.ratios)
+        defects = (ratios > 0) & in_bin(ratios, self.size, self.bounds)
+        chosen = defects | (ratios == 0)
+        if not defects.any() or defects[chosen].all():
+            return nothing
+        return area_under_roc(scores[chosen], defects[chosen]).float()
+
+
+class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
+    """Image AUROC of all normal images against the images whose defects have one size (AST-MFR's Table 3).
+
+    The size is the share of anomalous pixels: small below 5 %, large above 20 %, middle between and at both bounds.
+    Because the bins share their normal images, the AUROC of all images is the mean over bins weighted by their numbers
+    of defective images. Scores of any range are ranked as they are.
+
+    Use one per size in an ``Evaluator(test_metrics=[...])``; batches need ``pred_score`` and ``gt_mask``. Its name is
+    ``image_AUROC_small`` and so on unless ``prefix`` says otherwise.
+
+    Args:
+        size: "small", "middle" or "large".
+        bounds: Where small ends and large begins, as shares of the image.
+        prefix: Put before the metric's name.
+        arguments: Those of anomalib's metrics (``fields``, ``strict``).
+
+    Raises:
+        ValueError: If ``size`` is unknown or the bounds do not ascend.
+    """
+
+    default_fields: Sequence[str] = ("pred_score", "gt_mask")
+
+    def __init__(
+        self,
+        size: DefectSize = "small",
+        bounds: tuple[float, float] = (0.05, 0.2),
+        prefix: str = "image_",
+        **arguments: bool | Sequence[str] | None,
+    ) -> None:
+        super().__init__(prefix=prefix, size=size, bounds=bounds, **arguments)  # type: ignore[call-arg]
+        self.name = f"{prefix}AUROC_{size}"
+
+
+def in_bin(ratios: Tensor, size: DefectSize, bounds: tuple[float, float] = (0.05, 0.2)) -> Tensor:
+    """Which shares of anomalous pixels count as ``size``; both bounds belong to the middle."""
+    small, large = ratios < bounds[0], ratios > bounds[1]
+    return {"small": small, "large": large, "middle": ~small & ~large}[size]

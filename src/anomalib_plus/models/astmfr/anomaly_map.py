@@ -1,0 +1,53 @@
+"""From distances per level to a smooth anomaly map."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from kornia.filters import filter2d_separable, get_gaussian_kernel1d
+from torch import Tensor, nn
+
+LARGEST_DISTANCE = 2.0
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Mean of the upsampled distances, smoothed, in [0, 1] (the paper sums: see :meth:`paper_range`).
+
+    Args:
+        sigma: Standard deviation of the Gaussian in pixels; 0 switches it off. Borders are reflected.
+        pool_size: Side of the average pooling that follows, odd; 0 or 1 switches it off. Only pixels of the map count.
+
+    Raises:
+        ValueError: If an argument is negative or the side is even.
+    """
+
+    def __init__(self, sigma: float = 4.0, pool_size: int = 5) -> None:
+        super().__init__()
+        if sigma < 0 or pool_size < 0 or (pool_size and pool_size % 2 == 0):
+            msg = f"sigma must not be negative and pool_size must be odd or 0, got {sigma} and {pool_size}."
+            raise ValueError(msg)
+        self.pool_size = pool_size
+        radius = int(4 * sigma + 0.5)
+        self.smallest_map = radius + 1
+        """Height and width must reach this for the reflection at the border."""
+        kernel = get_gaussian_kernel1d(2 * radius + 1, sigma) if radius else None
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    @staticmethod
+    def paper_range(num_levels: int, l2_weight: float = 1.0) -> float:
+        """By what to multiply a map or score to get the paper's, which ranges over [0, 12] with three levels."""
+        return LARGEST_DISTANCE * (1 + l2_weight) * num_levels
+
+    def smooth(self, maps: Tensor) -> Tensor:
+        """Blur (B, 1, H, W)."""
+        if self.kernel is not None:
+            maps = filter2d_separable(maps, self.kernel, self.kernel, border_type="reflect")
+        if self.pool_size > 1:
+            maps = F.avg_pool2d(maps, self.pool_size, 1, self.pool_size // 2, count_include_pad=False)
+        return maps
+
+    def forward(self, distances: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Turn distances (B, 1, h, w) in [0, 2], one per level, into maps (B, 1, H, W) in [0, 1]."""
+        resized = [F.interpolate(distance, size, mode="bilinear", align_corners=False) for distance in distances]
+        total = sum(resized[1:], start=resized[0])
+        # Rounding must not leave [0, 1]: torchmetrics would take the scores for logits.
+        return (self.smooth(total) / (LARGEST_DISTANCE * len(distances))).clamp(0, 1)

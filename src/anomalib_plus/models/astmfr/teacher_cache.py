@@ -1,0 +1,103 @@
+"""Teacher features of training images, kept from epoch to epoch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from anomalib.data.transforms import SquarePad
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from anomalib_plus.models.astmfr.loss import unit_vectors
+
+FeatureFunction = Callable[[Tensor], Sequence[Tensor]]
+
+_BYTES_PER_GIB = 2**30
+_REPEATABLE = (
+    v2.CenterCrop,
+    v2.Grayscale,
+    v2.Identity,
+    v2.Normalize,
+    v2.Pad,
+    v2.Resize,
+    v2.ToDtype,
+    v2.ToImage,
+    SquarePad,
+)
+
+
+class TeacherFeatureCache:
+    """Unit vectors of the teacher by image file, in half precision, in the host's memory.
+
+    The loss sees directions only, so unit vectors serve it as well as features, and none of them leaves the range of
+    half precision. The first use of an image gives what later ones will: the rounded values. Once the memory is full,
+    further images are computed each time: with images in random order, throwing others out would gain nothing.
+
+    Args:
+        gib: Size in GiB; 0 for no cache.
+
+    Raises:
+        ValueError: If the size is negative.
+    """
+
+    def __init__(self, gib: float) -> None:
+        if gib < 0:
+            msg = f"teacher_cache_gib must not be negative, got {gib}."
+            raise ValueError(msg)
+        self.capacity = int(gib * _BYTES_PER_GIB)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._features: dict[str, list[Tensor]] = {}
+        self.bytes_used = 0
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles start empty."""
+        return {"capacity": self.capacity, "_features": {}, "bytes_used": 0}
+
+    def features(self, images: Tensor, paths: Sequence[str], compute: FeatureFunction) -> list[Tensor]:
+        """Look the images' features up, after computing those of images that are new.
+
+        Args:
+            images: (B, 3, H, W).
+            paths: Their files.
+            compute: Maps images to features (B, C, h, w), one tensor per level.
+
+        Returns:
+            Unit vectors (B, C, h, w) per level, float32, on the images' device.
+        """
+        new = [index for index, path in enumerate(paths) if path not in self._features]
+        computed: dict[str, list[Tensor]] = {}
+        if new:
+            levels = [unit_vectors(level).half() for level in compute(images[new] if len(new) < len(paths) else images)]
+            if len(new) == len(paths) and not self._has_room(level[0] for level in levels):
+                return [level.float() for level in levels]
+            on_host = [level.cpu() for level in levels]
+            for row, index in enumerate(new):
+                computed[paths[index]] = [level[row] for level in on_host]
+                self._keep(paths[index], computed[paths[index]])
+        rows = [computed[path] if path in computed else self._features[path] for path in paths]
+        return [torch.stack(level).to(images.device, non_blocking=True).float() for level in zip(*rows, strict=True)]
+
+    def _has_room(self, levels: Iterable[Tensor]) -> bool:
+        return self.bytes_used + _size(levels) <= self.capacity
+
+    def _keep(self, path: str, levels: Sequence[Tensor]) -> None:
+        if self._has_room(levels):
+            self._features[path] = [level.clone() for level in levels]  # not a view that keeps the whole batch alive
+            self.bytes_used += _size(levels)
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def is_repeatable(transform: nn.Module | None) -> bool:
+    """Whether a transform is known to make the same of an image every time."""
+    if isinstance(transform, v2.Compose | nn.Sequential):
+        return all(map(is_repeatable, transform.transforms if isinstance(transform, v2.Compose) else transform))
+    return transform is None or isinstance(transform, _REPEATABLE)

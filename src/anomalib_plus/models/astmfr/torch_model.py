@@ -1,0 +1,229 @@
+"""The AstMFR networks: a frozen teacher, a student of another architecture, and blocks that regenerate features."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
+from anomalib_plus.models.astmfr.loss import feature_distance
+from anomalib_plus.models.components.backbone import Backbone, stage_indices, stages_of_strides
+from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.components.pretrained import WeightArguments
+from anomalib_plus.post_processing.foreground import foreground_masks, hold_foreground, set_foreground
+
+TEACHER = "wide_resnet50_2.tv_in1k"
+STUDENT = "resnext50_32x4d.tv_in1k"
+STRIDES = (4, 8, 16)
+
+Stages = Sequence[str | int]
+
+_TEACHER_ARGUMENTS = WeightArguments("teacher", "teacher_weights", "pre_trained")
+_STUDENT_ARGUMENTS = WeightArguments("student", "student_weights", "student_pretrained")
+
+
+class AstMFROutput(NamedTuple):
+    """What the loss needs, one map (B, C, h, w) per level: regenerated features of the student, and the teacher's."""
+
+    student: list[Tensor]
+    teacher: list[Tensor]
+
+
+class RegenerationBlock(nn.Sequential):
+    """Two 3x3 convolutions with bias and a ReLU between: rebuilds the teacher's features from the student's.
+
+    Kernel, width and bias follow from the parameter and MAC counts of the paper's Table 5.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
+
+
+def draw_mask(shape: tuple[int, int, int], rate: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw masks (B, 1, h, w) of a shape (B, h, w) on the host: False, that is hidden, with probability ``rate``."""
+    batch, height, width = shape
+    return torch.rand(batch, 1, height, width, generator=generator) >= rate
+
+
+def resize(features: Tensor, size: torch.Size) -> Tensor:
+    """Bring (B, C, h, w) to another size, bilinearly."""
+    return features if features.shape[-2:] == size else F.interpolate(features, size, mode="bilinear")
+
+
+class AstMFRModel(nn.Module):
+    """AstMFR as plain networks: images in [0, 1] in, pairs of feature maps or anomaly maps out.
+
+    Args:
+        teacher: timm name of the frozen network, with its weight tag.
+        student: timm name of the trained network.
+        layers: Stages of the teacher by timm's name or position, one per level; None for strides 4, 8 and 16.
+        student_layers: Stages of the student; None for those of the teacher's names or, failing that, strides.
+        pre_trained: Load weights; False leaves both networks random.
+        teacher_weights: State dict file of the teacher, used instead of a download.
+        student_weights: State dict file of the student.
+        student_pretrained: False trains the student from scratch.
+        regenerate: Which levels have a regeneration block and masks; one bool for all. A level without compares the
+            student's map directly, through a 1x1 convolution where the channels differ.
+        mask_rate: Share of the positions that training hides from each block.
+        map_generator: Turns distances into the anomaly map; the paper's if None.
+
+    Raises:
+        ValueError: If an argument is out of range, or timm has no such network or stage.
+        FileNotFoundError: If a file of weights is missing.
+        RuntimeError: If weights are asked for and neither cache nor network gives them.
+    """
+
+    map_generator: AnomalyMapGenerator
+    foreground: nn.Module | None
+
+    def __init__(
+        self,
+        teacher: str = TEACHER,
+        student: str = STUDENT,
+        layers: Stages | None = None,
+        student_layers: Stages | None = None,
+        pre_trained: bool = True,
+        teacher_weights: str | Path | None = None,
+        student_weights: str | Path | None = None,
+        student_pretrained: bool = True,
+        regenerate: bool | Sequence[bool] = True,
+        mask_rate: float = 0.5,
+        map_generator: AnomalyMapGenerator | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= mask_rate <= 1:
+            msg = f"mask_rate must lie in [0, 1], got {mask_rate}."
+            raise ValueError(msg)
+        stages = tuple(layers) if layers is not None else stages_of_strides(teacher, STRIDES, _TEACHER_ARGUMENTS)
+        self.teacher = Backbone(teacher, stages, pre_trained, teacher_weights, _TEACHER_ARGUMENTS)
+        if student_layers is None:
+            student_layers = _matching_stages(student, layers, self.teacher.strides)
+        self.student = Backbone(
+            student, student_layers, pre_trained and student_pretrained, student_weights, _STUDENT_ARGUMENTS
+        )
+        levels = len(self.teacher.channels)
+        if len(self.student.channels) != levels:
+            msg = f"layers and student_layers must be of one length, got {levels} and {len(self.student.channels)}."
+            raise ValueError(msg)
+        self.regenerate = (regenerate,) * levels if isinstance(regenerate, bool) else tuple(regenerate)
+        if len(self.regenerate) != levels:
+            msg = f"regenerate needs one value for each of {levels} levels, got {len(self.regenerate)}."
+            raise ValueError(msg)
+        self.mask_rate = mask_rate
+        channels = zip(self.student.channels, self.teacher.channels, self.regenerate, strict=True)
+        self.blocks = nn.ModuleList([_make_block(*level) for level in channels])
+        self.size_divisor = max(self.teacher.strides + self.student.strides)
+        self.map_generator = map_generator or AnomalyMapGenerator()
+        hold_foreground(self)
+        identical = teacher == student and teacher_weights == student_weights
+        if identical and pre_trained and student_pretrained and not any(self.regenerate):
+            warnings.warn(
+                "Teacher and student are one network with the same weights and no regeneration blocks: there is almost "
+                "nothing to learn. The paper's baseline trains its student from scratch (student_pretrained=False).",
+                stacklevel=2,
+            )
+        self.teacher.requires_grad_(False)
+        self.train()
+        self.to(memory_format=torch.channels_last)  # a fifth faster for the teacher, a tenth for the student
+
+    def set_foreground(self, foreground: nn.Module | None) -> None:
+        """Multiply anomaly maps by masks of the object, from here on; None stops that.
+
+        See :mod:`anomalib_plus.post_processing.foreground` for what it must be. It is frozen, used in evaluation only,
+        exported with the graph if it can be, and not part of the state dict.
+        """
+        set_foreground(self, foreground)
+
+    def train(self, mode: bool = True) -> "AstMFRModel":
+        """Switch the student and the blocks; the teacher stays in evaluation mode, statistics included."""
+        super().train(mode)
+        self.teacher.eval()
+        if self.foreground is not None:
+            self.foreground.eval()
+        return self
+
+    @property
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the student and the blocks: what the optimizer gets."""
+        return [*self.student.parameters(), *self.blocks.parameters()]
+
+    def teacher_features(self, images: Tensor) -> list[Tensor]:
+        """Map images (B, 3, H, W) to the teacher's (B, C, H / stride, W / stride), without a graph."""
+        with torch.no_grad():
+            return self.teacher(images)
+
+    def student_features(
+        self, images: Tensor, sizes: Sequence[torch.Size], generator: torch.Generator | None = None
+    ) -> list[Tensor]:
+        """Map images to maps comparable with the teacher's, of ``sizes``; masked in training mode."""
+        levels = zip(self.student(images), sizes, self.regenerate, self.blocks, strict=True)
+        return [
+            block(self._hide(resize(features, size), generator) if self.training and masked else resize(features, size))
+            for features, size, masked, block in levels
+        ]
+
+    def _hide(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
+        batch, _, height, width = features.shape
+        mask = draw_mask((batch, height, width), self.mask_rate, generator)
+        return features * mask.to(features.device, non_blocking=True)
+
+    def forward(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        teacher_features: Sequence[Tensor] | None = None,
+        image_paths: Sequence[str] | None = None,
+    ) -> AstMFROutput | InferenceBatch:
+        """Compare the networks' views (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+
+        Args:
+            images: Images.
+            generator: Host generator of the masks; torch's own if None. Evaluation draws nothing.
+            teacher_features: What :meth:`teacher_features` gave for the images, of any scale; computed if None.
+            image_paths: Files of the images, for foregrounds that go by them.
+
+        Returns:
+            ``AstMFROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If height or width is not divisible by ``size_divisor``.
+        """
+        check_input_size(images, self.size_divisor, "AstMFR", minimum=self.map_generator.smallest_map)
+        teacher = list(teacher_features) if teacher_features is not None else self.teacher_features(images)
+        student = self.student_features(images, [features.shape[-2:] for features in teacher], generator)
+        if self.training:
+            return AstMFROutput(student, teacher)
+        with full_precision(images.device.type):
+            distances = [feature_distance(*level) for level in zip(student, teacher, strict=True)]
+            anomaly_map = self.map_generator(distances, images.shape[-2:])
+            if self.foreground is not None:
+                anomaly_map = anomaly_map * foreground_masks(self.foreground, images, image_paths)
+        return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
+
+
+def _make_block(in_channels: int, out_channels: int, regenerate: bool) -> nn.Module:
+    if regenerate:
+        return RegenerationBlock(in_channels, out_channels)
+    if in_channels == out_channels:
+        return nn.Identity()
+    return nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+
+def _matching_stages(student: str, layers: Stages | None, strides: Sequence[int]) -> Stages:
+    """The student's stages of the same names as the teacher's if it has them, else those of the same strides."""
+    if layers is not None and all(isinstance(layer, str) for layer in layers):
+        try:
+            return stage_indices(student, layers, _STUDENT_ARGUMENTS)
+        except ValueError:
+            pass
+    return stages_of_strides(student, strides, _STUDENT_ARGUMENTS)

@@ -1,0 +1,213 @@
+"""Where the object is, so that nothing beside it counts as an anomaly.
+
+A foreground is an ``nn.Module`` that maps images (B, 3, H, W) in [0, 1] to masks (B, 1, H, W) in [0, 1], 1 on the
+object: one of those below, or your own around any segmentation network. One with the attribute
+``needs_image_paths = True`` is called with the images and the list of their files instead.
+
+Masks should reach a few pixels beyond the object: what is missing from it, or stands out of its outline, lies outside.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.segmentation import flood
+from torch import Tensor, nn
+from torchvision.io import ImageReadMode, decode_image
+
+from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
+
+_MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+_OTSU = "otsu"
+_NAME = "foreground"
+
+
+class OtsuForeground(nn.Module):
+    """The object by Otsu's threshold, its holes filled by flooding the background from the border, then dilated.
+
+    Computed on the host: it cannot become part of an ONNX or OpenVINO graph.
+
+    Args:
+        polarity: Which side of the threshold is the object; "auto" asks the image border.
+        dilation: Pixels by which the mask grows in every direction.
+
+    Raises:
+        ValueError: If ``polarity`` is unknown or ``dilation`` negative.
+    """
+
+    def __init__(self, polarity: Polarity = "auto", dilation: int = 4) -> None:
+        super().__init__()
+        if polarity not in get_args(Polarity):
+            msg = f"polarity must be one of {', '.join(get_args(Polarity))}, got {polarity!r}."
+            raise ValueError(msg)
+        _check_dilation(dilation)
+        self.polarity: Polarity = polarity
+        self.dilation = dilation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) in [0, 1] to masks (B, 1, H, W) of 0 and 1.
+
+        An image that Otsu's threshold leaves with hardly any or nothing but foreground gets a mask of ones.
+        """
+        if torch.compiler.is_exporting():
+            msg = (
+                "OtsuForeground runs on the host and cannot be exported to ONNX or OpenVINO. Remove the background "
+                "outside the exported model, or set a foreground that is a network."
+            )
+            raise RuntimeError(msg)
+        objects = otsu_foreground(images, self.polarity)
+        filled = np.stack([fill_holes(mask) for mask in objects[:, 0].cpu().numpy()])
+        return dilate(torch.from_numpy(filled).unsqueeze(1).to(images), self.dilation)
+
+
+class MaskFolder(nn.Module):
+    """Masks from files, found by the image's name.
+
+    The mask of ``.../crack/007.png`` is ``crack/007.*`` anywhere below the folder, or else the only ``007.*``. The
+    object is bright. The folder is read at first use.
+
+    Args:
+        folder: Folder of masks, 8-bit images of any size.
+        dilation: Pixels, of the model's input, by which each mask grows in every direction.
+
+    Raises:
+        ValueError: If ``dilation`` is negative.
+    """
+
+    needs_image_paths = True
+
+    def __init__(self, folder: str | Path, dilation: int = 0) -> None:
+        super().__init__()
+        _check_dilation(dilation)
+        self.folder = Path(folder)
+        self.dilation = dilation
+        self._files: dict[str, list[Path]] | None = None
+
+    @property
+    def files(self) -> dict[str, list[Path]]:
+        """Mask files by stem."""
+        if self._files is None:
+            if not self.folder.is_dir():
+                msg = f"The folder of foreground masks does not exist: {self.folder}."
+                raise FileNotFoundError(msg)
+            files: dict[str, list[Path]] = defaultdict(list)
+            for file in sorted(self.folder.rglob("*")):
+                if file.suffix.lower() in _MASK_SUFFIXES:
+                    files[file.stem].append(file)
+            self._files = dict(files)
+        return self._files
+
+    def find(self, image_path: str | Path) -> Path:
+        """Give the mask file of an image.
+
+        Raises:
+            FileNotFoundError: If the folder or the mask is missing.
+            ValueError: If several masks could be meant.
+        """
+        image = Path(image_path)
+        candidates = self.files.get(image.stem, [])
+        beside = [file for file in candidates if file.parent.name == image.parent.name]
+        chosen = beside or candidates
+        if not chosen:
+            msg = f"There is no foreground mask of {image} below {self.folder}."
+            raise FileNotFoundError(msg)
+        if len(chosen) > 1:
+            names = ", ".join(str(file.relative_to(self.folder)) for file in chosen)
+            msg = (
+                f"Several foreground masks could be that of {image}: {names}. Arrange them in folders like the images."
+            )
+            raise ValueError(msg)
+        return chosen[0]
+
+    def forward(self, images: Tensor, image_paths: Sequence[str]) -> Tensor:
+        """Read the masks (B, 1, H, W) in [0, 1] of images (B, 3, H, W)."""
+        masks = []
+        for image_path in image_paths:
+            mask = decode_image(str(self.find(image_path)), mode=ImageReadMode.GRAY).unsqueeze(0)
+            masks.append(F.interpolate(mask, images.shape[-2:], mode="nearest"))
+        return dilate(torch.cat(masks).to(images) / 255, self.dilation)
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Everything (H, W) that the background does not reach from outside the image, boolean."""
+    return ~flood(np.pad(mask, 1), (0, 0), connectivity=1)[1:-1, 1:-1]
+
+
+def dilate(masks: Tensor, pixels: int) -> Tensor:
+    """Grow masks (B, 1, H, W) by a square of ``2 * pixels + 1``."""
+    return F.max_pool2d(masks, 2 * pixels + 1, stride=1, padding=pixels) if pixels else masks
+
+
+def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
+    """Understand the argument ``foreground`` of a model: None, "otsu", a folder of masks, or a module.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    if choice is None or isinstance(choice, nn.Module):
+        return choice
+    if isinstance(choice, str | Path):
+        return OtsuForeground() if str(choice) == _OTSU else MaskFolder(choice)
+    msg = f"foreground must be None, 'otsu', a folder of masks or an nn.Module, got {type(choice).__name__}."
+    raise TypeError(msg)
+
+
+def foreground_masks(foreground: nn.Module, images: Tensor, image_paths: Sequence[str] | None = None) -> Tensor:
+    """Ask a foreground for masks (B, 1, H, W) of images (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: If it needs the images' files and they are unknown, or gives masks of another shape.
+    """
+    if getattr(foreground, "needs_image_paths", False):
+        if image_paths is None:
+            msg = (
+                f"{type(foreground).__name__} goes by the names of image files, which are unknown here: use "
+                "Engine.test or Engine.predict. It cannot be exported."
+            )
+            raise ValueError(msg)
+        masks = foreground(images, image_paths)
+    else:
+        masks = foreground(images)
+    expected = (images.shape[0], 1, *images.shape[-2:])
+    if tuple(masks.shape) != expected:
+        msg = f"{type(foreground).__name__} must give masks of shape {expected}, got {tuple(masks.shape)}."
+        raise ValueError(msg)
+    return masks
+
+
+def hold_foreground(owner: nn.Module) -> None:
+    """Give ``owner`` an empty submodule ``foreground`` that moves with it but stays out of its state dict.
+
+    So a checkpoint loads with and without one.
+    """
+    owner.register_module(_NAME, None)
+    owner.register_state_dict_post_hook(_forget_entries)
+    owner.register_load_state_dict_post_hook(_expect_no_entries)
+
+
+def set_foreground(owner: nn.Module, foreground: nn.Module | None) -> None:
+    """Put a foreground, frozen and in evaluation mode, into the place that :func:`hold_foreground` made."""
+    if foreground is not None:
+        foreground.requires_grad_(False).eval()
+    owner.register_module(_NAME, foreground)
+
+
+def _forget_entries(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+    del module, metadata
+    for key in [key for key in state if key.startswith(f"{prefix}{_NAME}.")]:
+        del state[key]
+
+
+def _expect_no_entries(module: nn.Module, keys: Any) -> None:
+    del module
+    keys.missing_keys[:] = [key for key in keys.missing_keys if _NAME not in key.split(".")]
+
+
+def _check_dilation(dilation: int) -> None:
+    if dilation < 0:
+        msg = f"dilation must not be negative, got {dilation}."
+        raise ValueError(msg)

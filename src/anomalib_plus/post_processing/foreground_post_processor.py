@@ -1,0 +1,104 @@
+"""Background removal for any anomalib model."""
+
+from pathlib import Path
+from typing import Any
+
+from anomalib.data import Batch, InferenceBatch
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.post_processing import PostProcessor
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
+
+from anomalib_plus.post_processing.foreground import (
+    foreground_masks,
+    hold_foreground,
+    make_foreground,
+    set_foreground,
+)
+
+
+class ForegroundPostProcessor(PostProcessor):
+    """Anomalib's post-processor after a multiplication of every anomaly map by a mask of the object.
+
+    The image score becomes the maximum of the masked map. It acts in validation, too, so thresholds and normalisation
+    fit what they are applied to. The masks are made from the pre-processed images, whose normalisation is undone. Give
+    it to any model: ``Padim(post_processor=ForegroundPostProcessor("otsu"))``. Like every post-processor it has to be
+    passed again to ``load_from_checkpoint``.
+
+    Args:
+        foreground: "otsu", a folder of masks (see ``MaskFolder``), or a module that maps images (B, 3, H, W) in [0, 1]
+            to masks (B, 1, H, W) in [0, 1]; None for none.
+        arguments: Those of ``PostProcessor``.
+
+    Raises:
+        TypeError: If ``foreground`` is none of these.
+    """
+
+    foreground: nn.Module | None
+
+    def __init__(self, foreground: str | Path | nn.Module | None = "otsu", **arguments: Any) -> None:
+        super().__init__(**arguments)
+        hold_foreground(self)
+        set_foreground(self, make_foreground(foreground))
+
+    def remove_background(self, batch: Batch, pl_module: LightningModule) -> None:
+        """Mask the maps of a batch that the model has judged, and take its scores anew.
+
+        Raises:
+            ValueError: If the model gives no maps.
+        """
+        if self.foreground is None:
+            return
+        if batch.anomaly_map is None:
+            msg = f"{type(pl_module).__name__} gives no anomaly maps, so there is no background to remove."
+            raise ValueError(msg)
+        images = undo_normalization(batch.image, pl_module)
+        maps = batch.anomaly_map
+        masks = foreground_masks(self.foreground, images, batch.image_path)
+        masked = maps * masks.reshape(maps.shape).to(maps)
+        batch.update(anomaly_map=masked, pred_score=masked.flatten(1).amax(dim=1))
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Remove the background, then update thresholds and ranges."""
+        self.remove_background(outputs, pl_module)
+        super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Remove the background, then normalise and threshold."""
+        self.remove_background(outputs, pl_module)
+        super().on_test_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Remove the background, then normalise and threshold."""
+        self.remove_background(outputs, pl_module)
+        super().on_predict_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    def forward(self, predictions: InferenceBatch) -> InferenceBatch:
+        """Refuse: outside an ``Engine`` there are no images to make masks from.
+
+        Raises:
+            RuntimeError: Unless there is no foreground.
+        """
+        if self.foreground is not None:
+            msg = (
+                "ForegroundPostProcessor removes the background within Engine.validate, test and predict only. Give "
+                "the model an ordinary PostProcessor before it is exported or called by itself."
+            )
+            raise RuntimeError(msg)
+        return super().forward(predictions)
+
+
+def undo_normalization(images: Tensor, pl_module: LightningModule) -> Tensor:
+    """Bring pre-processed images (B, 3, H, W) back to [0, 1], by the ``Normalize`` of the model's pre-processor."""
+    pre_processor = getattr(pl_module, "pre_processor", None)
+    for normalize in extract_transforms_by_type(getattr(pre_processor, "transform", None), Normalize):
+        mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (normalize.mean, normalize.std))
+        images = images * std + mean
+    return images.clamp(0, 1)

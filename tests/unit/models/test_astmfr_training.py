@@ -1,0 +1,206 @@
+"""What AstMFR does with a training batch, its optimizer, its foreground and its checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from anomalib.data import ImageBatch
+from torch import nn
+
+from anomalib_plus import AstMFR
+from anomalib_plus.models.components.pretrained import read_weights
+from anomalib_plus.post_processing import MaskFolder, OtsuForeground
+
+SMALL: dict[str, Any] = {
+    "teacher": "test_resnet",
+    "student": "test_efficientnet",
+    "pre_trained": False,
+    "evaluator": False,
+    "visualizer": False,
+}
+
+
+def build(**arguments: Any) -> AstMFR:
+    model = AstMFR(**{**SMALL, **arguments})
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    return model
+
+
+def checkpoint_of(model: AstMFR, file: Path) -> Path:
+    saved: dict[str, Any] = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    saved["pytorch-lightning_version"] = "2.6.6"
+    model.on_save_checkpoint(saved)
+    torch.save(saved, file)
+    return file
+
+
+class Left(nn.Module):
+    """The object fills the left half; with a parameter and a buffer, as a network has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1)
+        self.register_buffer("one", torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros_like(images[:, :1])
+        mask[..., : images.shape[-1] // 2] = self.one
+        return mask
+
+
+def test_optimizer_holds_the_trained_parameters_of_the_paper() -> None:
+    with torch.device("meta"):
+        model = AstMFR(pre_trained=False, evaluator=False, visualizer=False)
+    optimizer = model.configure_optimizers()
+    (group,) = optimizer.param_groups
+    assert sum(parameter.numel() for parameter in group["params"]) == 33_211_200
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.999), 0)
+    assert {parameter.requires_grad for parameter in group["params"]} == {True}
+
+
+def test_loss_starts_at_six_and_falls_below_one_on_eight_images() -> None:
+    """Random directions are at distance 1; three levels count twice each."""
+    torch.manual_seed(0)
+    model = build().train()
+    optimizer = model.configure_optimizers()
+    batch = ImageBatch(image=torch.rand(8, 3, 64, 64))
+    losses = []
+    for _ in range(31):
+        loss = model.training_step(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(6, abs=0.6)
+    assert losses[30] < 1
+
+
+def test_masks_come_from_the_models_generator_on_the_host() -> None:
+    model = build(student="test_nfnet").train()
+    batch = ImageBatch(image=torch.rand(2, 3, 64, 64))
+    state = model.anomaly_generator.get_state()
+    torch.manual_seed(1)
+    first = model.training_step(batch).item()
+    assert not torch.equal(model.anomaly_generator.get_state(), state)
+    model.anomaly_generator.set_state(state)
+    torch.manual_seed(2)
+    assert model.training_step(batch).item() == first != model.training_step(batch).item()
+
+
+def test_the_weight_of_the_second_distance_scales_the_loss_and_leaves_the_map() -> None:
+    losses, maps = {}, {}
+    images = torch.rand(2, 3, 64, 64)
+    state = build(student="test_nfnet").state_dict()
+    for weight in (0.0, 1.0, 5.0):
+        model = build(student="test_nfnet", l2_weight=weight, mask_rate=0.0)
+        model.load_state_dict(state)
+        losses[weight] = model.train().training_step(ImageBatch(image=images)).item()
+        maps[weight] = model.eval().model(images).anomaly_map
+    assert losses[1.0] == pytest.approx(2 * losses[0.0], rel=1e-6)
+    assert losses[5.0] == pytest.approx(6 * losses[0.0], rel=1e-6)
+    assert torch.equal(maps[0.0], maps[1.0])
+    assert torch.equal(maps[0.0], maps[5.0])
+
+
+def test_a_foreground_of_ones_own_masks_the_smooth_map_before_the_maximum() -> None:
+    model, images = build().eval(), torch.rand(2, 3, 64, 64)
+    whole = model.model(images)
+    model.set_foreground(Left())
+    masked = model.model(images)
+    expected = whole.anomaly_map.clone()
+    expected[..., 32:] = 0
+    assert torch.equal(masked.anomaly_map, expected)
+    assert torch.equal(masked.pred_score, expected.flatten(1).amax(1))
+    model.set_foreground(None)
+    assert torch.equal(model.model(images).anomaly_map, whole.anomaly_map)
+
+
+def test_a_foreground_is_frozen_and_no_part_of_training_or_checkpoints(tmp_path: Path) -> None:
+    model = build()
+    names = list(model.state_dict())
+    model.set_foreground(Left())
+    assert list(model.state_dict()) == names
+    model.load_state_dict(build().state_dict())  # strictly
+    model.train()
+    assert not model.model.foreground.training
+    assert not any(parameter.requires_grad for parameter in model.model.foreground.parameters())
+    assert len(model.configure_optimizers().param_groups[0]["params"]) == len(model.model.trained_parameters)
+    model.model.foreground.register_forward_pre_hook(lambda *_: pytest.fail("used in training"))
+    model.training_step(ImageBatch(image=torch.rand(2, 3, 64, 64)))
+    assert AstMFR.load_from_checkpoint(checkpoint_of(model, tmp_path / "model.ckpt")).model.foreground is None
+
+
+def test_a_network_as_foreground_is_exported_and_otsu_says_that_it_cannot_be() -> None:
+    model = build(student="test_resnet").eval()
+    images = torch.rand(2, 3, 64, 64)
+    model.set_foreground(Left())
+    program = torch.export.export(model.model, (images,))
+    torch.testing.assert_close(program.module()(images).anomaly_map, model.model(images).anomaly_map)
+    model.set_foreground(OtsuForeground())
+    with pytest.raises(RuntimeError, match="cannot be exported to ONNX"):
+        torch.export.export(model.model, (images,))
+
+
+def test_foreground_by_argument(tmp_path: Path) -> None:
+    assert isinstance(build(foreground="otsu").model.foreground, OtsuForeground)
+    folder = build(foreground=tmp_path).eval()
+    assert isinstance(folder.model.foreground, MaskFolder)
+    assert build().model.foreground is None
+    with pytest.raises(ValueError, match="goes by the names of image files"):
+        folder.model(torch.rand(1, 3, 64, 64))
+
+
+def test_a_checkpoint_needs_neither_downloads_nor_files(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), file)
+    model = build(pre_trained=True, student="test_resnet", teacher_weights=file, student_weights=file)
+    file.unlink()
+    loaded = AstMFR.load_from_checkpoint(checkpoint_of(model, tmp_path / "model.ckpt"))
+    torch.testing.assert_close(dict(loaded.model.state_dict()), dict(model.model.state_dict()), rtol=0, atol=0)
+
+
+def test_pretrained_files_go_to_their_networks(tmp_path: Path) -> None:
+    """The teacher's under foreign names, as the EfficientNet-Lite files have them."""
+    files = {}
+    for name in ("test_resnet", "test_efficientnet"):
+        values = timm.create_model(name, pretrained=False).state_dict()
+        files[name] = tmp_path / f"{name}.pth"
+        torch.save({f"foreign.{index}": value for index, value in enumerate(values.values())}, files[name])
+    arguments = {"pre_trained": True, "teacher_weights": files["test_resnet"]}
+    model = build(**arguments, student_weights=files["test_efficientnet"]).model
+    for part, name, tensor in (
+        (model.teacher, "test_resnet", "layer1.0.conv1.weight"),
+        (model.student, "test_efficientnet", "conv_stem.weight"),
+    ):
+        assert torch.equal(part.network.state_dict()[tensor], read_weights(name, files[name])[tensor])
+    with pytest.raises(
+        RuntimeError, match=r"student='test_efficientnet.*student_weights=FILE.*student_pretrained=False"
+    ):
+        build(**arguments, student="test_efficientnet.r160_in1k")
+    build(**arguments, student="test_efficientnet.r160_in1k", student_pretrained=False)
+
+
+def test_defaults_are_the_papers() -> None:
+    with torch.device("meta"):
+        model = AstMFR(pre_trained=False, evaluator=False, visualizer=False)
+    assert (model.hparams["teacher"], model.hparams["student"]) == AstMFR.pretrained_backbones
+    assert AstMFR.pretrained_backbones == ("wide_resnet50_2.tv_in1k", "resnext50_32x4d.tv_in1k")
+    assert (model.model.mask_rate, model.loss.l2_weight, model.model.regenerate) == (0.5, 1.0, (True, True, True))
+    assert (model.model.map_generator.pool_size, len(model.model.map_generator.kernel[0])) == (5, 33)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"l2_weight": -1.0}, "l2_weight must not be negative"),
+        ({"teacher_cache_gib": -1.0}, "teacher_cache_gib must not be negative"),
+        ({"pool_size": 2}, "pool_size must be odd"),
+    ],
+    ids=str,
+)
+def test_impossible_arguments_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
