@@ -16,6 +16,20 @@ SMALL: dict[str, dict[str, Any]] = {
         "lr_milestones": [0.5, 0.75],
     },
     "RamFAE": {"channels": [4, 8, 16, 32], "learning_rate": 1e-3},
+    "TSDN": {
+        "backbone": "test_efficientnet",
+        "pre_trained": False,
+        "reduced_channels": 32,
+        "decoder_channels": [32, 16, 16, 8, 8],
+        "fne_channels": 4,
+        "fne_hidden": [16],
+        "fne_size": 2,
+        "n_segments": 64,
+        "n_filled": 8,
+        "ssim_size": 16,
+        "sigma": 1.0,
+        "learning_rate": 2e-3,
+    },
 }
 """Constructor arguments by model. Plain data: they also travel through YAML and the command line."""
 
@@ -44,7 +58,10 @@ class SmallModel(NamedTuple):
         """The options of anomalib's command that make the model ``build()`` makes, on the same device."""
         return [
             f"--model={self.name}",
-            *(f"--model.{name}={json.dumps(value)}" for name, value in self.arguments.items()),
+            *(
+                f"--model.{name}={value if isinstance(value, str) else json.dumps(value)}"
+                for name, value in self.arguments.items()
+            ),
             "--model.pre_processor=anomalib.pre_processing.PreProcessor",
             "--model.pre_processor.transform=torchvision.transforms.v2.Resize",
             f"--model.pre_processor.transform.size={list(IMAGE_SIZE)}",

@@ -2,5 +2,6 @@
 
 from anomalib_plus.models.fear import FEAR
 from anomalib_plus.models.ramfae import RamFAE
+from anomalib_plus.models.tsdn import TSDN
 
-__all__ = ["FEAR", "RamFAE"]
+__all__ = ["FEAR", "TSDN", "RamFAE"]
