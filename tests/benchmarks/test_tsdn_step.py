@@ -84,7 +84,7 @@ def seconds_per_part(model: TSDN, images: torch.Tensor, monkeypatch: pytest.Monk
             with clock.time("Adam"):
                 optimizer.step()
                 optimizer.zero_grad()
-        rounds.append(clock.seconds)
+        rounds.append({**clock.seconds, "elsewhere": clock.seconds["step"] - sum(clock.seconds[p] for p in INSIDE)})
     return {part: median(seconds[part] for seconds in rounds[1:]) for part in rounds[-1]}
 
 
@@ -98,8 +98,7 @@ def test_nearly_all_of_a_step_is_spent_in_the_network(
     model = TSDN(**arguments, pre_trained=False, **WITHOUT)
     monkeypatch.setattr(TSDN, "anomaly_generator", torch.Generator().manual_seed(0))
     seconds = seconds_per_part(model, photos(count, size), monkeypatch)
-    outside = seconds["step"] - sum(seconds[part] for part in INSIDE)
-    target = seconds["target of the estimator"]
+    outside, target = seconds["elsewhere"], seconds["target of the estimator"]
 
     table = Table("", "CPU s", "share", title=f"{model.hparams['backbone']}, B = {count}, {size}x{size}, one thread")
     for name, value in {

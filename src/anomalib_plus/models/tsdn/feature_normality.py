@@ -12,8 +12,8 @@ from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.tsdn.decoder import ConvBlock
 
 _C1, _C2 = 0.01**2, 0.03**2  # constants of SSIM for values in [0, 1]
-_CHUNK = 64
-"""Channels compared at a time: what they need stays in a CPU's cache, which is three times as fast as all at once."""
+_CHUNK = 2**19
+"""Values compared at a time: they stay in a CPU's cache, which is three times as fast as all channels at once."""
 
 
 class FeatureNormalityEstimator(nn.Module):
@@ -104,7 +104,7 @@ def _similarity_to(mask: Tensor, maps: Tensor, window: Tensor) -> Tensor:
     mean_m = blur(mask)
     variance_m = blur(mask.square()) - mean_m.square()
     similarities = []
-    for some in maps.unsqueeze(0).split(_CHUNK, dim=1):
+    for some in maps.unsqueeze(0).split(max(_CHUNK // mask.numel(), 1), dim=1):
         resized = F.interpolate(some, mask.shape[-2:], mode="bilinear", align_corners=False)
         mean = blur(resized)
         variance = blur(resized.square()) - mean.square()

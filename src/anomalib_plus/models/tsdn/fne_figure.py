@@ -126,7 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from anomalib.data.utils import read_image
 
-    model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu")
+    # Not strict, because metrics of the training may have left thresholds in the checkpoint.
+    model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False, evaluator=False)
     image = read_image(options.image, as_tensor=True)
     image = model.pre_processor.transform(image) if model.pre_processor else image
     if model.augmenter is None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from anomalib_plus.models.components.backbone import Backbone
 from anomalib_plus.models.components.choices import check_choice
 from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.memory_layout import choose_memory_layout
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.components.pretrained import check_network_name
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
@@ -122,6 +123,7 @@ class TSDNModel(nn.Module):
             FeatureNormalityEstimator(reduced_channels, fne_channels, fne_hidden, fne_size) if gate == "fne" else None
         )
         self.map_generator = map_generator or AnomalyMapGenerator()
+        choose_memory_layout(self, self.encoder.channels[0])
 
     @property
     def reconstruction_needs_mask(self) -> bool:
