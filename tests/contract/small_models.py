@@ -17,6 +17,20 @@ SMALL: dict[str, dict[str, Any]] = {
         "lr_milestones": [0.5, 0.75],
     },
     "RamFAE": {"channels": [4, 8, 16, 32], "learning_rate": 1e-3},
+    "TSDN": {
+        "backbone": "test_efficientnet",
+        "pre_trained": False,
+        "reduced_channels": 32,
+        "decoder_channels": [32, 16, 16, 8, 8],
+        "fne_channels": 4,
+        "fne_hidden": [16],
+        "fne_size": 2,
+        "n_segments": 64,
+        "n_filled": 8,
+        "ssim_size": 16,
+        "sigma": 1.0,
+        "learning_rate": 2e-3,
+    },
 }
 """Constructor arguments by model. Plain data: they also travel through YAML and the command line."""
 

@@ -1,0 +1,115 @@
+"""Which channels of the bottleneck show the anomaly: the estimator, and the target it learns from (TSDN, section 3)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import kornia
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.tsdn.decoder import ConvBlock
+
+_C1, _C2 = 0.01**2, 0.03**2  # constants of SSIM for values in [0, 1]
+_CHUNK = 2**19
+"""Values compared at a time: they stay in a CPU's cache, which is three times as fast as all channels at once."""
+
+
+class FeatureNormalityEstimator(nn.Module):
+    """One logit per channel: high where the channel is silent on anomalies.
+
+    Args:
+        in_channels: Channels of the bottleneck, C.
+        channels: Channels of the convolution.
+        hidden: Widths of the fully connected layers before the last.
+        size: Side of the map that is flattened; maps of another size are resized to it.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int = 32, hidden: Sequence[int] = (512, 256), size: int = 11
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.convolution = ConvBlock(in_channels, channels, kernel_size=3)
+        layers: list[nn.Module] = []
+        for before, after in pairwise([channels * size * size, *hidden]):
+            layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        width = hidden[-1] if hidden else channels * size * size
+        self.layers = nn.Sequential(*layers, nn.Linear(width, in_channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to logits (B, C)."""
+        maps = self.convolution(features)
+        # The identity where the size is right already.
+        maps = F.interpolate(maps, (self.size, self.size), mode="bilinear", align_corners=False)
+        return self.layers(maps.flatten(1))
+
+
+@torch.no_grad()
+def normality_target(features: Tensor, masks: Tensor, size: int | None = 88) -> Tensor:
+    """What the estimator shall say: 0 for the channel most similar to the mask, 1 for the least similar.
+
+    The distance 1 - SSIM, scaled to [0, 1] within an image. (The paper's formula reads as the similarity itself, which
+    would keep the channels that show the anomaly, contrary to its text.)
+
+    Args:
+        features: (B, C, h, w).
+        masks: Anomalous area (B, 1, H, W) in [0, 1].
+        size: See :func:`channel_similarity`.
+
+    Returns:
+        (B, C) in float32, without gradients. All zero if all channels are equally similar.
+    """
+    return scaled_distance(channel_similarity(features, masks, size))
+
+
+def scaled_distance(similarity: Tensor) -> Tensor:
+    """``1 - similarity`` (B, C), scaled so that each row spans [0, 1]."""
+    distance = 1 - similarity
+    low, high = distance.aminmax(dim=1, keepdim=True)
+    return (distance - low) / (high - low + 1e-8)
+
+
+def channel_similarity(features: Tensor, masks: Tensor, size: int | None = 88) -> Tensor:
+    """Mean SSIM of every channel with the mask of its image, both resized to a common square (eq. 1).
+
+    Each channel is scaled to [0, 1] first, or its brightness would count for more than its pattern.
+
+    Args:
+        features: (B, C, h, w).
+        masks: (B, 1, H, W) in [0, 1].
+        size: Side of the square; None for the masks' own height and width.
+
+    Returns:
+        (B, C) in [-1, 1], float32.
+    """
+    with full_precision(features.device.type):
+        side = masks.shape[-2:] if size is None else (size, size)
+        features, masks = features.float(), masks.float()
+        low, high = features.amin((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
+        features = (features - low) / (high - low + 1e-8)
+        masks = F.interpolate(masks, side, mode="area")
+        window = kornia.filters.get_gaussian_kernel1d(11, 1.5, device=masks.device)
+        return torch.stack([_similarity_to(mask, maps, window) for mask, maps in zip(masks, features, strict=True)])
+
+
+def _similarity_to(mask: Tensor, maps: Tensor, window: Tensor) -> Tensor:
+    """Mean SSIM of a mask (1, H, W) with each of some maps (C, h, w), which are resized; (C,)."""
+
+    def blur(images: Tensor) -> Tensor:
+        return kornia.filters.filter2d_separable(images, window, window, border_type="reflect")
+
+    mask = mask.unsqueeze(0)
+    mean_m = blur(mask)
+    variance_m = blur(mask.square()) - mean_m.square()
+    similarities = []
+    for some in maps.unsqueeze(0).split(max(_CHUNK // mask.numel(), 1), dim=1):
+        resized = F.interpolate(some, mask.shape[-2:], mode="bilinear", align_corners=False)
+        mean = blur(resized)
+        variance = blur(resized.square()) - mean.square()
+        covariance = blur(resized * mask) - mean * mean_m
+        numerator = (2 * mean * mean_m + _C1) * (2 * covariance + _C2)
+        denominator = (mean.square() + mean_m.square() + _C1) * (variance + variance_m + _C2)
+        similarities.append((numerator / denominator).mean(dim=(0, 2, 3)))
+    return torch.cat(similarities)

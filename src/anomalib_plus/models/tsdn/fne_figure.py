@@ -1,0 +1,144 @@
+"""Draw what the feature normality estimator of a trained TSDN has learnt.
+
+``python -m anomalib_plus.models.tsdn.fne_figure CHECKPOINT IMAGE`` writes ``tsdn_fne.png``. The upper row shows the
+image with superpixels repainted, whose mask is known; the lower row the image as it is, with the mask that the network
+predicts. On the right each dot is a channel: its weight against its similarity with the mask. An estimator that has
+learnt its target gives similar channels low weights.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from anomalib_plus.models.tsdn.feature_normality import channel_similarity, scaled_distance
+from anomalib_plus.models.tsdn.lightning_model import TSDN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHARE = 16  # one in so many channels counts as the highest or the lowest
+
+
+class Normality(NamedTuple):
+    """What a network makes of one image."""
+
+    image: Tensor
+    """(3, H, W)."""
+    mask: Tensor
+    """Where the anomaly is (1, H, W): known, or predicted."""
+    reconstruction: Tensor
+    """(3, H, W)."""
+    features: Tensor
+    """Bottleneck (C, h, w)."""
+    weights: Tensor
+    """Of the channels (C,), in [0, 1]."""
+    similarity: Tensor
+    """Of the channels with the mask (C,)."""
+
+    @property
+    def target(self) -> Tensor:
+        """What the weights should be (C,)."""
+        return scaled_distance(self.similarity[None])[0]
+
+    @property
+    def rank_correlation(self) -> float:
+        """Spearman's, of weights and similarity: -1 if the most similar channels have the lowest weights."""
+        ranks = [values.argsort().argsort().float() for values in (self.weights, self.similarity)]
+        return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
+@torch.inference_mode()
+def measure_normality(model: TSDN, image: Tensor, mask: Tensor | None = None) -> Normality:
+    """Run the parts of a network one by one.
+
+    Args:
+        model: With the gate "fne"; set to evaluation mode.
+        image: (3, H, W) in [0, 1] at the network's size.
+        mask: Where the anomaly is, (1, H, W); the network's prediction if None.
+
+    Raises:
+        ValueError: If the model has no normality estimator.
+    """
+    network = model.eval().model
+    if network.estimator is None:
+        msg = f"This TSDN has no normality estimator: it was built with gate={network.gate!r}."
+        raise ValueError(msg)
+    features, skips = network.encode(image[None])
+    known = network.predict_mask(features, skips) if mask is None else mask[None]
+    weights = network.estimator(features).sigmoid()
+    return Normality(
+        image=image,
+        mask=known[0],
+        reconstruction=network.reconstruct(features, skips, weights[..., None, None])[0],
+        features=features[0],
+        weights=weights[0],
+        similarity=channel_similarity(features, known, model.loss.ssim_size)[0],
+    )
+
+
+def plot_normality(rows: Sequence[tuple[str, Normality]]) -> "Figure":
+    """One row of pictures and a scatter plot for each title and measurement."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 2.9 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 6, squeeze=False, width_ratios=[1, 1, 1, 1, 1, 1.5])
+    for (title, seen), (*pictures, scatter) in zip(rows, axes, strict=True):
+        order = seen.weights.argsort()
+        few = max(len(order) // _SHARE, 1)
+        panels = {
+            title: seen.image.permute(1, 2, 0),
+            "mask": seen.mask[0],
+            f"{few} channels of lowest weight": _mean_map(seen.features[order[:few]]),
+            f"{few} channels of highest weight": _mean_map(seen.features[order[-few:]]),
+            "reconstruction": seen.reconstruction.permute(1, 2, 0),
+        }
+        for axis, (name, picture) in zip(pictures, panels.items(), strict=True):
+            axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+            axis.set_title(name, fontsize=9)
+            axis.axis("off")
+        scatter.scatter(seen.similarity, seen.target, s=10, color="0.75", label="target")
+        scatter.scatter(seen.similarity, seen.weights, s=14, label="weight")
+        scatter.set_title(f"rank correlation {seen.rank_correlation:.2f}", fontsize=9)
+        scatter.set_xlabel("similarity of the channel with the mask (SSIM)", fontsize=8)
+        scatter.set_ylim(-0.05, 1.05)
+        scatter.legend(fontsize=8)
+    return figure
+
+
+def _mean_map(maps: Tensor) -> Tensor:
+    """Mean of (C, h, w) after scaling each to [0, 1]; a constant map is black."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return ((maps - low) / (high - low + 1e-8)).mean(dim=0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read a checkpoint and an image, write the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("tsdn_fne.png"))
+    parser.add_argument("--seed", type=int, default=0, help="of the repainted superpixels")
+    options = parser.parse_args(arguments)
+
+    from anomalib.data.utils import read_image
+
+    # Not strict, because metrics of the training may have left thresholds in the checkpoint.
+    model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False, evaluator=False)
+    image = read_image(options.image, as_tensor=True)
+    image = model.pre_processor.transform(image) if model.pre_processor else image
+    if model.augmenter is None:
+        parser.error("this model was trained without repainted superpixels (use_surf=False)")
+    repainted, mask = model.augmenter(image, torch.Generator().manual_seed(options.seed))
+    rows = [
+        ("superpixels repainted", measure_normality(model, repainted, mask)),
+        ("image as it is", measure_normality(model, image)),
+    ]
+    plot_normality(rows).savefig(options.output, dpi=100)
+
+
+if __name__ == "__main__":
+    main()

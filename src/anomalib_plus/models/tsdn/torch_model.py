@@ -1,0 +1,224 @@
+"""The TSDN network: one encoder, a decoder for the mask of the anomaly and one for the image without it."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.backbone import Backbone
+from anomalib_plus.models.components.choices import check_choice
+from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.memory_layout import choose_memory_layout
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.components.pretrained import check_network_name
+from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
+from anomalib_plus.models.tsdn.decoder import ConvBlock, Decoder
+from anomalib_plus.models.tsdn.feature_normality import FeatureNormalityEstimator
+
+Gate = Literal["fne", "mask", "none"]
+SkipMode = Literal["both", "masked", "anomaly", "none"]
+
+DEFAULT_BACKBONE = "tf_efficientnet_b5.aa_in1k"
+
+
+class TSDNOutput(NamedTuple):
+    """What the loss needs; what the network does not have is None."""
+
+    reconstruction: Tensor
+    """(B, 3, H, W) in [0, 1]."""
+    mask: Tensor | None
+    """Predicted anomalous area (B, 1, H, W) in [0, 1]."""
+    features: Tensor
+    """Bottleneck before the gate (B, C, h, w)."""
+    normality: Tensor | None
+    """Logits of the channels' weights (B, C)."""
+
+
+class TSDNModel(nn.Module):
+    """TSDN as a plain network: images in [0, 1] in, reconstructions and masks or anomaly maps out.
+
+    Args:
+        backbone: A timm network that gives feature maps at two or more strides.
+        pre_trained: Whether its weights are loaded.
+        weights: File of its weights, used instead of a download.
+        freeze_encoder: Keep its weights and statistics as they are.
+        reduced_channels: Channels of the bottleneck, C.
+        decoder_channels: Channels after each decoder block; as many as the backbone halves the size.
+        use_mask_decoder: Whether there is a decoder of the mask.
+        gate: What suppresses the anomaly in the bottleneck: weights of channels that the estimator gives ("fne"), the
+            complement of the predicted mask ("mask"), or nothing.
+        skip_mode: Which decoders have skip connections; "masked" is "both", with those of the image decoder multiplied
+            by the complement of the predicted mask.
+        fne_channels: Channels of the estimator's convolution.
+        fne_hidden: Widths of its hidden layers.
+        fne_size: Side of the map that it flattens.
+        map_generator: Turns image and reconstruction into the anomaly map; the paper's if None.
+
+    Raises:
+        ValueError: If an argument is out of range, or a gate or skip mode needs the decoder of the mask.
+    """
+
+    map_generator: AnomalyMapGenerator
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        pre_trained: bool = True,
+        weights: str | Path | None = None,
+        freeze_encoder: bool = False,
+        reduced_channels: int = 256,
+        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        use_mask_decoder: bool = True,
+        gate: Gate = "fne",
+        skip_mode: SkipMode = "both",
+        fne_channels: int = 32,
+        fne_hidden: Sequence[int] = (512, 256),
+        fne_size: int = 11,
+        map_generator: AnomalyMapGenerator | None = None,
+    ) -> None:
+        super().__init__()
+        check_switches(use_mask_decoder, gate, skip_mode)
+        if min(reduced_channels, fne_channels, fne_size, *decoder_channels, *fne_hidden) < 1:
+            msg = (
+                "reduced_channels, decoder_channels, fne_channels, fne_hidden and fne_size must be positive, got "
+                f"{reduced_channels}, {tuple(decoder_channels)}, {fne_channels}, {tuple(fne_hidden)} and {fne_size}."
+            )
+            raise ValueError(msg)
+        stages = stages_by_stride(backbone)
+        self.size_divisor = max(stages)
+        halvings = self.size_divisor.bit_length() - 1
+        if len(decoder_channels) != halvings:
+            msg = (
+                f"decoder_channels must have {halvings} entries, because backbone={backbone!r} divides the size by "
+                f"{self.size_divisor}, got {tuple(decoder_channels)}."
+            )
+            raise ValueError(msg)
+        self.freeze_encoder = freeze_encoder
+        self.gate: Gate = gate
+        self.skip_mode: SkipMode = skip_mode
+        self.encoder = Backbone(backbone, tuple(stages.values()), pre_trained, weights).requires_grad_(
+            not freeze_encoder
+        )
+        self.reduce = ConvBlock(self.encoder.channels[-1], reduced_channels, kernel_size=1)
+        widths = dict(zip(stages, self.encoder.channels, strict=True))
+        self.skip_strides = tuple(2**exponent for exponent in reversed(range(halvings)))
+        offered = [widths.get(stride, 0) for stride in self.skip_strides]
+        nothing = [0] * halvings
+        self.mask_decoder = (
+            Decoder(reduced_channels, decoder_channels, nothing if skip_mode == "none" else offered, out_channels=1)
+            if use_mask_decoder
+            else None
+        )
+        self.image_decoder_skips = skip_mode in {"both", "masked"}
+        self.image_decoder = Decoder(
+            reduced_channels, decoder_channels, offered if self.image_decoder_skips else nothing, out_channels=3
+        )
+        self.estimator = (
+            FeatureNormalityEstimator(reduced_channels, fne_channels, fne_hidden, fne_size) if gate == "fne" else None
+        )
+        self.map_generator = map_generator or AnomalyMapGenerator()
+        choose_memory_layout(self, self.encoder.channels[0])
+
+    @property
+    def reconstruction_needs_mask(self) -> bool:
+        """Whether the decoder of the mask must run to reconstruct an image, in evaluation too."""
+        return self.gate == "mask" or self.skip_mode == "masked"
+
+    def train(self, mode: bool = True) -> "TSDNModel":
+        """Switch the mode; a frozen encoder stays in evaluation mode, or its statistics would follow the images."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Give the bottleneck (B, C, h, w) of images (B, 3, H, W) and one skip, or None, for each decoder block."""
+        maps = dict(zip(self.encoder.strides, self.encoder(images), strict=True))
+        return self.reduce(maps[self.size_divisor]), [maps.get(stride) for stride in self.skip_strides]
+
+    def predict_mask(self, features: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
+        """Where an anomaly is, (B, 1, H, W) in [0, 1]; there must be a decoder of the mask."""
+        if self.mask_decoder is None:
+            msg = "This network was built with use_mask_decoder=False."
+            raise RuntimeError(msg)
+        return self.mask_decoder(features, skips if self.skip_mode != "none" else [None] * len(skips))
+
+    def reconstruct(self, features: Tensor, skips: Sequence[Tensor | None], weights: Tensor | None) -> Tensor:
+        """Decode the bottleneck, multiplied by ``weights`` unless None, to images (B, 3, H, W) in [0, 1]."""
+        gated = features if weights is None else features * weights
+        return self.image_decoder(gated, skips if self.image_decoder_skips else [None] * len(skips))
+
+    def forward(self, images: Tensor) -> TSDNOutput | InferenceBatch:
+        """Reconstruct (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+
+        The decoder of the mask runs in training, and in evaluation only if ``reconstruction_needs_mask``.
+
+        Returns:
+            ``TSDNOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If height or width is not divisible by ``size_divisor``, or only once: a bottleneck of one
+                pixel cannot be normalised over a batch of one image.
+        """
+        check_input_size(images, self.size_divisor, "TSDN", minimum=2 * self.size_divisor)
+        features, skips = self.encode(images)
+        mask = normality = weights = None
+        if self.reconstruction_needs_mask or (self.training and self.mask_decoder is not None):
+            mask = self.predict_mask(features, skips)
+        if self.estimator is not None:
+            normality = self.estimator(features)
+            weights = normality.sigmoid()[..., None, None]
+        elif self.gate == "mask" and mask is not None:
+            weights = 1 - shrink(mask, self.size_divisor)
+        if self.skip_mode == "masked" and mask is not None:
+            pairs = zip(skips, self.skip_strides, strict=True)
+            skips = [skip if skip is None else skip * (1 - shrink(mask, stride)) for skip, stride in pairs]
+        reconstruction = self.reconstruct(features, skips, weights)
+        if self.training:
+            return TSDNOutput(reconstruction, mask, features, normality)
+        with full_precision(images.device.type):
+            score, anomaly_map = self.map_generator(images.float(), reconstruction.float())
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
+
+
+def check_switches(use_mask_decoder: bool, gate: Gate, skip_mode: SkipMode) -> None:
+    """Raise ``ValueError`` unless the parts that the gate and the skip connections need are there."""
+    check_choice("gate", gate, Gate)
+    check_choice("skip_mode", skip_mode, SkipMode)
+    if not use_mask_decoder and gate != "none":
+        msg = f"gate={gate!r} needs the decoder of the mask: set use_mask_decoder=True or gate='none'."
+        raise ValueError(msg)
+    if not use_mask_decoder and skip_mode in {"anomaly", "masked"}:
+        msg = (
+            f"skip_mode={skip_mode!r} needs the decoder of the mask: set use_mask_decoder=True, or skip_mode to 'both' "
+            "or 'none'."
+        )
+        raise ValueError(msg)
+
+
+@lru_cache
+def stages_by_stride(backbone: str) -> dict[int, int]:
+    """Position of a timm network's last stage at each stride above 1; strides ascend.
+
+    Raises:
+        ValueError: If there is no such network, or it does not give maps at strides that are powers of two.
+    """
+    check_network_name(backbone)
+    with torch.device("meta"):
+        strides = timm.create_model(backbone, pretrained=False, features_only=True).feature_info.reduction()
+    stages = {stride: position for position, stride in enumerate(strides) if stride > 1}
+    if not stages or list(stages) != sorted(stages) or any(stride.bit_count() != 1 for stride in stages):
+        msg = f"backbone={backbone!r} gives feature maps at strides {strides}; powers of two in order are needed."
+        raise ValueError(msg)
+    return stages
+
+
+def shrink(mask: Tensor, stride: int) -> Tensor:
+    """Mean of (B, 1, H, W) over squares of side ``stride``."""
+    return F.avg_pool2d(mask, stride)
