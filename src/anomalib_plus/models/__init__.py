@@ -2,5 +2,6 @@
 
 from anomalib_plus.models.fear import FEAR
 from anomalib_plus.models.ramfae import RamFAE
+from anomalib_plus.models.rbae import RbAE
 
-__all__ = ["FEAR", "RamFAE"]
+__all__ = ["FEAR", "RamFAE", "RbAE"]
