@@ -107,7 +107,9 @@ def test_sharpness_runs_from_one_to_the_number_of_patches() -> None:
     reference = torch.randn(1, 16, 8, 8)
     assert attention_sharpness(reference, reference, 2, 1e4).item() == pytest.approx(1, abs=1e-3)
     assert attention_sharpness(reference, reference, 2, 1e-4).item() == pytest.approx(16, abs=1e-3)
-    weights = torch.softmax(F.normalize(to_patches(reference, 2), dim=-1)[0] @ F.normalize(to_patches(reference, 2), dim=-1)[0].T / 0.1, -1)
+    weights = torch.softmax(
+        F.normalize(to_patches(reference, 2), dim=-1)[0] @ F.normalize(to_patches(reference, 2), dim=-1)[0].T / 0.1, -1
+    )
     expected = weights.amax(1).mean() * 16
     torch.testing.assert_close(attention_sharpness(reference, reference, 2, 0.1), expected)
 

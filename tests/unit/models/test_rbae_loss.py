@@ -131,7 +131,9 @@ def test_total_of_phase_two(repair_output: RepairOutput, clean: Tensor, mask: Te
     )
 
 
-@pytest.mark.parametrize(("weight", "term"), [("w_dis", "discrimination"), ("w_rep", "repair"), ("w_seg", "segmentation")])
+@pytest.mark.parametrize(
+    ("weight", "term"), [("w_dis", "discrimination"), ("w_rep", "repair"), ("w_seg", "segmentation")]
+)
 def test_a_weight_of_zero_skips_its_term(
     weight: str, term: str, encoding_output: EncodingOutput, repair_output: RepairOutput, clean: Tensor, mask: Tensor
 ) -> None:
