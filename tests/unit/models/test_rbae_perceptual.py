@@ -125,7 +125,7 @@ def test_a_training_compares_by_vgg_and_keeps_it_to_itself(weights: Path) -> Non
     del model.log, model.log_dict
     for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert other._perceptual is None
-    assert len(pickle.dumps(model)) < 2**20
+    assert len(pickle.dumps(model)) < 2**21  # VGG alone has 2.2 MB
     model.on_fit_end()
     assert model._perceptual is None
 
