@@ -15,8 +15,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "lr_milestones": [0.5, 0.75],
     },
-    "RbAE": {"widths": [8, 8, 16, 16, 16], "perceptual": False, "learning_rate": 3e-3},
     "RamFAE": {"channels": [4, 8, 16, 32], "learning_rate": 1e-3},
+    "RbAE": {"widths": [8, 8, 16, 16, 16], "perceptual": False, "learning_rate": 3e-3},
 }
 """Constructor arguments by model. Plain data: they also travel through YAML and the command line."""
 

@@ -18,7 +18,7 @@ from anomalib_plus.models.rbae.reference_attention import (
 
 
 def naive_attention(features: Tensor, reference: Tensor, patch_size: int, temperature: float) -> Tensor:
-    """Equations 3 to 5 patch by patch, with the whole matrix of weights."""
+    """Patch by patch as the paper puts it, with all weights at hand."""
 
     def cut(maps: Tensor) -> list[Tensor]:
         k = patch_size

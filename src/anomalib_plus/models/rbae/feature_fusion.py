@@ -1,4 +1,4 @@
-"""Per-element choice between a feature map and its repaired versions (FFM, eq. 6 to 8)."""
+"""Per-element choice between a feature map and its repaired versions (FFM, eq. 7 and 8)."""
 
 from collections.abc import Sequence
 

@@ -239,7 +239,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             values = [reference.image, *(reference.features(level) for level in reference.levels)]
             image, *features = (self.trainer.strategy.broadcast(value.cpu()) for value in values)
             reference.fill(image, features)
-        # Two trainings (eq. 10 and 15): the moments of the first say nothing about the second.
+        # Two trainings: the moments of the first say nothing about the second.
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.state.clear()
 

@@ -45,7 +45,7 @@ def repair_loss(repaired: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
 
 
 def segmentation_loss(logits: Sequence[Tensor], mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
-    """Mean over the layers of the focal loss of logits (B, 1, H_i, W_i) (eq. 14); the mask is resized by its maxima."""
+    """Mean over the layers of the focal loss of logits (B, 1, H_i, W_i); the mask is resized by its maxima."""
     losses = [binary_focal_loss(x, F.adaptive_max_pool2d(mask, x.shape[-2:]), gamma, alpha) for x in logits]
     return torch.stack(losses).mean()
 

@@ -49,7 +49,7 @@ def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:
 
 
 class PerceptualDistance:
-    """Mean absolute difference of features of a frozen network, averaged over its layers (eq. 13).
+    """Mean absolute difference of features of a frozen network, averaged over its layers.
 
     No ``nn.Module`` on purpose: as an attribute of one it stays out of its parameters, its state and its checkpoints.
 

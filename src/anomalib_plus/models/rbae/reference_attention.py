@@ -1,4 +1,4 @@
-"""Patches of a feature map replaced by mixtures of patches of a clean reference (RBFRM, section 3; eq. 3 to 5)."""
+"""Patches of a feature map replaced by mixtures of patches of a clean reference (RBFRM)."""
 
 import torch
 import torch.nn.functional as F
