@@ -210,6 +210,14 @@ def test_steps_and_time_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert phases(30, lambda _: {}) == [1] * 30
 
 
+def test_a_limit_of_steps_switches_within_an_epoch(loader: DataLoader) -> None:
+    model, history = RbAE(**SMALL), History()
+    seen: list[int] = []
+    model.loss.register_forward_pre_hook(lambda *_: seen.append(model.model.phase))
+    fit(model, loader, -1, history, max_steps=7)
+    assert seen == [1] * 5 + [2] * 2
+
+
 def step(model: RbAE, images: Tensor, batch_idx: int = 1) -> Tensor:
     model.log = model.log_dict = lambda *args, **kwargs: None
     return model.training_step(ImageBatch(image=images), batch_idx)

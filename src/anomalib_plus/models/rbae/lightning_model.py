@@ -35,7 +35,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     the product of the strides, 16.
 
     One fit goes through both phases: the share ``phase1_epochs / (phase1_epochs + phase2_epochs)`` of the trainer's
-    budget (epochs, steps or time), rounded to whole epochs, then the rest. A training too short for the second phase
+    budget (epochs, steps or time), then the rest. A training too short for the second phase
     warns; its map is the feature residual (MSFR) of an unrepaired reconstruction, as it is when validation runs in the
     first phase. Under DDP use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
 
@@ -177,22 +177,29 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         self._perceptual = None
 
     def on_train_epoch_start(self) -> None:
-        """Enter the phase that is due: a fit begins with the first, and the second is never left."""
+        """Let a new fit begin with the first phase."""
         super().on_train_epoch_start()
-        due: Phase = self.trainer.strategy.broadcast(self.due_phase())  # a clock may differ between processes
-        if self.current_epoch == 0 and self.model.phase == 2:
+        if self.trainer.global_step == 0 and self.model.phase == 2:
             self.model.enter_phase_1()
-        if due == 2 and self.model.phase == 1:
-            self._enter_phase_2()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Enter the second phase once it is due. It is never left within a fit.
+
+        Several processes agree on it at the start of an epoch only, because their clocks differ.
+        """
+        super().on_train_batch_start(batch, batch_idx)
+        if self.model.phase == 1 and (batch_idx == 0 or self.trainer.world_size == 1):
+            due: Phase = self.trainer.strategy.broadcast(self.due_phase())
+            if due == 2:
+                self._enter_phase_2()
 
     def due_phase(self) -> Phase:
-        """The phase of the epoch that starts: the second from the epoch boundary nearest to its share of the budget."""
-        epoch = self.current_epoch
-        if epoch == 0:
-            return 1
+        """The phase that the trainer's budget asks for: epochs count to the nearest boundary, steps and time exactly."""
+        epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
         progress = training_progress(self.trainer, epoch)
-        middle_of_epoch = progress * (1 + 0.5 / epoch)
-        return 2 if middle_of_epoch >= self.phase1_share else 1
+        if epoch > 0 and limit > 0:
+            progress = max(progress, (epoch + 0.5) / limit)
+        return 2 if progress >= self.phase1_share else 1
 
     def training_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Plant defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
