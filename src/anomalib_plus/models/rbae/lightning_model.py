@@ -194,7 +194,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
                 self._enter_phase_2()
 
     def due_phase(self) -> Phase:
-        """The phase that the trainer's budget asks for: epochs count to the nearest boundary, steps and time exactly."""
+        """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
         epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
         progress = training_progress(self.trainer, epoch)
         if epoch > 0 and limit > 0:
