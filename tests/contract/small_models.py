@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "lr_milestones": [0.5, 0.75],
     },
     "RamFAE": {"channels": [4, 8, 16, 32], "learning_rate": 1e-3},
+    "RbAE": {"widths": [8, 8, 16, 16, 16], "perceptual": False, "learning_rate": 3e-3},
     "TSDN": {
         "backbone": "test_efficientnet",
         "pre_trained": False,

@@ -3,6 +3,7 @@
 from anomalib_plus.models.astmfr import AstMFR
 from anomalib_plus.models.fear import FEAR
 from anomalib_plus.models.ramfae import RamFAE
+from anomalib_plus.models.rbae import RbAE
 from anomalib_plus.models.tsdn import TSDN
 
-__all__ = ["FEAR", "TSDN", "AstMFR", "RamFAE"]
+__all__ = ["FEAR", "TSDN", "AstMFR", "RamFAE", "RbAE"]

@@ -1,10 +1,9 @@
 """Training loss of FEAR: reconstruction (structural similarity and squared error) and segmentation (focal)."""
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anomalib_plus.models.components.focal import binary_focal_loss
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.components.similarity import ssim_map
@@ -14,9 +13,6 @@ SMALLEST_PROBABILITY = 1e-5
 
 def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
     """Mean over pixels of ``-(1 - p)^gamma * log(max(p, 1e-5))`` with ``p`` the softmax of the true class (eq. 7).
-
-    Normal pixels count like anomalous ones unless ``alpha`` is given. (kornia's focal loss divides by the number of
-    classes too, and with ``alpha=1``, as in anomalib's ``DraemLoss``, it ignores all normal pixels.)
 
     Args:
         logits: (B, 2, H, W), normal first.
@@ -28,12 +24,7 @@ def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | 
         A scalar.
     """
     # The softmax of two classes is the sigmoid of their difference.
-    margin = (logits[:, 1:] - logits[:, :1]) * (2 * mask - 1)
-    log_probability = F.logsigmoid(margin).clamp_min(math.log(SMALLEST_PROBABILITY))
-    losses = -((-margin).sigmoid() ** gamma) * log_probability
-    if alpha is not None:
-        losses = losses * (1 - alpha + (2 * alpha - 1) * mask)
-    return losses.mean()
+    return binary_focal_loss(logits[:, 1:] - logits[:, :1], mask, gamma, alpha, SMALLEST_PROBABILITY)
 
 
 class FEARLoss(nn.Module):

@@ -1,0 +1,89 @@
+"""Encoder and decoder of RB-AE."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+NUM_LAYERS = 5
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution without bias, batch normalisation, ReLU; the padding keeps the size at stride 1."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Upsampling(nn.Sequential):
+    """Transposed convolution that multiplies the size by its stride, batch normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(
+            nn.ConvTranspose2d(in_channels, out_channels, stride, stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Encoder(nn.Module):
+    """Five layers of two convolutions each, the first of which has the layer's stride.
+
+    Args:
+        widths: Channels of the layers.
+        strides: Strides of the layers.
+    """
+
+    def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(ConvBlock(before, after, stride=stride), ConvBlock(after, after))
+            for (before, after), stride in zip(pairwise((3, *widths)), strides, strict=True)
+        )
+
+    def forward(self, images: Tensor, num_layers: int = NUM_LAYERS) -> list[Tensor]:
+        """Map (B, 3, H, W) to the features (B, C, H / stride, W / stride) of the first layers, first layer first."""
+        features = []
+        for layer in self.layers[:num_layers]:
+            images = layer(images)
+            features.append(images)
+        return features
+
+
+class Decoder(nn.Module):
+    """Paints images from the features of layers 3 to 5; layers 1 and 2 are not shown to it.
+
+    Args:
+        widths: Channels of the encoder's layers.
+        strides: Their strides, each of which one step of the decoder takes back.
+    """
+
+    def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        steps = list(pairwise(reversed(widths)))
+        skipped = [width if layer >= 3 else 0 for layer, width in enumerate(widths[:-1], 1)][::-1]
+        self.upsample = nn.ModuleList(
+            Upsampling(before, after, stride)
+            for (before, after), stride in zip(steps, reversed(strides[1:]), strict=True)
+        )
+        self.refine = nn.ModuleList(
+            ConvBlock(after + skip, after) for (_, after), skip in zip(steps, skipped, strict=True)
+        )
+        last = [] if strides[0] == 1 else [Upsampling(widths[0], widths[0], strides[0])]
+        self.head = nn.Sequential(*last, nn.Conv2d(widths[0], 3, kernel_size=3, padding=1), nn.Sigmoid())
+
+    def forward(self, layer3: Tensor, layer4: Tensor, layer5: Tensor) -> Tensor:
+        """Features of three layers to images (B, 3, H, W) in [0, 1]."""
+        skips = [layer4, layer3]
+        features = layer5
+        for upsample, refine in zip(self.upsample, self.refine, strict=True):
+            features = upsample(features)
+            if skips:
+                features = torch.cat([features, skips.pop(0)], dim=1)
+            features = refine(features)
+        return self.head(features)

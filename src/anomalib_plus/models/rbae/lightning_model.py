@@ -1,0 +1,280 @@
+"""RB-AE as an anomalib model."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from anomalib.data import Batch
+from anomalib.metrics import Evaluator
+from anomalib.models import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from anomalib_plus.models.components.image_space import ImageSpaceMixin
+from anomalib_plus.models.components.training_progress import training_progress
+from anomalib_plus.models.rbae.anomaly_map import Discriminator
+from anomalib_plus.models.rbae.loss import RbAELoss
+from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
+from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
+from anomalib_plus.transforms import PerlinAnomaly
+
+FIRST, MEDOID = "first", "medoid"
+
+
+class RbAE(ImageSpaceMixin, AnomalibModule):
+    """Autoencoder for textures that repairs features with patches of one clean reference image.
+
+    W. Luo, H. Yao, W. Yu, X. Wang: Reference-based autoencoder for surface defect detection. The defaults are the
+    paper's; where it is silent, the model's README gives the choice and its reason. Image sizes must be divisible by
+    the product of the strides, 16.
+
+    One fit goes through both phases: the share ``phase1_epochs / (phase1_epochs + phase2_epochs)`` of the trainer's
+    budget (epochs, steps or time), then the rest. A training too short for the second phase
+    warns; its map is the feature residual (MSFR) of an unrepaired reconstruction, as it is when validation runs in the
+    first phase. Under DDP use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
+
+    Args:
+        widths: Channels of the encoder's five layers.
+        strides: Their strides, 1 or 2 each; (2, 2, 2, 2, 2) is four times cheaper.
+        phase1_epochs: Length of the first phase, in relation to the second.
+        phase2_epochs: Length of the second phase; 0 for a training that ends in the first.
+        reference: "first" training image in the order of the paths, "medoid" of up to 64 training images, or a file.
+        use_rbam: Repair features with the reference (Table V, row B).
+        rbam_levels: Layers that are repaired, some of 3, 4 and 5.
+        patch_sizes: Sides of the patches, one repaired version each.
+        attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed, smaller is sharper.
+        fusion_channels: Width of the feature fusion.
+        fusion_kernel: Side of its convolutions, odd; larger than the largest patch.
+        use_pixel_discrimination: Train the encoder to react to defects (row C).
+        discriminator: "msfdm", or without learning "pixel", "msfr" or "ssim" (rows D to F).
+        fdm_channels: Width of the MSFDM.
+        map_weights: Weights of its three maps (eq. 11).
+        score_pool: Side of the mean filter whose maximum is the image score, odd; 0 for the map's maximum.
+        perceptual: Compare images by VGG-16 too. Without its weights a training warns and goes on without the term.
+        perceptual_layers: "first5" ReLU layers, "lpips" or names like "relu3_1".
+        perceptual_weights: File with VGG-16's weights (torchvision's or timm's), instead of a download.
+        w_rec: Weight of the reconstruction's squared error.
+        w_per: Weight of the perceptual distance.
+        w_dis: Weight of the encoder's discrimination.
+        w_rep: Weight of the repair.
+        w_seg: Weight of the segmentation.
+        focal_gamma: Focusing exponent of the segmentation.
+        focal_alpha: Weight of its anomalous class; None weighs both by 1.
+        texture_dir: Folder of images to fill defects with (ImageNet in the paper); None for procedural textures.
+        anomaly_probability: Share of the training images that get a defect.
+        blend: Opacity of the defects, one number or a range to draw from.
+        learning_rate: Of Adam, in both phases.
+        weight_decay: Of Adam (L2).
+        pre_processor: Anomalib component; the default resizes to 256x256.
+        post_processor: Anomalib component.
+        evaluator: Anomalib component.
+        visualizer: Anomalib component.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it.
+    """
+
+    pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
+    model: RbAEModel
+    loss: RbAELoss
+    augmenter: PerlinAnomaly
+    _perceptual: PerceptualDistance | None
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (64, 128, 256, 512, 512),
+        strides: tuple[int, ...] = (1, 2, 2, 2, 2),
+        phase1_epochs: int = 400,
+        phase2_epochs: int = 200,
+        reference: str | Path = FIRST,
+        use_rbam: bool = True,
+        rbam_levels: tuple[int, ...] = (3, 4, 5),
+        patch_sizes: tuple[int, ...] = (2, 4),
+        attention_temperature: float = 1.0,
+        fusion_channels: int = 64,
+        fusion_kernel: int = 5,
+        use_pixel_discrimination: bool = True,
+        discriminator: Discriminator = "msfdm",
+        fdm_channels: int = 64,
+        map_weights: tuple[float, ...] = (0.2, 0.2, 0.6),
+        score_pool: int = 0,
+        perceptual: bool = True,
+        perceptual_layers: str | tuple[str, ...] = "first5",
+        perceptual_weights: str | Path | None = None,
+        w_rec: float = 100.0,
+        w_per: float = 1.0,
+        w_dis: float = 1.0,
+        w_rep: float = 1.0,
+        w_seg: float = 1.0,
+        focal_gamma: float = 2.0,
+        focal_alpha: float | None = None,
+        texture_dir: str | Path | None = None,
+        anomaly_probability: float = 1.0,
+        blend: float | tuple[float, float] = 1.0,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 1e-5,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        super().__init__(
+            pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
+        )
+        if learning_rate <= 0 or weight_decay < 0:
+            msg = f"learning_rate must be positive and weight_decay >= 0, got {learning_rate} and {weight_decay}."
+            raise ValueError(msg)
+        if phase1_epochs < 1 or phase2_epochs < 0:
+            msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
+            raise ValueError(msg)
+        relu_positions(perceptual_layers)
+        self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)
+        self.reference_choice = reference
+        self.perceptual = perceptual
+        self.perceptual_layers = perceptual_layers
+        self.perceptual_weights = perceptual_weights
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.model = RbAEModel(
+            widths=widths,
+            strides=strides,
+            use_rbam=use_rbam,
+            rbam_levels=rbam_levels,
+            patch_sizes=patch_sizes,
+            attention_temperature=attention_temperature,
+            fusion_channels=fusion_channels,
+            fusion_kernel=fusion_kernel,
+            use_pixel_discrimination=use_pixel_discrimination,
+            discriminator=discriminator,
+            fdm_channels=fdm_channels,
+            map_weights=map_weights,
+            score_pool=score_pool,
+        )
+        self.loss = RbAELoss(w_rec, w_per, w_dis, w_rep, w_seg, focal_gamma, focal_alpha)
+        self.augmenter = PerlinAnomaly.rbae(texture_dir, probability=anomaly_probability, beta=blend)
+        self._perceptual = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave VGG out of pickles, exports and copies; the next fit loads it again."""
+        return super().__getstate__() | {"_perceptual": None}
+
+    def on_fit_start(self) -> None:
+        """Load what the training needs, so that a missing file stops it now and not after the first phase."""
+        super().on_fit_start()
+        if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
+            read_reference(Path(self.reference_choice))
+        self._perceptual = self._load_perceptual()
+
+    def on_fit_end(self) -> None:
+        """Free VGG's memory."""
+        super().on_fit_end()
+        self._perceptual = None
+
+    def on_train_epoch_start(self) -> None:
+        """Let a new fit begin with the first phase."""
+        super().on_train_epoch_start()
+        if self.trainer.global_step == 0 and self.model.phase == 2:
+            self.model.enter_phase_1()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Enter the second phase once it is due. It is never left within a fit.
+
+        Several processes agree on it at the start of an epoch only, because their clocks differ.
+        """
+        super().on_train_batch_start(batch, batch_idx)
+        if self.model.phase == 1 and (batch_idx == 0 or self.trainer.world_size == 1):
+            due: Phase = self.trainer.strategy.broadcast(self.due_phase())
+            if due == 2:
+                self._enter_phase_2()
+
+    def due_phase(self) -> Phase:
+        """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
+        epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
+        progress = training_progress(self.trainer, epoch)
+        if epoch > 0 and limit > 0:
+            progress = max(progress, (epoch + 0.5) / limit)
+        return 2 if progress >= self.phase1_share else 1
+
+    def training_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Plant defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
+        del args, kwargs
+        synthetic = self.augmenter.corrupt(batch.image, self.anomaly_generator)
+        output = self.model(synthetic.image, synthetic.target)
+        loss = self.loss(output, synthetic.target, synthetic.mask, self._perceptual)
+        if batch_idx == 0 and self.model.phase == 2:
+            for level, value in self.model.attention_sharpness(synthetic.image[:1]).items():
+                self.log(f"attention_sharpness_{level}", value, on_step=False, on_epoch=True, batch_size=1)
+        return self.log_loss(loss, len(batch.image))
+
+    def on_train_end(self) -> None:
+        """Say so where the training was too short for the second phase."""
+        super().on_train_end()
+        if self.model.phase == 1:
+            rank_zero_warn(
+                "RbAE's training ended in its first phase: no reference was chosen, and repair and discrimination are "
+                "untrained. The anomaly map is the feature residual (MSFR) of an unrepaired reconstruction. Train "
+                "longer (at least two epochs) or lower phase1_epochs in relation to phase2_epochs."
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam for all parts; the ones that a phase leaves alone have no gradient, which Adam skips."""
+        return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def set_reference(self, image: Tensor) -> None:
+        """Exchange the reference of a trained model.
+
+        Args:
+            image: A clean image (3, H, W) or (1, H, W) in [0, 1], of any size; the pre-processor is applied to it.
+
+        Raises:
+            RuntimeError: If the model is in its first phase.
+        """
+        self.model.set_reference(self._prepare(image))
+
+    def _enter_phase_2(self) -> None:
+        chosen = self._choose_reference() if self.model.levels else None
+        self.model.enter_phase_2(chosen)
+        if chosen is not None:
+            # Encoders differ in their batch statistics between processes: all take the features of the first.
+            reference = self.model.reference
+            values = [reference.image, *(reference.features(level) for level in reference.levels)]
+            image, *features = (self.trainer.strategy.broadcast(value.cpu()) for value in values)
+            reference.fill(image, features)
+        # Two trainings: the moments of the first say nothing about the second.
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer.state.clear()
+
+    def _choose_reference(self) -> Tensor:
+        if self.reference_choice not in {FIRST, MEDOID}:
+            return self._prepare(read_reference(Path(self.reference_choice)))
+        images = training_images(self.trainer.train_dataloader)
+        index = medoid(images, self._describe) if self.reference_choice == MEDOID else 0
+        return self._prepare(images[index])
+
+    def _describe(self, image: Tensor) -> Tensor:
+        """Mean feature (C,) of the deepest repaired layer."""
+        return self.model.encode_reference(self._prepare(image))[-1].mean(dim=(0, 2, 3))
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        """Bring an image (C, H, W) to what the network sees of the others: (1, 3, H, W) on its device."""
+        batch = as_batch(image).to(self.device)
+        if self.pre_processor and self.pre_processor.transform:
+            return self.pre_processor.transform(batch)
+        divisor = self.model.size_divisor
+        height, width = (max(2, round(size / divisor)) * divisor for size in batch.shape[-2:])
+        return batch if batch.shape[-2:] == (height, width) else tv.resize(batch, [height, width], antialias=True)
+
+    def _load_perceptual(self) -> PerceptualDistance | None:
+        if not self.perceptual or not self.loss.weights["perceptual"]:
+            return None
+        try:
+            return load_vgg(self.perceptual_layers, self.perceptual_weights).to(self.device)
+        except RuntimeError as error:
+            rank_zero_warn(f"RbAE trains without its perceptual loss. {error}")
+            return None

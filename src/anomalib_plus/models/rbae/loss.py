@@ -1,0 +1,136 @@
+"""Training losses of the two phases of RB-AE."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.focal import binary_focal_loss
+from anomalib_plus.models.components.loss_terms import LossTerms
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.rbae.perceptual import PerceptualDistance
+from anomalib_plus.models.rbae.torch_model import EncodingOutput, RepairOutput
+
+_EPSILON = 1e-8
+
+
+def normalized_residual(clean: Tensor, defective: Tensor) -> Tensor:
+    """Squared difference of features (B, C, H, W), averaged over the channels, stretched to [0, 1] per image (eq. 2).
+
+    A constant residual gives 0 everywhere.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    residual = (clean - defective).square().mean(dim=1, keepdim=True)
+    low, high = residual.amin(dim=(2, 3), keepdim=True), residual.amax(dim=(2, 3), keepdim=True)
+    return (residual - low) / (high - low + _EPSILON)
+
+
+def discrimination_loss(clean: Sequence[Tensor], defective: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Mean over the layers of the squared difference between :func:`normalized_residual` and the mask (eq. 2).
+
+    The mask (B, 1, H, W) is brought to each layer's size by its maxima, so that a thin defect does not vanish.
+    """
+    pairs = zip(clean, defective, strict=True)
+    return torch.stack(
+        [F.mse_loss(normalized_residual(a, b), F.adaptive_max_pool2d(mask, a.shape[-2:])) for a, b in pairs]
+    ).mean()
+
+
+def repair_loss(repaired: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
+    """Mean over the layers of the squared error of repaired features (eq. 9, divided by the number of layers)."""
+    return torch.stack([F.mse_loss(a, b) for a, b in zip(repaired, clean, strict=True)]).mean()
+
+
+def segmentation_loss(logits: Sequence[Tensor], mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+    """Mean over the layers of the focal loss of logits (B, 1, H_i, W_i); the mask is resized by its maxima."""
+    losses = [binary_focal_loss(x, F.adaptive_max_pool2d(mask, x.shape[-2:]), gamma, alpha) for x in logits]
+    return torch.stack(losses).mean()
+
+
+class RbAELoss(nn.Module):
+    """Weighted sums of reconstruction and perceptual loss and, by phase, discrimination or repair and segmentation.
+
+    A term is skipped if its weight is zero or the network was built without its part.
+
+    Args:
+        w_rec: Weight of the mean squared error of the reconstruction.
+        w_per: Weight of the perceptual distance.
+        w_dis: Weight of the encoder's discrimination (phase 1).
+        w_rep: Weight of the repair (phase 2).
+        w_seg: Weight of the segmentation (phase 2).
+        focal_gamma: Focusing exponent of the segmentation.
+        focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
+
+    Raises:
+        ValueError: If a weight or the exponent is negative, ``w_rec`` is zero, or ``focal_alpha`` exceeds 1.
+    """
+
+    def __init__(
+        self,
+        w_rec: float = 100.0,
+        w_per: float = 1.0,
+        w_dis: float = 1.0,
+        w_rep: float = 1.0,
+        w_seg: float = 1.0,
+        focal_gamma: float = 2.0,
+        focal_alpha: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weights = {
+            "reconstruction": w_rec,
+            "perceptual": w_per,
+            "discrimination": w_dis,
+            "repair": w_rep,
+            "segmentation": w_seg,
+        }
+        if min(self.weights.values()) < 0 or w_rec == 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
+            msg = (
+                "w_rec must be positive, w_per, w_dis, w_rep, w_seg and focal_gamma must not be negative, and "
+                "focal_alpha must be None or lie in [0, 1], "
+                f"got {tuple(self.weights.values())}, {focal_gamma} and {focal_alpha}."
+            )
+            raise ValueError(msg)
+        self.focal_gamma = focal_gamma
+        self.focal_alpha = focal_alpha
+
+    def forward(
+        self,
+        output: EncodingOutput | RepairOutput,
+        clean: Tensor,
+        mask: Tensor,
+        perceptual: PerceptualDistance | None = None,
+    ) -> LossTerms:
+        """Compare in float32, whatever the trainer's precision.
+
+        Args:
+            output: Of the network in training mode; its type says which phase it is.
+            clean: Images without defects (B, 3, H, W) in [0, 1].
+            mask: Of the defects (B, 1, H, W), 0 or 1.
+            perceptual: Distance of images by a pre-trained network; None to do without.
+        """
+        terms = {}
+        if perceptual is not None and self.weights["perceptual"]:
+            terms["perceptual"] = perceptual(output.reconstruction, clean)
+        with full_precision(clean.device.type):
+            clean, mask = clean.float(), mask.float()
+            terms["reconstruction"] = F.mse_loss(output.reconstruction.float(), clean)
+            if isinstance(output, EncodingOutput):
+                if output.defective_features and self.weights["discrimination"]:
+                    sides = _float32(output.clean_features), _float32(output.defective_features)
+                    terms["discrimination"] = discrimination_loss(*sides, mask)
+            else:
+                if output.repaired_features and self.weights["repair"]:
+                    sides = _float32(output.repaired_features), _float32(output.clean_features)
+                    terms["repair"] = repair_loss(*sides)
+                if output.logits and self.weights["segmentation"]:
+                    logits = _float32(output.logits)
+                    terms["segmentation"] = segmentation_loss(logits, mask, self.focal_gamma, self.focal_alpha)
+            total = torch.stack([self.weights[name] * value.float() for name, value in terms.items()]).sum()
+        return LossTerms(total, terms)
+
+
+def _float32(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.float() for tensor in tensors]

@@ -1,0 +1,129 @@
+"""Distance of two images in the eyes of VGG-16."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.pretrained import WeightArguments, create_network
+
+VGG = "vgg16.tv_in1k"
+PerceptualPreset = Literal["first5", "lpips"]
+PRESETS: dict[str, tuple[str, ...]] = {
+    "first5": ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"),
+    "lpips": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
+}
+"""The paper's wording taken literally, and the layers of LPIPS."""
+
+_CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ARGUMENTS = WeightArguments("perceptual network", "perceptual_weights", "perceptual")
+
+
+def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:
+    """Positions of ReLU layers in VGG-16's sequence of feature layers, ascending.
+
+    Args:
+        layers: A key of ``PRESETS``, or names of the kind ``relu3_1``: first activation of the third block.
+
+    Raises:
+        ValueError: If there is no such preset or layer.
+    """
+    names = PRESETS.get(layers, ()) if isinstance(layers, str) else tuple(layers)
+    known, position = {}, 0
+    for block, convolutions in enumerate(_CONVOLUTIONS_PER_BLOCK, 1):
+        for index in range(1, convolutions + 1):
+            known[f"relu{block}_{index}"] = position + 1
+            position += 2
+        position += 1  # the pooling
+    if not names or any(name not in known for name in names):
+        msg = f"perceptual_layers must be one of {', '.join(PRESETS)} or some of {', '.join(known)}, got {layers!r}."
+        raise ValueError(msg)
+    return tuple(sorted(known[name] for name in set(names)))
+
+
+class PerceptualDistance:
+    """Mean absolute difference of features of a frozen network, averaged over its layers.
+
+    No ``nn.Module`` on purpose: as an attribute of one it stays out of its parameters, its state and its checkpoints.
+
+    Args:
+        layers: The network, layer by layer; frozen and put into evaluation mode.
+        positions: Layers whose outputs are compared.
+    """
+
+    def __init__(self, layers: nn.Sequential, positions: Sequence[int]) -> None:
+        self.layers = layers.eval().requires_grad_(False)
+        self.positions = frozenset(positions)
+        self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+
+    def to(self, device: torch.device) -> "PerceptualDistance":
+        """Move the network."""
+        self.layers.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def __call__(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """Distance of two batches (B, 3, H, W) in [0, 1]; a scalar. The target gets no gradient."""
+        with torch.no_grad():
+            targets = self._features(target)
+        pairs = zip(self._features(reconstruction), targets, strict=True)
+        return torch.stack([F.l1_loss(a.float(), b.float()) for a, b in pairs]).mean()
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        values, features = (images - self.mean) / self.std, []
+        for position, layer in enumerate(self.layers):
+            values = layer(values)
+            if position in self.positions:
+                features.append(values)
+        return features
+
+
+def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None = None) -> PerceptualDistance:
+    """Load as much of VGG-16 as ``layers`` need.
+
+    Args:
+        layers: See :func:`relu_positions`.
+        weights: State dict with VGG-16's ``features.*``, torchvision's or timm's; None for timm's cache or the network.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds something else, or ``layers`` are unknown.
+        RuntimeError: If neither cache nor network gives the weights.
+    """
+    positions = relu_positions(layers)
+    count = max(positions) + 1
+    if weights is None:
+        whole: Any = create_network(VGG, arguments=_ARGUMENTS)
+        return PerceptualDistance(whole.features[:count], positions)
+    with torch.device("meta"):
+        network = timm.create_model(VGG, pretrained=False).features[:count]
+    network.load_state_dict(_read_features(Path(weights), network), assign=True)
+    return PerceptualDistance(network, positions)
+
+
+def _read_features(file: Path, network: nn.Sequential) -> dict[str, Tensor]:
+    if not file.is_file():
+        msg = f"perceptual_weights={file}: there is no such file."
+        raise FileNotFoundError(msg)
+    try:
+        stored = load_state_dict(str(file), weights_only=True)
+    except Exception as error:
+        msg = f"perceptual_weights={file} is no state dict that torch or safetensors can read: {error}"
+        raise ValueError(msg) from error
+    values = {re.sub(r"^features\.", "", name): value for name, value in stored.items()}
+    expected = network.state_dict()
+    misfits = [name for name, value in expected.items() if name not in values or values[name].shape != value.shape]
+    if misfits:
+        msg = (
+            f"perceptual_weights={file} does not fit VGG-16: {len(misfits)} of {len(expected)} parameters are missing "
+            f"or of another shape, features.{misfits[0]} for one."
+        )
+        raise ValueError(msg)
+    return {name: values[name].float() for name in expected}

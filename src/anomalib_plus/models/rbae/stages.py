@@ -1,0 +1,71 @@
+"""``python -m anomalib_plus.models.rbae.stages``: a picture of what happens to images inside a trained RbAE."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from anomalib.data.utils import read_image
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from anomalib_plus.models.rbae.lightning_model import RbAE
+
+_SHOWN_LEVEL = 3
+_TITLES = ("image", "features", "repaired", "reconstruction", "AM1", "AM2", "AM3", "anomaly map")
+
+
+def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
+    """One row per image, one column per stage.
+
+    Features are shown as the mean over the channels of the first layer that is repaired, before and after on one scale
+    of grey; the maps on a common scale from 0 to the largest value.
+
+    Args:
+        model: After a training that reached its second phase, with the MSFDM.
+        images: (3, H, W) in [0, 1], of any size; the pre-processor is applied.
+
+    Raises:
+        ValueError: If the model has no maps of the MSFDM.
+    """
+    if model.model.phase == 1 or model.model.discrimination is None:
+        msg = "The stages need a model with discriminator='msfdm' whose training reached the second phase."
+        raise ValueError(msg)
+    figure = Figure(figsize=(2 * len(_TITLES), 2.1 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), len(_TITLES), squeeze=False)
+    for row, image in zip(grid, images, strict=True):
+        with torch.inference_mode():
+            batch = image[None].to(model.device)
+            batch = model.pre_processor(batch) if model.pre_processor else batch
+            stages = model.eval().model.inspect(batch)
+        before, after = (
+            maps[0].mean(dim=0).cpu() for maps in (stages.features[_SHOWN_LEVEL - 1], stages.repaired[_SHOWN_LEVEL])
+        )
+        grey = {"cmap": "gray", "vmin": before.min().item(), "vmax": before.max().item()}
+        maps = [values[0, 0].cpu() for values in (*stages.level_maps, stages.anomaly_map)]
+        heat = {"cmap": "inferno", "vmin": 0, "vmax": max(values.max().item() for values in maps)}
+        pictures = [(batch, {}), (before, grey), (after, grey), (stages.reconstruction, {})]
+        for axes, (values, options) in zip(row, [*pictures, *((values, heat) for values in maps)], strict=True):
+            axes.imshow(values if values.ndim == 2 else values[0].permute(1, 2, 0).cpu(), **options)
+            axes.set_axis_off()
+    for axes, title in zip(grid[0], _TITLES, strict=True):
+        axes.set_title(title)
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the stages of some image files and write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m anomalib_plus.models.rbae.stages", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of a trained RbAE, e.g. model.ckpt")
+    parser.add_argument("--output", type=Path, required=True, help="image file to write, e.g. stages.png")
+    parser.add_argument("images", type=Path, nargs="+", help="image files, one row each")
+    options = parser.parse_args(arguments)
+    # Not strict: metrics of an evaluator (AUPRO) leave buffers in a checkpoint that a default model lacks.
+    model = RbAE.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False)
+    draw_stages(model, [read_image(file, as_tensor=True) for file in options.images]).savefig(options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

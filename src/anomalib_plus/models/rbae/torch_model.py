@@ -1,0 +1,329 @@
+"""The RB-AE network and its two phases of training."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.choices import check_choice
+from anomalib_plus.models.components.input_size import check_input_size
+from anomalib_plus.models.components.memory_layout import choose_memory_layout
+from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.rbae.anomaly_map import (
+    Discriminator,
+    ImageScore,
+    feature_residual_map,
+    pixel_map,
+    ssim_distance_map,
+    weighted_map,
+)
+from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder
+from anomalib_plus.models.rbae.discrimination import MultiScaleDiscriminator
+from anomalib_plus.models.rbae.feature_fusion import FeatureRepair
+from anomalib_plus.models.rbae.reference_attention import attention_sharpness
+from anomalib_plus.models.rbae.reference_store import ReferenceStore
+
+Phase = Literal[1, 2]
+COMPARED_LAYERS = 3
+"""The discrimination compares the first three layers."""
+DECODED_LEVELS = (3, 4, 5)
+"""The decoder sees the last three."""
+
+
+class EncodingOutput(NamedTuple):
+    """Phase 1, what the loss needs: reconstructions of the clean images and, per layer, what the encoder made of both.
+
+    Without pixel discrimination the defective images are not encoded and their features are empty.
+    """
+
+    reconstruction: Tensor
+    clean_features: list[Tensor]
+    defective_features: list[Tensor]
+
+
+class RepairOutput(NamedTuple):
+    """Phase 2, what the loss needs: per repaired layer the features and their clean target; per compared layer logits.
+
+    Without RBAM the first two lists are empty, without MSFDM the third is.
+    """
+
+    reconstruction: Tensor
+    repaired_features: list[Tensor]
+    clean_features: list[Tensor]
+    logits: list[Tensor]
+
+
+class Stages(NamedTuple):
+    """What becomes of images on the way to the map, for figures."""
+
+    features: list[Tensor]
+    """Features of the images, all five layers."""
+    repaired: dict[int, Tensor]
+    """What the decoder was given, by layer; the features themselves where nothing is repaired."""
+    reconstruction: Tensor
+    level_maps: list[Tensor]
+    """Probabilities (B, 1, H_i, W_i) by the MSFDM at the compared layers; empty where it is not in use."""
+    anomaly_map: Tensor
+
+
+class RbAEModel(nn.Module):
+    """RB-AE as a plain network: images in [0, 1] in, what the phase's loss needs or anomaly maps out.
+
+    In phase 1 encoder and decoder train. In phase 2 the encoder is frozen and in evaluation mode, whatever ``train()``
+    says; decoder, repair and discrimination train. Loading a ``state_dict`` restores phase and reference.
+
+    Args:
+        widths: Channels of the encoder's five layers.
+        strides: Their strides, 1 or 2 each.
+        use_rbam: Repair features with the reference (ablation, Table V, row B).
+        rbam_levels: Layers that are repaired, some of 3, 4 and 5.
+        patch_sizes: Sides of the patches, one repaired version each.
+        attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed.
+        fusion_channels: Width of the feature fusion.
+        fusion_kernel: Side of its convolutions (odd).
+        use_pixel_discrimination: Encode defective images in phase 1 (ablation, row C).
+        discriminator: What makes the map: learned "msfdm", or "pixel", "msfr", "ssim" (ablation, rows D to F).
+        fdm_channels: Width of the MSFDM, at least 2.
+        map_weights: Weights of the three maps of the MSFDM (eq. 11).
+        score_pool: Side of the mean filter before the maximum that is the score (odd); 0 for none.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it.
+    """
+
+    training_phase: Tensor
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        strides: Sequence[int] = (1, 2, 2, 2, 2),
+        use_rbam: bool = True,
+        rbam_levels: Sequence[int] = DECODED_LEVELS,
+        patch_sizes: Sequence[int] = (2, 4),
+        attention_temperature: float = 1.0,
+        fusion_channels: int = 64,
+        fusion_kernel: int = 5,
+        use_pixel_discrimination: bool = True,
+        discriminator: Discriminator = "msfdm",
+        fdm_channels: int = 64,
+        map_weights: Sequence[float] = (0.2, 0.2, 0.6),
+        score_pool: int = 0,
+    ) -> None:
+        super().__init__()
+        check_choice("discriminator", discriminator, Discriminator)
+        problems = {
+            f"widths must be {NUM_LAYERS} positive numbers": len(widths) != NUM_LAYERS or min(widths) < 1,
+            f"strides must be {NUM_LAYERS} of 1 and 2": len(strides) != NUM_LAYERS or not set(strides) <= {1, 2},
+            f"rbam_levels must be some of {DECODED_LEVELS}, each once and ascending": (
+                not rbam_levels or list(rbam_levels) != sorted(set(rbam_levels) & set(DECODED_LEVELS))
+            ),
+            "patch_sizes must be positive": not patch_sizes or min(patch_sizes) < 1,
+            "attention_temperature must be positive": attention_temperature <= 0,
+            "fusion_kernel must be odd": fusion_kernel < 1 or fusion_kernel % 2 == 0,
+            "fusion_channels must be positive and fdm_channels at least 2": fusion_channels < 1 or fdm_channels < 2,
+            f"map_weights must be {COMPARED_LAYERS} numbers >= 0 whose sum does not exceed 1": (
+                len(map_weights) != COMPARED_LAYERS or min(map_weights) < 0 or sum(map_weights) > 1 + 1e-6
+            ),
+        }
+        messages = [message for message, is_wrong in problems.items() if is_wrong]
+        if messages:
+            msg = f"RbAE: {'; '.join(messages)}."
+            raise ValueError(msg)
+        self.size_divisor = prod(strides)
+        self.use_pixel_discrimination = use_pixel_discrimination
+        self.discriminator: Discriminator = discriminator
+        self.map_weights = tuple(map_weights)
+        self.encoder = Encoder(widths, strides)
+        self.decoder = Decoder(widths, strides)
+        levels = tuple(rbam_levels) if use_rbam else ()
+        self.repair = nn.ModuleDict(
+            {
+                str(level): FeatureRepair(
+                    widths[level - 1], patch_sizes, attention_temperature, fusion_channels, fusion_kernel
+                )
+                for level in levels
+            }
+        )
+        self.reference = ReferenceStore({level: widths[level - 1] for level in levels})
+        self.discrimination = (
+            MultiScaleDiscriminator(widths[:COMPARED_LAYERS], fdm_channels) if discriminator == "msfdm" else None
+        )
+        self.image_score = ImageScore(score_pool)
+        self.register_buffer("training_phase", torch.tensor(1))
+        self._phase: Phase = 1
+        choose_memory_layout(self, widths[0])
+
+    @property
+    def phase(self) -> Phase:
+        """1 while encoder and decoder learn the clean texture, 2 while features are repaired and compared."""
+        return self._phase
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The repaired layers; none without RBAM."""
+        return self.reference.levels
+
+    def enter_phase_1(self) -> None:
+        """Train the encoder (again) and forget the reference."""
+        self.reference.clear()
+        self._set_phase(1)
+
+    def enter_phase_2(self, reference: Tensor | None = None) -> None:
+        """Freeze the encoder, in evaluation mode, and encode the reference image (1, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If there is no reference but repairing needs one, or its size does not divide.
+        """
+        if self.levels and reference is None:
+            msg = "Repairing features needs a reference image."
+            raise ValueError(msg)
+        self._set_phase(2)
+        if self.levels and reference is not None:
+            self.set_reference(reference)
+
+    def set_reference(self, image: Tensor) -> None:
+        """Encode another reference image (1, 3, H, W) in [0, 1] with the frozen encoder.
+
+        Raises:
+            RuntimeError: In phase 1, whose encoder still changes.
+            ValueError: If the size does not divide, or nothing is repaired.
+        """
+        if self.phase == 1:
+            msg = "RbAE takes a reference image in phase 2 only: before, its encoder still changes."
+            raise RuntimeError(msg)
+        if not self.levels:
+            msg = "RbAE without RBAM (use_rbam=False) has no use for a reference image."
+            raise ValueError(msg)
+        check_input_size(image, self.size_divisor, "RbAE", 2 * self.size_divisor)
+        self.reference.fill(image, self.encode_reference(image))
+
+    @torch.no_grad()
+    def encode_reference(self, image: Tensor) -> list[Tensor]:
+        """Features of the repaired layers of one image (1, 3, H, W), by the encoder as it is in evaluation mode."""
+        training = self.encoder.training
+        features = self.encoder.eval()(image)
+        self.encoder.train(training)
+        return [features[level - 1] for level in self.levels]
+
+    def train(self, mode: bool = True) -> "RbAEModel":
+        """Keep the frozen encoder's batch statistics."""
+        super().train(mode)
+        if self.phase == 2:
+            self.encoder.eval()
+        return self
+
+    def forward(self, images: Tensor, clean: Tensor | None = None) -> EncodingOutput | RepairOutput | InferenceBatch:
+        """Do the phase's part (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+
+        Args:
+            images: With defects where clean images are given.
+            clean: The same images without them, for training; ``images`` themselves if None.
+
+        Returns:
+            ``EncodingOutput`` or ``RepairOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps
+            (B, 1, H, W) in [0, 1]. In phase 1 the map is the feature residual (MSFR) of an unrepaired reconstruction.
+
+        Raises:
+            ValueError: If height or width is not divisible by ``size_divisor``.
+        """
+        check_input_size(images, self.size_divisor, "RbAE", 2 * self.size_divisor)
+        if not self.training:
+            anomaly_map = self.inspect(images).anomaly_map
+            return InferenceBatch(pred_score=self.image_score(anomaly_map), anomaly_map=anomaly_map)
+        clean = images if clean is None else clean
+        return self._train_encoding(images, clean) if self.phase == 1 else self._train_repair(images, clean)
+
+    def inspect(self, images: Tensor) -> Stages:
+        """Judge images (B, 3, H, W) like :meth:`forward` in evaluation mode and keep what happens in between."""
+        features = self.encoder(images)
+        repaired = self._repair(features)
+        reconstruction = self._decode(repaired)
+        level_maps = []
+        if self.phase == 1 or self.discriminator in {"msfdm", "msfr"}:
+            compared = features[:COMPARED_LAYERS], self.encoder(reconstruction, COMPARED_LAYERS)
+            logits = [] if self.phase == 1 or self.discrimination is None else self.discrimination(*compared)
+            level_maps = [values.float().sigmoid() for values in logits]
+        size = (images.shape[-2], images.shape[-1])
+        with full_precision(images.device.type):
+            if level_maps:
+                # Rounding must not leave [0, 1]: torchmetrics would take the scores for logits.
+                anomaly_map = weighted_map(level_maps, self.map_weights, size).clamp(0, 1)
+            elif self.phase == 1 or self.discriminator == "msfr":
+                first, second = ([layer.float() for layer in side] for side in compared)
+                anomaly_map = feature_residual_map(first, second, size)
+            else:
+                distance = pixel_map if self.discriminator == "pixel" else ssim_distance_map
+                anomaly_map = distance(images.float(), reconstruction.float())
+        return Stages(features, repaired, reconstruction, level_maps, anomaly_map)
+
+    @torch.no_grad()
+    def attention_sharpness(self, images: Tensor) -> dict[int, Tensor]:
+        """How decided the attention is, per repaired layer, at the smallest patch size.
+
+        See :func:`~anomalib_plus.models.rbae.reference_attention.attention_sharpness`. Phase 2 only.
+        """
+        features = self.encoder(images)
+        sharpness = {}
+        for level in self.levels:
+            repair: Any = self.repair[str(level)]
+            size, temperature = min(repair.patch_sizes), repair.temperature
+            sharpness[level] = attention_sharpness(
+                features[level - 1].float(), self.reference.features(level), size, temperature
+            )
+        return sharpness
+
+    def _train_encoding(self, images: Tensor, clean: Tensor) -> EncodingOutput:
+        if not self.use_pixel_discrimination:
+            features = self.encoder(clean)
+            return EncodingOutput(self._decode(dict(enumerate(features, 1))), features, [])
+        # One batch: equal pixels must get equal features, and batch statistics of two batches would differ.
+        both = self.encoder(torch.cat([clean, images]))
+        halves = [features.chunk(2) for features in both]
+        clean_features = [half[0] for half in halves]
+        reconstruction = self._decode(dict(enumerate(clean_features, 1)))
+        return EncodingOutput(reconstruction, clean_features, [half[1] for half in halves])
+
+    def _train_repair(self, images: Tensor, clean: Tensor) -> RepairOutput:
+        with torch.no_grad():
+            features = self.encoder(images)
+            targets = self.encoder(clean) if self.levels else []
+        repaired = self._repair(features)
+        reconstruction = self._decode(repaired)
+        logits = []
+        if self.discrimination is not None:
+            # The encoder's weights are frozen, its activations are not: the decoder learns from the segmentation too.
+            compared = self.encoder(reconstruction, COMPARED_LAYERS)
+            logits = self.discrimination(features[:COMPARED_LAYERS], compared)
+        return RepairOutput(
+            reconstruction,
+            [repaired[level] for level in self.levels],
+            [targets[level - 1] for level in self.levels],
+            logits,
+        )
+
+    def _repair(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        by_level = dict(enumerate(features, 1))
+        if self.phase == 2:
+            for level in self.levels:
+                by_level[level] = self.repair[str(level)](by_level[level], self.reference.features(level))
+        return by_level
+
+    def _decode(self, features: dict[int, Tensor]) -> Tensor:
+        return self.decoder(*(features[level] for level in DECODED_LEVELS))
+
+    def _set_phase(self, phase: Phase) -> None:
+        self._phase = phase
+        self.training_phase.fill_(phase)
+        self.encoder.requires_grad_(phase == 1)
+        if phase == 2:
+            for parameter in self.encoder.parameters():
+                parameter.grad = None
+        self.train(self.training)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if prefix + "training_phase" in state_dict:
+            self._set_phase(2 if int(state_dict[prefix + "training_phase"]) == 2 else 1)
