@@ -38,7 +38,7 @@ def test_blur_is_scipys(sigma: float) -> None:
 
 
 def test_window_is_anomalibs() -> None:
-    assert AnomalyMapGenerator(4.0).kernel.shape[-1] == 33
+    assert AnomalyMapGenerator(4.0).blur.kernel.shape[-1] == 33
 
 
 @pytest.mark.parametrize("off", [0, None])
@@ -49,5 +49,5 @@ def test_blur_can_be_switched_off(off: float | None) -> None:
 
 
 def test_negative_sigma_is_refused() -> None:
-    with pytest.raises(ValueError, match="sigma must be positive"):
+    with pytest.raises(ValueError, match="sigma must not be negative"):
         AnomalyMapGenerator(-1.0)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor, nn
+
+from anomalib_plus.models.components.gaussian_blur import GaussianBlur
 
 LARGEST_DISTANCE = 2.0
 
@@ -26,11 +27,8 @@ class AnomalyMapGenerator(nn.Module):
             msg = f"sigma must not be negative and pool_size must be odd or 0, got {sigma} and {pool_size}."
             raise ValueError(msg)
         self.pool_size = pool_size
-        radius = int(4 * sigma + 0.5)
-        self.smallest_map = radius + 1
-        """Height and width must reach this for the reflection at the border."""
-        kernel = get_gaussian_kernel1d(2 * radius + 1, sigma) if radius else None
-        self.register_buffer("kernel", kernel, persistent=False)
+        self.blur = GaussianBlur(sigma)
+        self.smallest_map = self.blur.smallest_map
 
     @staticmethod
     def paper_range(num_levels: int, l2_weight: float = 1.0) -> float:
@@ -39,8 +37,7 @@ class AnomalyMapGenerator(nn.Module):
 
     def smooth(self, maps: Tensor) -> Tensor:
         """Blur (B, 1, H, W)."""
-        if self.kernel is not None:
-            maps = filter2d_separable(maps, self.kernel, self.kernel, border_type="reflect")
+        maps = self.blur(maps)
         if self.pool_size > 1:
             maps = F.avg_pool2d(maps, self.pool_size, 1, self.pool_size // 2, count_include_pad=False)
         return maps

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-import kornia
 from torch import Tensor, nn
 
 from anomalib_plus.models.components.choices import check_choice
+from anomalib_plus.models.components.gaussian_blur import GaussianBlur
 from anomalib_plus.models.components.similarity import GMS_CONSTANT, gms_map, msgms_distance_map, ssim_map
 
 MapType = Literal["msgms", "ssim", "gmsd", "mse"]
@@ -62,14 +62,7 @@ class AnomalyMapGenerator(nn.Module):
         self.image_score = image_score
         self.gms_constant = gms_constant
         self.channel_reduction = channel_reduction
-        kernel = None
-        if smoothing_kernel:
-            if smoothing_kernel % 2 == 0:
-                msg = f"smoothing_kernel must be odd (or 0 to switch smoothing off), got {smoothing_kernel}."
-                raise ValueError(msg)
-            kernel = kornia.filters.get_gaussian_kernel1d(smoothing_kernel, smoothing_sigma)
-        # Not persistent: a checkpoint must load whatever smoothing is asked for.
-        self.register_buffer("kernel", kernel, persistent=False)
+        self.smooth = GaussianBlur(smoothing_sigma, smoothing_kernel or 0)
 
     @property
     def map_type(self) -> MapType:
@@ -90,10 +83,3 @@ class AnomalyMapGenerator(nn.Module):
         anomaly_map = self.smooth(distance.mean(dim=1, keepdim=True)).clamp(0, 1)
         pixels = anomaly_map.flatten(1)
         return (pixels.amax(dim=1) if self.image_score == "max" else pixels.mean(dim=1)), anomaly_map
-
-    def smooth(self, maps: Tensor) -> Tensor:
-        """Blur (B, 1, H, W) with the Gaussian window, borders reflected."""
-        if self.kernel is None:
-            return maps
-        kernel = self.kernel.to(maps.dtype)
-        return kornia.filters.filter2d_separable(maps, kernel, kernel, border_type="reflect")

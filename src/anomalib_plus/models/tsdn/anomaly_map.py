@@ -2,9 +2,10 @@
 
 import math
 
-import kornia
 import torch
 from torch import Tensor, nn
+
+from anomalib_plus.models.components.gaussian_blur import GaussianBlur
 
 
 class AnomalyMapGenerator(nn.Module):
@@ -20,13 +21,7 @@ class AnomalyMapGenerator(nn.Module):
 
     def __init__(self, sigma: float | None = 4.0) -> None:
         super().__init__()
-        sigma = sigma or 0.0
-        if sigma < 0:
-            msg = f"sigma must be positive (or 0 to switch the blur off), got {sigma}."
-            raise ValueError(msg)
-        kernel = kornia.filters.get_gaussian_kernel1d(2 * int(4 * sigma + 0.5) + 1, sigma) if sigma else None
-        # Not persistent: a checkpoint must load whatever smoothing is asked for.
-        self.register_buffer("kernel", kernel, persistent=False)
+        self.blur = GaussianBlur(sigma or 0.0)
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
         """Compare (B, 3, H, W) with (B, 3, H, W), both in [0, 1]; give scores (B,) and maps (B, 1, H, W) in [0, 1].
@@ -34,9 +29,6 @@ class AnomalyMapGenerator(nn.Module):
         The Euclidean distance of two colours is divided by its largest value, the root of three.
         """
         distance = torch.linalg.vector_norm(images - reconstructions, dim=1, keepdim=True) / math.sqrt(images.shape[1])
-        if self.kernel is not None:
-            kernel = self.kernel.to(distance.dtype)
-            distance = kornia.filters.filter2d_separable(distance, kernel, kernel, border_type="reflect")
         # Rounding in the blur must not leave [0, 1]: torchmetrics would take the scores for logits.
-        anomaly_map = distance.clamp(0, 1)
+        anomaly_map = self.blur(distance).clamp(0, 1)
         return anomaly_map.amax(dim=(1, 2, 3)), anomaly_map

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from anomalib_plus import TSDN
-from anomalib_plus.models.tsdn.fne_figure import Normality, main, measure_normality
+from anomalib_plus.models.tsdn.figure import Normality, main, measure_normality
 
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",

@@ -1,4 +1,4 @@
-"""``python -m anomalib_plus.models.rbae.stages``: a picture of what happens to images inside a trained RbAE."""
+"""``python -m anomalib_plus.models.rbae.figure``: a picture of what happens to images inside a trained RbAE."""
 
 import argparse
 import sys
@@ -56,9 +56,9 @@ def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the stages of some image files and write the picture."""
-    parser = argparse.ArgumentParser(prog="python -m anomalib_plus.models.rbae.stages", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of a trained RbAE, e.g. model.ckpt")
-    parser.add_argument("--output", type=Path, required=True, help="image file to write, e.g. stages.png")
+    parser = argparse.ArgumentParser(prog="python -m anomalib_plus.models.rbae.figure", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="of a trained RbAE, e.g. model.ckpt")
+    parser.add_argument("--output", type=Path, default=Path("rbae_stages.png"), help="image file to write")
     parser.add_argument("images", type=Path, nargs="+", help="image files, one row each")
     options = parser.parse_args(arguments)
     # Not strict: metrics of an evaluator (AUPRO) leave buffers in a checkpoint that a default model lacks.

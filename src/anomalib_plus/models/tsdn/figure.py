@@ -1,6 +1,6 @@
 """Draw what the feature normality estimator of a trained TSDN has learnt.
 
-``python -m anomalib_plus.models.tsdn.fne_figure CHECKPOINT IMAGE`` writes ``tsdn_fne.png``. The upper row shows the
+``python -m anomalib_plus.models.tsdn.figure CHECKPOINT IMAGE`` writes ``tsdn_fne.png``. The upper row shows the
 image with superpixels repainted, whose mask is known; the lower row the image as it is, with the mask that the network
 predicts. On the right each dot is a channel: its weight against its similarity with the mask. An estimator that has
 learnt its target gives similar channels low weights.

@@ -1,0 +1,76 @@
+"""Draw what a trained FEAR sees, plants, repairs and finds.
+
+``python -m anomalib_plus.models.fear.figure CHECKPOINT IMAGE ...`` writes ``fear_stages.png``, one row per image.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from anomalib.data.utils import read_image
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from anomalib_plus.models.fear.lightning_model import FEAR
+from anomalib_plus.transforms.foreground import otsu_foreground
+
+_TITLES = ("image", "foreground", "network's input", "planted", "reconstruction", "anomaly map")
+
+
+@torch.inference_mode()
+def draw_stages(model: FEAR, images: Sequence[Tensor], planted: int = 0, seed: int = 0) -> Figure:
+    """One row per image, one column per stage; maps on the scale from 0 to 1.
+
+    Args:
+        model: Set to evaluation mode; its augmenter is set to plant a defect in every image.
+        images: (3, H, W) in [0, 1], of any size; the pre-processor is applied.
+        planted: How many of them, the first ones, get a synthetic defect.
+        seed: Of the synthetic defects.
+    """
+    network = model.eval().model
+    originals = torch.cat(
+        [model.pre_processor(image[None]) if model.pre_processor else image[None] for image in images]
+    )
+    inputs, masks = originals.clone(), torch.zeros_like(originals[:, :1])
+    if planted:
+        model.augmenter.probability = 1.0
+        generator = torch.Generator().manual_seed(seed)
+        inputs[:planted], masks[:planted] = model.augmenter(originals[:planted], generator)
+    columns = (
+        originals,
+        otsu_foreground(originals, model.augmenter.foreground_polarity),
+        inputs,
+        masks,
+        network.decoder(network.encoder(inputs)).clamp(0, 1),
+        network(inputs).anomaly_map,
+    )
+    figure = Figure(figsize=(2 * len(_TITLES), 2.1 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), len(_TITLES), squeeze=False)
+    for row, pictures in zip(grid, zip(*columns, strict=True), strict=True):
+        for axes, picture, title in zip(row, pictures, _TITLES, strict=True):
+            colours = "inferno" if title == _TITLES[-1] else "gray"
+            axes.imshow(picture.float().permute(1, 2, 0), cmap=colours, vmin=0, vmax=1)
+            axes.set_axis_off()
+    for axes, title in zip(grid[0], _TITLES, strict=True):
+        axes.set_title(title)
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read a checkpoint and images, write the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("images", type=Path, nargs="+", help="image files, one row each")
+    parser.add_argument("--plant", type=int, default=0, metavar="N", help="plant a defect in the first N images")
+    parser.add_argument("--seed", type=int, default=0, help="of the planted defects")
+    parser.add_argument("--output", type=Path, default=Path("fear_stages.png"))
+    options = parser.parse_args(arguments)
+    # Not strict, because metrics of the training may have left thresholds in the checkpoint.
+    model = FEAR.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False, evaluator=False)
+    images = [read_image(file, as_tensor=True) for file in options.images]
+    draw_stages(model, images, options.plant, options.seed).savefig(options.output, dpi=80)
+
+
+if __name__ == "__main__":
+    main()
