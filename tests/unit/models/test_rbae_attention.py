@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anomalib_plus.models.rbae.feature_fusion import FeatureFusion, FeatureRepair
 from anomalib_plus.models.rbae.reference_attention import (
@@ -101,6 +102,15 @@ def test_sizes_that_the_patch_does_not_divide_are_filled_up_with_the_border() ->
     )
     expected = attend_to_reference(filled, filled_reference, 4, 0.1)[..., :6, :10]
     assert torch.equal(attend_to_reference(features, reference, 4, 0.1), expected)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_fused_kernel_does_the_work(channels_last: bool, count: int) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    features, reference = (torch.rand(n, 4, 8, 8).contiguous(memory_format=layout) for n in (count, 1))
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.no_grad():  # raises if it cannot
+        attend_to_reference(features, reference, 2)
 
 
 def test_sharpness_runs_from_one_to_the_number_of_patches() -> None:

@@ -9,7 +9,8 @@ _SMALLEST_NORM = 1e-8
 
 def to_patches(features: Tensor, patch_size: int) -> Tensor:
     """Cut (B, C, H, W) into N disjoint squares, flattened to (B, N, C * patch_size^2), row by row."""
-    return F.pixel_unshuffle(features, patch_size).flatten(2).transpose(1, 2)
+    # Contiguous, because the fused kernels refuse anything else without a word, and the matrix of pairs would be kept.
+    return F.pixel_unshuffle(features, patch_size).flatten(2).transpose(1, 2).contiguous()
 
 
 def from_patches(patches: Tensor, patch_size: int, size: tuple[int, int]) -> Tensor:
