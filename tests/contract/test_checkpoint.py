@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.data import ImageBatch
+from anomalib.metrics import AUPRO, Evaluator
 from anomalib.models import AnomalibModule
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -113,3 +114,21 @@ def test_engine_train_goes_on_from_the_checkpoint_it_is_given(
     engine = quiet_engine(max_epochs=last_epoch + 2, callbacks=[history])
     engine.train(small_model.build(), datamodule=surfaces(), ckpt_path=trained.checkpoint)
     assert history.epochs == [last_epoch + 1]
+
+
+@pytest.mark.parametrize("direction", ["trained with it", "loaded with it"])
+def test_a_checkpoint_loads_whatever_metrics_judge_the_model(
+    small_model: SmallModel, trained: Trained, tmp_path: Path, direction: str
+) -> None:
+    """AUPRO keeps its limit in the checkpoint, which a model without AUPRO does not know."""
+    evaluator = Evaluator(test_metrics=[AUPRO(fields=["anomaly_map", "gt_mask"])])
+    checkpoint = torch.load(trained.checkpoint, weights_only=True)
+    if direction == "trained with it":
+        entries = {f"evaluator.{name}": value for name, value in evaluator.state_dict().items()}
+        assert entries
+        checkpoint["state_dict"].update(entries)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    loaded = small_model.cls.load_from_checkpoint(
+        tmp_path / "model.ckpt", evaluator=True if direction == "trained with it" else evaluator
+    )
+    torch.testing.assert_close(loaded.model.state_dict(), trained.model.model.state_dict(), rtol=0, atol=0)

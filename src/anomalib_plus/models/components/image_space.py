@@ -106,8 +106,17 @@ class ImageSpaceMixin:
             checkpoint[_GENERATOR_STATE] = self._anomaly_generator.get_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the anomaly generator; the ranks after the first branch off from it."""
+        """Restore the state of the anomaly generator; the ranks after the first branch off from it.
+
+        What the metrics of the training's evaluator left in the checkpoint (AUPRO keeps its limit there) is exchanged
+        for what this model's evaluator has: a model must load whatever it was, or is to be, judged by.
+        """
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        weights, evaluator = checkpoint["state_dict"], self.evaluator  # type: ignore[attr-defined]
+        for name in [name for name in weights if name.startswith("evaluator.")]:
+            del weights[name]
+        if evaluator is not None:
+            weights.update({f"evaluator.{name}": value for name, value in evaluator.state_dict().items()})
         state = checkpoint.get(_GENERATOR_STATE)
         if state is None:
             return

@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the planted defects")
     parser.add_argument("--output", type=Path, default=Path("fear_stages.png"))
     options = parser.parse_args(arguments)
-    # Not strict, because metrics of the training may have left thresholds in the checkpoint.
-    model = FEAR.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False, evaluator=False)
+    model = FEAR.load_from_checkpoint(options.checkpoint, map_location="cpu")
     images = [read_image(file, as_tensor=True) for file in options.images]
     draw_stages(model, images, options.plant, options.seed).savefig(options.output, dpi=80)
 

@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("rbae_stages.png"), help="image file to write")
     parser.add_argument("images", type=Path, nargs="+", help="image files, one row each")
     options = parser.parse_args(arguments)
-    # Not strict: metrics of an evaluator (AUPRO) leave buffers in a checkpoint that a default model lacks.
-    model = RbAE.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False)
+    model = RbAE.load_from_checkpoint(options.checkpoint, map_location="cpu")
     draw_stages(model, [read_image(file, as_tensor=True) for file in options.images]).savefig(options.output)
     return 0
 

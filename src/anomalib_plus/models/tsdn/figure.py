@@ -126,8 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from anomalib.data.utils import read_image
 
-    # Not strict, because metrics of the training may have left thresholds in the checkpoint.
-    model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu", strict=False, evaluator=False)
+    model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu")
     image = read_image(options.image, as_tensor=True)
     image = model.pre_processor.transform(image) if model.pre_processor else image
     if model.augmenter is None:
