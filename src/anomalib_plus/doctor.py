@@ -189,7 +189,8 @@ def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
         return Check(name, "ok", f"not cached; the first use downloads it ({models})")
     fix = (
         f"where the network is reachable: huggingface-cli download {config.hf_hub_id} model.safetensors, "
-        "then pass weights=FILE here; or pre_trained=False"
+        "then pass the file to the model here (weights=FILE; teacher_weights, student_weights or perceptual_weights in "
+        "some), or do without (pre_trained=False; perceptual=False)"
     )
     return Check(name, "warning", f"neither cached nor reachable ({models})", fix)
 
