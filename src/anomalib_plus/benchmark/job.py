@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, help="folder of the results")
     parser.add_argument("job_id", help="name of a description in its folder jobs")
     parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--again", action="store_true", help="run it although it has failed before")
     parser.add_argument("--supervised", action="store_true", help="end when standard input is closed")
     options = parser.parse_args(arguments)
     if options.supervised:
@@ -129,6 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     claim = None if is_helper else store.claim(job.job_id)
     if claim is None and not is_helper:
         return BUSY
+    state = store.states().get(job.job_id)
+    if state == "ok" or (state == "failed" and not options.again):
+        return 0  # another sweep was faster
     record = run_job(job, store, options.threads)
     if record is not None and not is_helper:
         store.append(record)

@@ -1,7 +1,8 @@
 """Pictures of the test images that a model ranks best and worst, and of some drawn by lot.
 
 "best" and "worst" are the defective images with the highest and the lowest scores. Where the network has a method
-``reconstruct(images)``, images (B, 3, H, W) as from the pre-processor to images in [0, 1], its result is kept too.
+``reconstruct_images(images)``, which maps images (B, 3, H, W) as they come from the pre-processor to (B, 1 or 3, H, W)
+in [0, 1], its result is kept too.
 """
 
 import os
@@ -89,7 +90,7 @@ def _draw(model: Any, predictions: Predictions, index: int, device: torch.device
         low, high = predictions.maps.min(), predictions.maps.max()  # one scale for all images
         scaled = (predictions.maps[index] - low) / max(high - low, np.finfo(np.float32).tiny)
         pictures["map"] = apply_colormap(Image.fromarray((scaled * 255).astype(np.uint8)))
-    reconstruct = getattr(model.model, "reconstruct", None)
+    reconstruct = getattr(model.model, "reconstruct_images", None)
     if reconstruct is not None:
         pictures["reconstruction"] = tv.to_pil_image(reconstruct(prepared)[0].clamp(0, 1).float().cpu())
     return pictures

@@ -48,11 +48,11 @@ def run_local(
         while waiting or running:
             for slot in range(workers):
                 if slot not in running and (job := _next(waiting, not_before)) is not None:
-                    if _finished_elsewhere(job, store, before):
-                        progress.finished(job, _record(store, job), 0.0)
+                    if finished_elsewhere(job, store, before):
+                        progress.finished(job, store.record(job.job_id), 0.0)
                         continue
                     device = devices[slot % len(devices)] if devices else None
-                    running[slot] = JobProcess(job, store, threads, device)
+                    running[slot] = JobProcess(job, store, threads, device, again=job.job_id in before)
                     progress.running([process.job for process in running.values()])
             for slot, process in list(running.items()):
                 if process.poll() is None:
@@ -62,7 +62,7 @@ def run_local(
                     not_before[process.job.job_id] = time.monotonic() + _BUSY_SECONDS
                     waiting.append(process.job)
                 else:
-                    progress.finished(process.job, _record(store, process.job), time.monotonic() - process.begin)
+                    progress.finished(process.job, store.record(process.job.job_id), time.monotonic() - process.begin)
                 progress.running([process.job for process in running.values()])
             time.sleep(_POLL_SECONDS)
     finally:
@@ -79,10 +79,7 @@ def _next(waiting: deque[Job], not_before: dict[str, float]) -> Job | None:
     return None
 
 
-def _finished_elsewhere(job: Job, store: ResultStore, before: dict[str, str]) -> bool:
+def finished_elsewhere(job: Job, store: ResultStore, before: dict[str, str]) -> bool:
+    """Whether another sweep has finished a job since this one started with the states ``before``."""
     state = store.states().get(job.job_id)
     return state == "ok" or (state is not None and job.job_id not in before)
-
-
-def _record(store: ResultStore, job: Job) -> dict | None:
-    return next((record for record in store.records() if record["job_id"] == job.job_id), None)

@@ -44,6 +44,10 @@ class ResultStore:
         """``"ok"`` or ``"failed"`` by job."""
         return {record["job_id"]: record["status"] for record in self.records()}
 
+    def record(self, job_id: str) -> dict[str, Any] | None:
+        """The last record of a job."""
+        return next((record for record in self.records() if record["job_id"] == job_id), None)
+
     def append(self, record: dict[str, Any]) -> bool:
         """Add a record, unless its job has already succeeded.
 

@@ -15,6 +15,8 @@ from anomalib_plus.benchmark.store import ResultStore
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TAIL = 4000
+JOB_MODULE = "anomalib_plus.benchmark.job"
+"""What ``python -m`` runs for a job."""
 
 
 class JobProcess:
@@ -25,16 +27,26 @@ class JobProcess:
         store: Where its record goes.
         threads: Threads of torch; None leaves the choice to torch.
         devices: Value of ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
+        again: Run the job although it has failed before.
     """
 
-    def __init__(self, job: Job, store: ResultStore, threads: int | None = None, devices: str | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        store: ResultStore,
+        threads: int | None = None,
+        devices: str | None = None,
+        again: bool = False,
+    ) -> None:
         self.job = job
         self.store = store
         self.started = now()
         self.begin = time.monotonic()
         self._timed_out = False
         store.work_file(job.job_id, "json").write_text(job.to_json())
-        command = [sys.executable, "-m", "anomalib_plus.benchmark.job", str(store.folder), job.job_id, "--supervised"]
+        command = [sys.executable, "-m", JOB_MODULE, str(store.folder), job.job_id, "--supervised"]
+        if again:
+            command.append("--again")
         environment = dict(os.environ)
         if threads:
             command += ["--threads", str(threads)]
