@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 from anomalib_plus.benchmark import job
 from anomalib_plus.benchmark.record import new_record, now
