@@ -132,6 +132,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         return run_jobs(jobs, ResultStore(folder), options, console)
+    except PlanError as error:
+        parser.error(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
         return 130

@@ -1,8 +1,8 @@
 """``anomalib-plus reproduce PAPER --table N``: the cells of a paper's table that your data allow, beside ours.
 
-It trains with the paper's recipe, so a whole table takes GPU days; --max-epochs, --image-size and --set make it smaller,
-and what it prints then is no reproduction. Results are shared by the tables of a paper, and the same command goes on
-where it stopped. Folders in MVTec layout with other categories work too: the paper has no number for them.
+It trains with the paper's recipe, so a whole table takes GPU days; --max-epochs, --image-size and --set make it
+smaller, and what it prints then is no reproduction. Results are shared by the tables of a paper, and the same command
+goes on where it stopped. Folders in MVTec layout with other categories work too: the paper has no number for them.
 """
 
 import argparse
@@ -112,16 +112,16 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
     by_key: dict[tuple[str | None, str, int], Job] = {
         (job.model["variant"], job.data["category"], job.seed): job for job in jobs
     }
-    values = []
+    values: list[float] = []
     for seed in sorted({job.seed for job in jobs}):
         for category in cell.categories:
             results = []
             for variant in cell.variants:
                 job = by_key.get((_title(variant), category, seed))
                 record = records.get(job.job_id) if job else None
-                results.append(record["metrics"][cell.metric] if record and record["status"] == "ok" else None)
-            if any(result is None for result in results):
-                return None
+                if record is None or record["status"] != "ok" or record["metrics"][cell.metric] is None:
+                    return None
+                results.append(record["metrics"][cell.metric])
             values.append(max(results))
     return mean(values) if values else None
 
@@ -215,6 +215,8 @@ def main(arguments: Sequence[str]) -> int:
     store = ResultStore(folder)
     try:
         status = run_jobs(jobs, store, options, console)
+    except PlanError as error:
+        parser.error(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
         return 130
