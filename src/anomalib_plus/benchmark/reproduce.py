@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
-from anomalib_plus.benchmark.papers import Cell, cells, load_recipe, load_recipes, paper_names
+from anomalib_plus.benchmark.papers import Cell, category_name, cells, load_recipe, load_recipes, paper_names
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, find_categories
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError
@@ -59,12 +59,10 @@ def possible_cells(wanted: Sequence[Cell], at_hand: Sequence[str], own_data: boo
         return [cell for cell in wanted if set(cell.categories) <= set(at_hand)]
     found: dict[tuple, Cell] = {}
     for cell in wanted:
-        of_one_category = cell.row.split(":")[0].isdigit()
-        row = cell.row if of_one_category else ""
+        column = cell.metric if category_name(cell.column) in cell.categories else cell.column
         for category in at_hand:
-            name = " ".join(filter(None, [row, category]))
-            key = (name, cell.metric, str(cell.variants))
-            column = cell.column if of_one_category and len(cell.categories) > 1 else cell.metric
+            name = f"{cell.row}; {category}" if ":" in cell.row else category  # a row of arguments, or one category
+            key = (name, column, str(cell.variants))
             found.setdefault(key, Cell(name, column, None, cell.metric, cell.variants, (category,)))
     return list(found.values())
 
