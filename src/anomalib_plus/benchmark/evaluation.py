@@ -52,10 +52,19 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
         loader: Batches of anomalib.
         protocol: Sizes and rules of maps and masks.
         device: Where the model is.
+
+    Raises:
+        ValueError: If the model's pre-processor gives images of another size than the protocol's, a crop for one: maps
+            and masks would not show the same.
     """
     scores, labels, paths, maps, masks, sizes = [], [], [], [], [], []
     for batch in loader:
-        output = model.model(prepare(model, batch.image.to(device)))
+        images = prepare(model, batch.image.to(device))
+        if images.shape[-2:] != protocol.image_size:
+            size = "x".join(map(str, images.shape[-2:]))
+            msg = f"The model's pre-processor gives images of {size} pixels; the protocol says {protocol.image_size}."
+            raise ValueError(msg)
+        output = model.model(images)
         batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
         scores.append(_image_scores(output.pred_score, batch_maps).double().cpu().numpy())
         labels.append(batch.gt_label.bool().cpu().numpy())

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.error import URLError
 
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.record import FailureKind, failed, new_record, now, plain, protocol_of
@@ -34,6 +35,8 @@ def run_job(job: Job, store: ResultStore, threads: int | None = None) -> dict[st
         return _measure(job, record, store, threads)
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
+        if isinstance(error, URLError):
+            message = f"The model or its data must be downloaded, and that failed: {error}"
         return failed(record, _kind(error), message, traceback.format_exc())
 
 

@@ -59,6 +59,8 @@ def run_on_ray(
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(**start, log_to_driver=False)
+    cores = ray.cluster_resources().get("CPU", 1)
+    progress.workers = max(int(cores // threads), 1)
     try:
         _run(ray, jobs, store, progress, threads, gpus, retries)
     finally:

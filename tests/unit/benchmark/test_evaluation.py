@@ -133,6 +133,14 @@ def test_predictions_come_raw_through_the_pre_processor(score):
     assert found.paths == ["a.png", "b.png"] * 2
 
 
+def test_a_crop_is_refused():
+    transform = Resize((16, 20), antialias=True)
+    model = SimpleNamespace(pre_processor=SimpleNamespace(transform=transform), model=Network(score=True))
+    batch = ImageBatch(image=torch.rand(1, 3, 32, 32), gt_label=torch.tensor([0]), image_path=["a.png"])
+    with pytest.raises(ValueError, match="images of 16x20 pixels"):
+        predict(model, [batch], Protocol(image_size=(16, 16)), torch.device("cpu"))
+
+
 def test_plain_data_are_json():
     given = {"a": np.float64(1.5), "b": (1, float("nan")), 3: torch.tensor(2), "c": None, "d": True}
     assert plain(given) == {"a": 1.5, "b": [1, None], "3": 2, "c": None, "d": True}

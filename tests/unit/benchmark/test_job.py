@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -106,6 +107,11 @@ def test_out_of_memory_is_told_from_other_failures(job, store, monkeypatch, erro
 
     monkeypatch.setattr("anomalib_plus.benchmark.training.train", exhaust)
     assert run_job(job, store)["error"]["kind"] == "out_of_memory"
+
+
+def test_a_failed_download_is_called_that(job, store, monkeypatch):
+    monkeypatch.setattr("anomalib_plus.benchmark.training.train", lambda *a: (_ for _ in ()).throw(URLError("no name")))
+    assert "must be downloaded" in run_job(job, store)["error"]["message"]
 
 
 def test_a_memory_bank_has_its_own_length_and_a_missing_class_is_named(job, store):
