@@ -22,6 +22,8 @@ class OwnCommand(NamedTuple):
 
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
+    "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
+    "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "a paper's table beside ours, on your data"),
     "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
 }
 

@@ -116,6 +116,10 @@ class FEARModel(nn.Module):
         self.map_generator = map_generator or AnomalyMapGenerator()
         choose_memory_layout(self, reconstruction_width)
 
+    def reconstruct_images(self, images: Tensor) -> Tensor:
+        """Repair images (B, 3, H, W) in [0, 1]; the result may leave that range a little."""
+        return self.decoder(self.encoder(images))
+
     def forward(self, images: Tensor) -> FEAROutput | InferenceBatch:
         """Repair and segment (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
 
@@ -126,7 +130,7 @@ class FEARModel(nn.Module):
             ValueError: If height or width is not divisible by 32.
         """
         check_input_size(images, self.size_divisor, "FEAR")
-        reconstruction = self.decoder(self.encoder(images))
+        reconstruction = self.reconstruct_images(images)
         logits = self.segmentation(torch.cat([images, reconstruction], dim=1))
         if self.training:
             return FEAROutput(reconstruction, logits)

@@ -166,6 +166,10 @@ class RamFAEModel(nn.Module):
         output = self.head(self.decoder(self.bottleneck(self.encoder(2 * images - 1))))
         return (output + 1) / 2
 
+    def reconstruct_images(self, images: Tensor) -> Tensor:
+        """Repair images (B, 3, H, W) in [0, 1]; for figures."""
+        return self.reconstruct(self.select_channels(images))
+
     def select_channels(self, images: Tensor) -> Tensor:
         """Give images (B, 3, H, W) the network's number of channels."""
         return images.mean(dim=1, keepdim=True) if self.in_channels < images.shape[1] else images

@@ -1,0 +1,139 @@
+"""``anomalib-plus benchmark``: models, data sets and seeds side by side, from one YAML file.
+
+Each training and its evaluation is a job in a process of its own; a crash is a result. Call the same command again to
+resume: what is finished is not repeated. (anomalib's own pipeline of this name stays reachable as ``anomalib
+benchmark``.)
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep, with_budget, with_models, with_roots
+from anomalib_plus.benchmark.progress import SweepProgress
+from anomalib_plus.benchmark.runner import run_local, unfinished
+from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.benchmark.store import ResultStore
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that runs jobs."""
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    parser.add_argument("--runner", choices=("local", "ray"), default="local", help="where jobs run (default: local)")
+    parser.add_argument("--workers", type=int, default=1, help="jobs at a time on this machine (default: 1)")
+    parser.add_argument("--threads", type=int, help="threads of each job (default: cores / workers)")
+    parser.add_argument(
+        "--devices", nargs="+", default=[], metavar="ID", help="CUDA devices to deal out to the workers"
+    )
+    parser.add_argument("--ray-address", help="address of the Ray cluster (default: a local one)")
+    parser.add_argument("--gpus-per-job", type=float, default=0.0, help="GPUs that Ray reserves for a job (default: 0)")
+    parser.add_argument("--retries", type=int, default=3, help="how often Ray repeats a job whose machine died")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed jobs once more")
+    parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the file's")
+    parser.add_argument("--max-steps", type=int, help="likewise")
+    parser.add_argument("--max-seconds", type=float, help="likewise")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds, instead of the file's")
+    parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"), help="image size, instead of the file's")
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs and what is finished; run nothing")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anomalib-plus benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="sweep, e.g. configs/benchmark/smoke.yaml")
+    parser.add_argument("--data.root", dest="roots", type=Path, nargs="+", default=[], metavar="FOLDER",
+                        help="folders of categories in MVTec layout, instead of the file's")  # fmt: skip
+    parser.add_argument("--data.categories", dest="categories", nargs="+", metavar="NAME", help="categories to take")
+    parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the file to take")
+    add_run_options(parser)
+    return parser
+
+
+def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
+    """The sweep as :func:`add_run_options` change it."""
+    limits = {name: getattr(options, name) for name in ("max_epochs", "max_steps", "max_seconds")}
+    if any(limit is not None for limit in limits.values()):
+        sweep = with_budget(sweep, {name: limit for name, limit in limits.items() if limit is not None})
+    if options.seeds:
+        sweep = replace(sweep, seeds=tuple(options.seeds))
+    if options.image_size:
+        sweep = replace(sweep, protocol=replace(sweep.protocol, image_size=tuple(options.image_size)))
+    return sweep
+
+
+def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespace, console: Console) -> int:
+    """Run what is not finished.
+
+    Returns:
+        The exit status: 0 if all jobs have succeeded, 1 if one has failed.
+    """
+    todo = unfinished(jobs, store, options.retry_failed)
+    console.print(f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {store.file}", soft_wrap=True)
+    workers = max(options.workers, 1)
+    threads = options.threads or max(usable_cores() // workers, 1)
+    with SweepProgress(len(jobs), len(jobs) - len(todo), workers, console) as progress:
+        if options.runner == "ray":
+            from anomalib_plus.benchmark.ray_runner import run_on_ray
+
+            run_on_ray(todo, store, progress, threads, options.gpus_per_job, options.retries, options.ray_address)
+        else:
+            run_local(todo, store, progress, workers, threads, options.devices)
+    states = store.states()
+    failed = [job for job in jobs if states.get(job.job_id) != "ok"]
+    if failed:
+        console.print(f"{len(failed)} of {len(jobs)} jobs failed; --retry-failed runs them again.")
+    return int(bool(failed))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) -> None:
+    """Print the jobs with their states."""
+    states = store.states() if store else {}
+    table = Table("job", "model", "data", "seed", "state", box=None)
+    for job in jobs:
+        model = " ".join(filter(None, [job.model["label"], job.model["variant"] and f"({job.model['variant']})"]))
+        data = f"{job.data['label']} {job.data['category']}"
+        table.add_row(job.job_id, model, data, str(job.seed), states.get(job.job_id, "to do"))
+    console.print(table)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a sweep.
+
+    Returns:
+        The exit status: 0 if every job succeeded, 1 if one failed, 130 after Ctrl-C. Wrong arguments exit with 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        sweep = load_sweep(options.config)
+        if options.models:
+            sweep = with_models(sweep, options.models)
+        if options.roots or options.categories:
+            sweep = with_roots(sweep, options.roots, options.categories)
+        jobs = expand(apply_run_options(sweep, options))
+    except PlanError as error:
+        parser.error(str(error))
+    folder = options.output or Path(sweep.output or f"results/benchmark/{options.config.stem}")
+    if options.dry_run:
+        list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
+        return 0
+    try:
+        return run_jobs(jobs, ResultStore(folder), options, console)
+    except PlanError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
+        return 130

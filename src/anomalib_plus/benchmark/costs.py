@@ -1,0 +1,88 @@
+"""What a trained model costs to run, without reading files and without metrics."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+BATCH = 8
+_MIN_RUNS, _MAX_RUNS, _SECONDS = 3, 20, 3.0
+
+logger = logging.getLogger(__name__)
+
+
+def inference_costs(network: nn.Module, images: Tensor) -> dict[str, Any]:
+    """Parameters, multiply-accumulates, latency and throughput of a network in evaluation mode.
+
+    Args:
+        network: Takes images as they come from the pre-processor.
+        images: (1 or more, C, H, W), on the network's device; repeated to the larger batch.
+    """
+    one = images[:1].contiguous()
+    many = images.repeat(-(-BATCH // len(images)), 1, 1, 1)[:BATCH].contiguous()
+    single, batch = latency(network, one), latency(network, many)
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "trainable_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
+        "gmacs": count_gmacs(network, one),
+        "latency_ms_batch1": 1000 * single,
+        "latency_ms_batch": 1000 * batch,
+        "batch": BATCH,
+        "throughput_images_per_second": BATCH / batch,
+    }
+
+
+@torch.inference_mode()
+def latency(network: nn.Module, images: Tensor) -> float:
+    """Median seconds of a forward pass after two to warm up."""
+    seconds: list[float] = []
+    for run in range(_MAX_RUNS + 2):
+        started = time.perf_counter()
+        network(images)
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
+        if run >= 2:
+            seconds.append(time.perf_counter() - started)
+        if len(seconds) >= _MIN_RUNS and sum(seconds) > _SECONDS:
+            break
+    return median(seconds)
+
+
+@torch.no_grad()
+def count_gmacs(network: nn.Module, images: Tensor) -> float | None:
+    """Multiply-accumulates of a forward pass in units of 10^9: convolutions, matrix products and attention.
+
+    Returns:
+        None if the network does something that torch's counter cannot follow.
+    """
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter:
+            network(images)
+    except Exception:  # a count is not worth a trained model
+        logger.warning("The multiply-accumulates cannot be counted.", exc_info=True)
+        return None
+    return counter.get_total_flops() / 2e9
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Largest memory so far: allocated by torch on a CUDA device, else resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike getrusage, it starts anew with the program
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,179 @@
+"""From a model's raw maps and scores to the metrics of the protocol; anomalib's post-processor has no part in it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from kornia.filters import gaussian_blur2d
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from anomalib_plus.benchmark import ranking
+from anomalib_plus.benchmark.protocol import SIZES, Protocol
+
+
+@dataclass
+class Predictions:
+    """What a model says about the test images, in their order.
+
+    Args:
+        scores: (N,) float64.
+        labels: (N,) bool.
+        paths: Image files.
+        maps: (N, H, W) float32; None if the model gives none.
+        masks: (N, H, W) bool; None if the data set has none.
+        sizes: (N,) share of each original mask that is anomalous.
+    """
+
+    scores: NDArray[np.float64]
+    labels: NDArray[np.bool_]
+    paths: list[str]
+    maps: NDArray[np.float32] | None
+    masks: NDArray[np.bool_] | None
+    sizes: NDArray[np.float64] | None
+
+
+@dataclass
+class Evaluation:
+    """Metrics by name, null where they do not apply, and the curves behind them."""
+
+    metrics: dict[str, float | None]
+    curves: dict[str, dict[str, list[float]] | None] = field(default_factory=dict)
+
+
+@torch.inference_mode()
+def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -> Predictions:
+    """Judge all images of a loader.
+
+    Args:
+        model: An anomalib module in evaluation mode, on ``device``.
+        loader: Batches of anomalib.
+        protocol: Sizes and rules of maps and masks.
+        device: Where the model is.
+
+    Raises:
+        ValueError: If the model's pre-processor gives images of another size than the protocol's, a crop for one: maps
+            and masks would not show the same.
+    """
+    scores, labels, paths, maps, masks, sizes = [], [], [], [], [], []
+    for batch in loader:
+        images = prepare(model, batch.image.to(device))
+        if images.shape[-2:] != protocol.image_size:
+            size = "x".join(map(str, images.shape[-2:]))
+            msg = f"The model's pre-processor gives images of {size} pixels; the protocol says {protocol.image_size}."
+            raise ValueError(msg)
+        output = model.model(images)
+        batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
+        scores.append(_image_scores(output.pred_score, batch_maps).double().cpu().numpy())
+        labels.append(batch.gt_label.bool().cpu().numpy())
+        paths += [str(path) for path in batch.image_path]
+        if batch_maps is not None:
+            maps.append(batch_maps.cpu().numpy())
+        if batch.gt_mask is not None:
+            original = batch.gt_mask.reshape(len(batch.image), *batch.gt_mask.shape[-2:]).float()
+            sizes.append((original > 0.5).double().flatten(1).mean(dim=1).numpy())
+            masks.append(fit_masks(original, protocol).numpy())
+    return Predictions(
+        np.concatenate(scores),
+        np.concatenate(labels),
+        paths,
+        np.concatenate(maps) if maps else None,
+        np.concatenate(masks) if masks else None,
+        np.concatenate(sizes) if sizes else None,
+    )
+
+
+def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
+    if scores is not None:
+        return scores.flatten()
+    if maps is not None:
+        return maps.amax(dim=(1, 2))
+    msg = "The model gives neither scores nor maps."
+    raise ValueError(msg)
+
+
+def prepare(model: Any, images: Tensor) -> Tensor:
+    """What the model's pre-processor does to a batch within anomalib's engine (its ``forward`` is for exports)."""
+    transform = model.pre_processor.transform if model.pre_processor else None
+    return transform(images) if transform else images
+
+
+def fit_maps(maps: Tensor, protocol: Protocol) -> Tensor:
+    """Bring maps (B, [1,] H, W) to the protocol's size (bilinear) and smooth them; (B, h, w)."""
+    single = maps.reshape(len(maps), 1, *maps.shape[-2:])
+    if single.shape[-2:] != protocol.size_of_maps:
+        single = F.interpolate(single, protocol.size_of_maps, mode="bilinear", align_corners=False)
+    if sigma := protocol.smoothing_sigma:
+        side = 2 * round(4 * sigma) + 1
+        single = gaussian_blur2d(single, (side, side), (sigma, sigma))
+    return single[:, 0]
+
+
+def fit_masks(masks: Tensor, protocol: Protocol) -> Tensor:
+    """Bring masks (B, H, W), float, to the size of the maps; bool."""
+    size = protocol.size_of_maps
+    if protocol.mask_rule == "area, > 0":
+        return F.interpolate((masks[:, None] > 0.5).float(), size, mode="area")[:, 0] > 0
+    return F.interpolate(masks[:, None], size, mode="nearest")[:, 0] > 0.5
+
+
+def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
+    """Compute the protocol's metrics.
+
+    Raises:
+        ValueError: If a score or a pixel of a map is not finite.
+    """
+    found: dict[str, float | None] = dict.fromkeys(protocol.metrics)
+    curves: dict[str, dict[str, list[float]] | None] = {"roc_image": None, "roc_pixel": None, "pro": None}
+    ranked = ranking.rank(predictions.scores)
+    _score(found, curves, "image", ranked, predictions.labels)
+    if predictions.sizes is not None:
+        for size in SIZES:
+            _set(found, f"image_auroc_{size}", lambda size=size: _auroc_of_size(predictions, size, protocol))
+    if predictions.maps is not None and predictions.masks is not None:
+        maps, masks = predictions.maps, predictions.masks
+        pixels = ranking.rank(maps)
+        _score(found, curves, "pixel", pixels, masks)
+        _set(found, "pixel_auroc_per_image", lambda: _mean_auroc(maps, masks))
+        if "aupro" in found and (curve := ranking.per_region_overlap(pixels, masks)):
+            found["aupro"] = ranking.area_up_to(curve, protocol.aupro_fpr_limit)
+            curves["pro"] = ranking.thin_out(curve)
+    return Evaluation(found, curves)
+
+
+def _score(found: dict, curves: dict, level: str, ranked: ranking.Ranked, labels: NDArray[np.bool_]) -> None:
+    curve = ranking.roc_curve(ranked, labels)
+    if curve is not None:
+        _set(found, f"{level}_auroc", lambda: ranking.area_under(curve))
+        _set(found, f"{level}_ap", lambda: ranking.average_precision(ranked, labels))
+        _set(found, f"{level}_f1_max", lambda: ranking.f1_max(ranked, labels))
+        curves[f"roc_{level}"] = ranking.thin_out(curve)
+
+
+def _set(found: dict, name: str, compute: Any) -> None:
+    if name in found:
+        found[name] = compute()
+
+
+def _auroc(scores: NDArray, labels: NDArray[np.bool_]) -> float | None:
+    if not len(scores):
+        return None
+    curve = ranking.roc_curve(ranking.rank(scores), labels)
+    return None if curve is None else ranking.area_under(curve)
+
+
+def _mean_auroc(maps: NDArray, masks: NDArray[np.bool_]) -> float | None:
+    single = [_auroc(scores, mask) for scores, mask in zip(maps, masks, strict=True) if mask.any()]
+    values = [value for value in single if value is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _auroc_of_size(predictions: Predictions, size: str, protocol: Protocol) -> float | None:
+    """All normal images against the anomalous ones whose share of anomalous pixels falls into the bin."""
+    shares, (low, high) = predictions.sizes, protocol.defect_size_bounds
+    assert shares is not None  # noqa: S101 -- the caller has looked
+    bins = {"small": shares < low, "middle": (shares >= low) & (shares <= high), "large": shares > high}
+    chosen = ~predictions.labels | (predictions.labels & (shares > 0) & bins[size])
+    return _auroc(predictions.scores[chosen], predictions.labels[chosen])

@@ -1,0 +1,146 @@
+"""One job in this process: ``python -m anomalib_plus.benchmark.job RESULTS JOB_ID`` runs what RESULTS/jobs describes.
+
+Exit status: 0 when the job's record is in the store, whether it says "ok" or "failed"; 75 when another process has the
+job. Everything else is a crash, which whoever started this process records.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.error import URLError
+
+from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.benchmark.record import FailureKind, failed, new_record, now, plain, protocol_of
+from anomalib_plus.benchmark.store import ARTIFACTS, ResultStore
+
+BUSY = 75
+_CPU_ALLOCATION = ("can't allocate memory", "not enough memory")
+
+
+def run_job(job: Job, store: ResultStore, threads: int | None = None) -> dict[str, Any] | None:
+    """Train, judge and measure; give the record, which says so if that failed.
+
+    Returns:
+        None in the helper processes of a training on several devices.
+    """
+    record = new_record(job, now())
+    try:
+        return _measure(job, record, store, threads)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, URLError):
+            message = f"The model or its data must be downloaded, and that failed: {error}"
+        return failed(record, _kind(error), message, traceback.format_exc())
+
+
+def _kind(error: Exception) -> FailureKind:
+    import torch
+
+    text = str(error)
+    on_cpu = isinstance(error, RuntimeError) and any(phrase in text for phrase in _CPU_ALLOCATION)
+    out_of_memory = on_cpu or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return "out_of_memory" if out_of_memory else "exception"
+
+
+def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int | None) -> dict[str, Any] | None:
+    import torch
+
+    from anomalib_plus import register
+    from anomalib_plus.benchmark import costs, environment, pictures
+    from anomalib_plus.benchmark.evaluation import evaluate, predict, prepare
+    from anomalib_plus.benchmark.offline_weights import offer_lite_weights
+    from anomalib_plus.benchmark.training import train
+
+    register()
+    if threads:
+        torch.set_num_threads(threads)
+    offered = offer_lite_weights()
+    protocol = protocol_of(job)
+    with TemporaryDirectory() as scratch:
+        trained = train(job, Path(scratch))
+    if trained.trainer.global_rank != 0:
+        return None
+    model, datamodule, device = trained.model, trained.datamodule, trained.device
+    loader = datamodule.test_dataloader()
+    predictions = predict(model, loader, protocol, device)
+    images = prepare(model, next(iter(loader)).image.to(device))
+    record["costs"] |= costs.inference_costs(model.model, images) | {
+        "fit_seconds": trained.seconds,
+        "epochs": trained.trainer.current_epoch,
+        "steps": trained.trainer.global_step,
+        "peak_memory_mib": costs.peak_memory_mib(device),
+    }
+    record["data"] |= {"train_images": len(datamodule.train_data), "test_images": len(datamodule.test_data)}
+    record["environment"] |= {
+        "device": environment.device_name(device),
+        "threads": torch.get_num_threads(),
+        "git_commit": environment.git_commit(),
+        "weights_sha256": environment.weight_hashes(model, job.model["arguments"], offered),
+    }
+    evaluation = evaluate(predictions, protocol)
+    record["metrics"] |= evaluation.metrics
+    record["curves"] |= evaluation.curves
+    record["training"] = trained.history
+    record["scores"] = {
+        "values": predictions.scores.tolist(),
+        "labels": predictions.labels.astype(int).tolist(),
+        "paths": pictures.relative_paths(predictions.paths),
+    }
+    folder = store.artifacts(job.job_id)
+    unfinished = folder.with_name(f".{job.job_id}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    prefix = f"{ARTIFACTS}/{job.job_id}"
+    record["gallery"] = pictures.save_gallery(model, predictions, unfinished, prefix, job.gallery, job.seed, device)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    record["finished"] = now()
+    return plain(record)
+
+
+def _die_with_parent() -> None:
+    """End this process when the other end of its standard input is closed, as a kill of the sweep does."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job and store its record."""
+    parser = argparse.ArgumentParser(prog="python -m anomalib_plus.benchmark.job", description=__doc__)
+    parser.add_argument("results", type=Path, help="folder of the results")
+    parser.add_argument("job_id", help="name of a description in its folder jobs")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--again", action="store_true", help="run it although it has failed before")
+    parser.add_argument("--supervised", action="store_true", help="end when standard input is closed")
+    options = parser.parse_args(arguments)
+    if options.supervised:
+        _die_with_parent()
+    store = ResultStore(options.results)
+    job = Job.from_json(store.work_file(options.job_id, "json").read_text())
+    is_helper = int(os.environ.get("LOCAL_RANK", "0")) > 0
+    claim = None if is_helper else store.claim(job.job_id)
+    if claim is None and not is_helper:
+        return BUSY
+    state = store.states().get(job.job_id)
+    if state == "ok" or (state == "failed" and not options.again):
+        return 0  # another sweep was faster
+    record = run_job(job, store, options.threads)
+    if record is not None and not is_helper:
+        store.append(record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""The papers' printed tables, and for each of their cells what must be trained to get a number of our own.
+
+The tables are CSV files beside ``recipes.yaml``; cells that are illegible in the paper are empty there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from anomalib_plus.benchmark.schema import PlanError
+
+_TABLES = files("anomalib_plus.benchmark") / "paper_tables"
+_AVERAGE_PREFIXES = ("avg", "average")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a paper and how to get it.
+
+    Args:
+        row: Name of its row.
+        column: Name of its column.
+        paper: The printed number as a fraction; None if the paper has none or it is illegible.
+        metric: Its name in our records.
+        variants: Arguments of the model; of several, the largest result counts.
+        categories: The result is the mean over these.
+    """
+
+    row: str
+    column: str
+    paper: float | None
+    metric: str
+    variants: tuple[dict[str, Any], ...]
+    categories: tuple[str, ...]
+
+
+@cache
+def load_recipes() -> dict[str, Any]:
+    """The content of ``recipes.yaml``: ``data``, ``groups`` and one entry per paper."""
+    return yaml.safe_load((_TABLES / "recipes.yaml").read_text())
+
+
+def paper_names() -> list[str]:
+    """Papers with tables that can be reproduced."""
+    return [name for name in load_recipes() if name not in ("data", "groups")]
+
+
+def load_recipe(paper: str, number: int) -> dict[str, Any]:
+    """How a table is made: the paper's defaults with what the table adds.
+
+    Raises:
+        PlanError: If there is no such paper or table.
+    """
+    if paper not in paper_names():
+        msg = f"There is no paper {paper!r}; there are {', '.join(paper_names())}."
+        raise PlanError(msg)
+    recipe = load_recipes()[paper]
+    if number not in recipe["tables"]:
+        known = ", ".join(map(str, recipe["tables"]))
+        msg = f"Table {number} of {paper} has no numbers that a training gives; the tables are {known}."
+        raise PlanError(msg)
+    defaults = {"data": "mvtec", "image_size": [256, 256], "init_args": {}, "averages": {}}
+    general = {key: value for key, value in recipe.items() if key != "tables"}
+    return defaults | general | recipe["tables"][number]
+
+
+def load_table(paper: str, number: int) -> pd.DataFrame:
+    """A printed table as a frame of text and numbers.
+
+    Raises:
+        PlanError: If there is none.
+    """
+    names = [file.name for file in _TABLES.iterdir() if file.name.endswith(".csv")]
+    stem = f"{paper}_table{number}"
+    matching = sorted((name for name in names if name.split(".")[0] == stem or name.startswith(f"{stem}_")), key=len)
+    if not matching:
+        msg = f"There is no table {number} of {paper}."
+        raise PlanError(msg)
+    return pd.read_csv(str(_TABLES / matching[0]), dtype=str, keep_default_na=False)
+
+
+def category_name(text: str) -> str:
+    """A category as its folder is called: ``Metal nut`` becomes ``metal_nut``."""
+    return text.strip().lower().replace(" ", "_")
+
+
+def cells(paper: str, number: int) -> list[Cell]:
+    """All cells of a table that are the paper's own results."""
+    recipe, table = load_recipe(paper, number), load_table(paper, number)
+    layout = _by_category if recipe.get("category_column") else _by_group if "groups" in recipe else _by_row
+    return list(layout(recipe, table))
+
+
+def _by_category(recipe: Mapping[str, Any], table: pd.DataFrame) -> Iterator[Cell]:
+    names = [str(name) for name in table[recipe["category_column"]]]
+    categories = tuple(category_name(name) for name in names if not name.lower().startswith(_AVERAGE_PREFIXES))
+    for position, name in enumerate(names):
+        is_average = name.lower().startswith(_AVERAGE_PREFIXES)
+        averaged = tuple(recipe["averages"].get(name, categories))
+        for column, spec in recipe["columns"].items():
+            paper = _number(table[column].iloc[position], recipe)
+            own = averaged if is_average else (category_name(name),)
+            yield Cell(name, column, paper, spec["metric"], _variants(recipe, {}, spec), own)
+
+
+def _by_row(recipe: Mapping[str, Any], table: pd.DataFrame) -> Iterator[Cell]:
+    for position, arguments in enumerate(recipe["rows"]):
+        name = f"{position + 1}: {', '.join(f'{k}={v}' for k, v in arguments.items()) or 'full'}"
+        for column in recipe.get("category_columns", ()):
+            paper = _number(table[column].iloc[position], recipe)
+            variants = _variants(recipe, arguments, {})
+            yield Cell(name, column, paper, recipe["metric"], variants, (category_name(column),))
+        for column, spec in recipe.get("columns", {}).items():
+            paper = _number(table[column].iloc[position], recipe)
+            variants = _variants(recipe, arguments, spec)
+            yield Cell(name, column, paper, spec["metric"], variants, tuple(recipe["categories"]))
+
+
+def _by_group(recipe: Mapping[str, Any], table: pd.DataFrame) -> Iterator[Cell]:
+    for name, categories in recipe["groups"].items():
+        row = table[table[recipe["group_column"]] == name].iloc[0]
+        for column, spec in recipe["columns"].items():
+            variants = _variants(recipe, {}, spec)
+            yield Cell(name, column, _number(row[column], recipe), spec["metric"], variants, tuple(categories))
+
+
+def _variants(
+    recipe: Mapping[str, Any], arguments: Mapping[str, Any], spec: Mapping[str, Any]
+) -> tuple[dict[str, Any], ...]:
+    choices = spec.get("best_of", [spec.get("init_args", {})])
+    return tuple({**recipe["init_args"], **arguments, **choice} for choice in choices)
+
+
+def _number(text: str, recipe: Mapping[str, Any]) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value / 100 if recipe["unit"] == "percent" else value

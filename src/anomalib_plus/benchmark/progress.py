@@ -1,0 +1,87 @@
+"""What a sweep shows while it runs: a bar with the time left on a terminal, one line per finished job elsewhere."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from anomalib_plus.benchmark.plan import Job
+
+
+class SweepProgress:
+    """Context manager that counts finished jobs.
+
+    The time left is the mean duration of the jobs of this run that are finished, times those that are left, by the
+    number of workers.
+
+    Args:
+        total: Jobs of the sweep.
+        done: Those that were finished before.
+        workers: Jobs that run at a time.
+        console: Where to show it.
+    """
+
+    def __init__(self, total: int, done: int, workers: int, console: Console) -> None:
+        self.console = console
+        self.total, self.done, self.workers = total, done, workers
+        self._seconds: list[float] = []
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("benchmark", total=total, completed=done, left="")
+
+    def __enter__(self) -> "SweepProgress":
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last state of the bar on the screen."""
+        self._bar.stop()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """Name what runs now."""
+        self._bar.update(self._task, description="; ".join(job.title for job in jobs) or "benchmark")
+
+    def finished(self, job: Job, record: dict[str, Any] | None, seconds: float) -> None:
+        """Count a job and print its outcome."""
+        self.done += 1
+        self._seconds.append(seconds)
+        left = self.left()
+        text = f"about {duration(left)} left" if left else ""
+        self._bar.update(self._task, completed=self.done, left=text)
+        self.console.print(f"[{self.done}/{self.total}] {outcome(job, record)}, {duration(seconds)}; {text or 'done'}",
+                           markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+
+    def left(self) -> float:
+        """Seconds that the rest will take."""
+        mean = sum(self._seconds) / max(len(self._seconds), 1)
+        return mean * (self.total - self.done) / self.workers
+
+
+def outcome(job: Job, record: dict[str, Any] | None) -> str:
+    """One line about a finished job."""
+    if record is None or record["status"] != "ok":
+        error = (record or {}).get("error") or {}
+        return f"FAILED {job.title}: {error.get('kind')}: {str(error.get('message')).splitlines()[0]}"
+    metrics = record["metrics"]
+    shown = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
+    values = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown if metrics.get(name) is not None)
+    return f"{job.title}: {values}"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

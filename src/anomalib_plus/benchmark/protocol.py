@@ -1,0 +1,76 @@
+"""How a trained model is judged: written beside every result, because every line of it moves the numbers."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "pixel_auroc_per_image")
+SIZES = ("small", "middle", "large")
+METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, *(f"image_auroc_{size}" for size in SIZES))
+
+MaskRule = Literal["nearest, > 0.5", "area, > 0"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of evaluation.
+
+    Args:
+        image_size: Height and width to which every model's own pre-processor resizes.
+        mask_rule: How true masks get the size of the maps: "nearest, > 0.5", or "area, > 0", by which a pixel is
+            anomalous if any part of it is.
+        map_size: Height and width of maps and masks when they are compared; None for ``image_size``.
+        smoothing_sigma: Standard deviation in pixels of a Gaussian over the maps, besides what a model does by itself;
+            0 for none.
+        metrics: What is computed. ``aupro`` and the pixel metrics need masks; without masks they are null.
+        aupro_fpr_limit: False positive rate up to which the per-region overlap is integrated.
+        defect_size_bounds: Shares of the image's area where middle-sized defects begin and large ones begin.
+    """
+
+    image_size: tuple[int, int] = (256, 256)
+    mask_rule: MaskRule = "nearest, > 0.5"
+    map_size: tuple[int, int] | None = None
+    smoothing_sigma: float = 0.0
+    metrics: tuple[str, ...] = METRICS
+    aupro_fpr_limit: float = 0.3
+    defect_size_bounds: tuple[float, float] = (0.05, 0.2)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        unknown = [metric for metric in self.metrics if metric not in METRICS]
+        if unknown:
+            msg = f"there is no metric {unknown[0]!r}; the metrics are {', '.join(METRICS)}."
+            raise ValueError(msg)
+        if min(*self.image_size, *(self.map_size or (1,))) < 1:
+            msg = f"sizes must be positive, got {self.image_size} and {self.map_size}."
+            raise ValueError(msg)
+        if not 0 < self.aupro_fpr_limit <= 1:
+            msg = f"aupro_fpr_limit must lie in (0, 1], got {self.aupro_fpr_limit}."
+            raise ValueError(msg)
+        if self.smoothing_sigma < 0:
+            msg = f"smoothing_sigma must not be negative, got {self.smoothing_sigma}."
+            raise ValueError(msg)
+        if not 0 < self.defect_size_bounds[0] <= self.defect_size_bounds[1] < 1:
+            msg = f"defect_size_bounds must ascend between 0 and 1, got {self.defect_size_bounds}."
+            raise ValueError(msg)
+
+    @property
+    def size_of_maps(self) -> tuple[int, int]:
+        """Height and width of maps and masks when they are compared."""
+        return self.map_size or self.image_size
+
+    def as_record(self) -> dict[str, Any]:
+        """The protocol as it stands beside a result."""
+        own = "the model's own"
+        smoothing = f"{own}, then Gaussian, sigma {self.smoothing_sigma:g} px" if self.smoothing_sigma else own
+        return {
+            "image_size": list(self.image_size),
+            "mask_rule": self.mask_rule,
+            "map_size": list(self.size_of_maps),
+            "smoothing": smoothing,
+            "ranking": "raw scores",
+            "metrics": list(self.metrics),
+            "aupro_fpr_limit": self.aupro_fpr_limit,
+            "defect_size_bounds": list(self.defect_size_bounds),
+            "checkpoint": "last epoch",
+        }

@@ -1,0 +1,103 @@
+"""One record per finished job, as it stands in ``results.jsonl``; the report reads nothing else."""
+
+import math
+from datetime import datetime, timezone
+from importlib import metadata
+from platform import python_version
+from typing import Any, Literal
+
+from anomalib_plus import __version__
+from anomalib_plus.benchmark.plan import Job, digest
+from anomalib_plus.benchmark.protocol import METRICS, Protocol
+
+FORMAT = 1
+COSTS = (
+    "fit_seconds",
+    "epochs",
+    "steps",
+    "parameters",
+    "trainable_parameters",
+    "gmacs",
+    "latency_ms_batch1",
+    "latency_ms_batch",
+    "batch",
+    "throughput_images_per_second",
+    "peak_memory_mib",
+)
+CURVES = ("roc_image", "roc_pixel", "pro")
+LIBRARIES = ("anomalib", "torch", "lightning", "timm", "kornia")
+
+FailureKind = Literal["crash", "exception", "out_of_memory", "timeout"]
+
+
+def now() -> str:
+    """Time in ISO format, to the second, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def new_record(job: Job, started: str) -> dict[str, Any]:
+    """A record with all keys; what only a successful job knows is null or empty."""
+    return {
+        "format": FORMAT,
+        "job_id": job.job_id,
+        "status": "ok",
+        "error": None,
+        "model": dict(job.model),
+        "data": {**job.data, "train_images": None, "test_images": None},
+        "seed": job.seed,
+        "budget": dict(job.budget),
+        "protocol": protocol_of(job).as_record(),
+        "environment": {
+            **{name: _version(name) for name in LIBRARIES},
+            "anomalib_plus": __version__,
+            "python": python_version(),
+            "device": None,
+            "threads": None,
+            "git_commit": None,
+            "weights_sha256": {},
+            "config_sha256": digest([job.model, job.data, job.seed, job.budget, job.protocol, job.trainer]),
+        },
+        "metrics": dict.fromkeys(METRICS),
+        "costs": dict.fromkeys(COSTS),
+        "curves": dict.fromkeys(CURVES),
+        "training": [],
+        "scores": {"values": [], "labels": [], "paths": []},
+        "gallery": [],
+        "started": started,
+        "finished": now(),
+    }
+
+
+def failed(record: dict[str, Any], kind: FailureKind, message: str, traceback: str | None = None) -> dict[str, Any]:
+    """The record of a job that gave no result."""
+    error = {"kind": kind, "message": message, "traceback": traceback}
+    return {**record, "status": "failed", "error": error, "finished": now()}
+
+
+def protocol_of(job: Job) -> Protocol:
+    """The job's protocol as an object."""
+    return Protocol(**{key: _tupled(value) for key, value in job.protocol.items()})
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def plain(value: Any) -> Any:
+    """Nested data as JSON can hold it: NaN and infinities become null, numpy's numbers Python's, tuples lists."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

@@ -1,0 +1,223 @@
+"""``anomalib-plus reproduce PAPER --table N``: the cells of a paper's table that your data allow, beside ours.
+
+It trains with the paper's recipe, so a whole table takes GPU days; --max-epochs, --image-size and --set make it
+smaller, and what it prints then is no reproduction. Results are shared by the tables of a paper, and the same command
+goes on where it stopped. Folders in MVTec layout with other categories work too: the paper has no number for them.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
+from anomalib_plus.benchmark.papers import Cell, category_name, cells, load_recipe, load_recipes, paper_names
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, find_categories
+from anomalib_plus.benchmark.protocol import Protocol
+from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.benchmark.store import ResultStore
+
+
+def categories_at_hand(kind: str, root: Path) -> list[str]:
+    """Categories of a kind of data (``mvtec``, ``btad``, ``mnist``) that lie below a folder."""
+    if kind == "mnist":
+        return [str(digit) for digit in range(10)] if (root / "MNIST" / "raw").is_dir() else []
+    if kind == "btad" and root.is_dir():
+        return sorted(folder.name for folder in root.iterdir() if (folder / "train" / "ok").is_dir())
+    try:
+        return find_categories(root)
+    except PlanError:
+        return []
+
+
+def fetch_advice(kind: str, root: Path) -> str:
+    """One sentence: what to fetch and where to put it."""
+    data = load_recipes()["data"][kind]
+    return (
+        f"Nothing to run: fetch {data['fetch']} and put it into {root}, or say where it is with --data.root FOLDER "
+        "(any folder of categories in MVTec layout works)."
+    )
+
+
+def possible_cells(wanted: Sequence[Cell], at_hand: Sequence[str], own_data: bool) -> list[Cell]:
+    """The cells whose categories are all at hand.
+
+    Args:
+        wanted: The table's cells.
+        at_hand: Names of categories.
+        own_data: The categories are not the paper's: each cell's arguments are run on all of them, the cells of the
+            paper's categories are merged, and nothing is compared.
+    """
+    if not own_data:
+        return [cell for cell in wanted if set(cell.categories) <= set(at_hand)]
+    found: dict[tuple, Cell] = {}
+    for cell in wanted:
+        column = cell.metric if category_name(cell.column) in cell.categories else cell.column
+        for category in at_hand:
+            name = f"{cell.row}; {category}" if ":" in cell.row else category  # a row of arguments, or one category
+            key = (name, column, str(cell.variants))
+            found.setdefault(key, Cell(name, column, None, cell.metric, cell.variants, (category,)))
+    return list(found.values())
+
+
+def build_sweep(
+    recipe: Mapping[str, Any], chosen: Sequence[Cell], kind: str, root: Path, changes: Mapping[str, Any]
+) -> Sweep:
+    """All trainings that some cells need."""
+    data = load_recipes()["data"][kind]
+    variants = {_key(variant): variant for cell in chosen for variant in cell.variants}
+    categories = list(dict.fromkeys(category for cell in chosen for category in cell.categories))
+    return Sweep(
+        models=tuple(
+            ModelEntry(recipe["class_path"], init_args={**variant, **changes}, variant=_title(variant))
+            for variant in variants.values()
+        ),
+        data=(
+            DataEntry(
+                data["class_path"],
+                categories=tuple(int(name) if kind == "mnist" else name for name in categories),
+                init_args={"root": str(root), "train_batch_size": recipe["train_batch_size"], "num_workers": 0},
+                label=root.resolve().name,
+                category_argument=data.get("category_argument", "category"),
+            ),
+        ),
+        budget=Budget(max_epochs=recipe["max_epochs"]),
+        protocol=Protocol(image_size=(recipe["image_size"][0], recipe["image_size"][1])),
+    )
+
+
+def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
+    """Those jobs of the sweep that a cell asks for: not every arguments with every category."""
+    pairs = {
+        (_title(variant), category) for cell in chosen for variant in cell.variants for category in cell.categories
+    }
+    return [job for job in jobs if (job.model["variant"], job.data["category"]) in pairs]
+
+
+def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Our value of a cell: the mean over seeds of the mean over categories of the best variant.
+
+    Returns:
+        None unless all of its jobs have succeeded.
+    """
+    by_key: dict[tuple[str | None, str, int], Job] = {
+        (job.model["variant"], job.data["category"], job.seed): job for job in jobs
+    }
+    values: list[float] = []
+    for seed in sorted({job.seed for job in jobs}):
+        for category in cell.categories:
+            results = []
+            for variant in cell.variants:
+                job = by_key.get((_title(variant), category, seed))
+                record = records.get(job.job_id) if job else None
+                if record is None or record["status"] != "ok" or record["metrics"][cell.metric] is None:
+                    return None
+                results.append(record["metrics"][cell.metric])
+            values.append(max(results))
+    return mean(values) if values else None
+
+
+def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], unit: str, console: Console) -> None:
+    """Paper, ours and the difference, in the paper's unit."""
+    scale, digits = (100, 2) if unit == "percent" else (1, 3)
+    table = Table("row", "column", "paper", "ours", "difference", box=None)
+    for cell, number in zip(chosen, numbers, strict=True):
+        gap = f"{(number - cell.paper) * scale:+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
+        shown = [f"{value * scale:.{digits}f}" if value is not None else "-" for value in (cell.paper, number)]
+        table.add_row(cell.row, cell.column, *shown, gap)
+    console.print(table)
+
+
+def _key(variant: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(variant), sort_keys=True, default_flow_style=True)
+
+
+def _title(variant: Mapping[str, Any]) -> str | None:
+    return ", ".join(f"{key}={value}" for key, value in sorted(variant.items())) or None
+
+
+def _change(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        msg = f"{text!r} is not NAME=VALUE"
+        raise argparse.ArgumentTypeError(msg)
+    return name, yaml.safe_load(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anomalib-plus reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paper", choices=paper_names(), help="whose table")
+    parser.add_argument("--table", type=int, help="its number; without one, the tables are listed")
+    parser.add_argument("--data.root", dest="root", type=Path, metavar="FOLDER", help="folder of the categories")
+    parser.add_argument("--data.categories", dest="categories", nargs="+", metavar="NAME", help="categories to take")
+    parser.add_argument(
+        "--own-data", action="store_true", help="the categories are not the paper's, whatever their names"
+    )
+    parser.add_argument("--set", dest="changes", type=_change, action="append", default=[], metavar="NAME=VALUE",
+                        help="another argument of the model, e.g. --set channels=[8,16,32,64]")  # fmt: skip
+    add_run_options(parser)
+    return parser
+
+
+def _list_tables(paper: str, console: Console) -> None:
+    for number, table in load_recipes()[paper]["tables"].items():
+        console.print(f"table {number}: {table['title']}", highlight=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is missing and print the table.
+
+    Returns:
+        The exit status: 0 if every job succeeded, 1 if one failed or there are no data, 130 after Ctrl-C.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    console = Console()
+    if options.table is None:
+        _list_tables(options.paper, console)
+        return 0
+    try:
+        recipe, wanted = load_recipe(options.paper, options.table), cells(options.paper, options.table)
+        kind = recipe["data"]
+        root = options.root or Path(load_recipes()["data"][kind]["root"])
+        at_hand = categories_at_hand(kind, root)
+        if not at_hand and kind != "mvtec":
+            kind, at_hand = "mvtec", categories_at_hand("mvtec", root)
+        if options.categories:
+            at_hand = [name for name in at_hand if name in options.categories]
+        if not at_hand:
+            sys.stderr.write(fetch_advice(recipe["data"], root) + "\n")
+            return 1
+        own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(at_hand)
+        chosen = possible_cells(wanted, at_hand, own_data)
+        sweep = apply_run_options(build_sweep(recipe, chosen, kind, root, dict(options.changes)), options)
+        jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
+    except PlanError as error:
+        parser.error(str(error))
+    left_out = 0 if own_data else len(wanted) - len(chosen)
+    if left_out:
+        console.print(f"{left_out} of {len(wanted)} cells need categories that are not in {root}.", soft_wrap=True)
+    folder = options.output or Path("results/reproduce") / options.paper
+    if options.dry_run or not jobs:
+        list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
+        return int(not jobs)
+    store = ResultStore(folder)
+    try:
+        status = run_jobs(jobs, store, options, console)
+    except PlanError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
+        return 130
+    records = {record["job_id"]: record for record in store.records()}
+    print_cells(chosen, [our_number(cell, jobs, records) for cell in chosen], recipe["unit"], console)
+    return status

@@ -1,0 +1,129 @@
+"""The results of a sweep: one JSON-lines file that survives a kill at any moment and any number of writers.
+
+A record is one line, written and synchronised under a lock. A line that a power cut tore is cut off by the next writer
+and ignored by readers. Of several records of a job, the last one counts.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+FILE = "results.jsonl"
+ARTIFACTS = "artifacts"
+WORK = "jobs"
+"""Descriptions, logs and locks of the jobs; may be deleted when no sweep runs."""
+
+
+class ResultStore:
+    """Records and artifacts in a folder, which is created.
+
+    Args:
+        folder: Where ``results.jsonl`` and ``artifacts/`` are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / FILE
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        (folder / ARTIFACTS).mkdir(exist_ok=True)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The last record of each job, in the order in which jobs first finished."""
+        found: dict[str, dict[str, Any]] = {}
+        if self.file.exists():
+            for line in self.file.read_bytes().split(b"\n"):
+                if (record := _parse(line)) is not None:
+                    found[record["job_id"]] = record
+        return list(found.values())
+
+    def states(self) -> dict[str, str]:
+        """``"ok"`` or ``"failed"`` by job."""
+        return {record["job_id"]: record["status"] for record in self.records()}
+
+    def record(self, job_id: str) -> dict[str, Any] | None:
+        """The last record of a job."""
+        return next((record for record in self.records() if record["job_id"] == job_id), None)
+
+    def append(self, record: dict[str, Any]) -> bool:
+        """Add a record, unless its job has already succeeded.
+
+        Returns:
+            Whether it was added. When this returns, the record is on the disk.
+        """
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        with self.locked(FILE):
+            is_new = not self.file.exists()
+            with self.file.open("a+b") as stream:
+                _cut_torn_line(stream)
+                if self.states().get(record["job_id"]) == "ok":
+                    return False
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if is_new:
+                _synchronise_folder(self.folder)
+        return True
+
+    def work_file(self, job_id: str, ending: str) -> Path:
+        """Where a job's description (``json``), log (``log``) or lock (``lock``) lies."""
+        return self.folder / WORK / f"{job_id}.{ending}"
+
+    def artifacts(self, job_id: str) -> Path:
+        """Folder of a job's pictures."""
+        return self.folder / ARTIFACTS / job_id
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Wait for a lock; it ends with the block or with the process, however that dies."""
+        with self.work_file(name, "lock").open("wb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def claim(self, job_id: str) -> BinaryIO | None:
+        """Reserve a job for this process until the returned file is closed, or the process dies.
+
+        Returns:
+            None if another process has it.
+        """
+        stream = self.work_file(job_id, "lock").open("wb")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            return None
+        return stream
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "job_id" in record and "status" in record else None
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    """Complete the last line if only its end is missing, else cut it off."""
+    stream.seek(0)
+    content = stream.read()
+    start = content.rfind(b"\n") + 1
+    tail = content[start:]
+    if not tail:
+        return
+    if _parse(tail) is not None:
+        stream.write(b"\n")
+    else:
+        stream.truncate(start)
+    stream.flush()
+
+
+def _synchronise_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

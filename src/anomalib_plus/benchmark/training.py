@@ -1,0 +1,103 @@
+"""Build model and data of a job and train them with anomalib's engine."""
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.engine import Engine
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from anomalib_plus.benchmark.plan import Job
+
+_NEVER = 10**9
+
+
+@dataclass
+class Trained:
+    """A trained model with its data and what the training took."""
+
+    model: Any
+    datamodule: Any
+    trainer: Trainer
+    device: torch.device
+    seconds: float
+    history: list[dict[str, float]]
+
+
+class TrainingHistory(Callback):
+    """Keeps what the model logged for each epoch."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Read the epoch's values, once an epoch."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.endswith("_step")}
+        named = {name.removesuffix("_epoch"): value for name, value in logged.items()}
+        self.epochs.append({"epoch": trainer.current_epoch, **named})
+
+
+def load_class(class_path: str) -> type:
+    """Import a class by its path.
+
+    Raises:
+        ImportError: If there is no such module or class.
+    """
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (AttributeError, ValueError) as error:
+        msg = f"There is no class {class_path!r}."
+        raise ImportError(msg) from error
+
+
+def train(job: Job, folder: Path) -> Trained:
+    """Seed everything, build, fit.
+
+    The model's thresholds are of no interest here, so there is no post-processor, no evaluator, and validation is one
+    batch after the fit, which some models use to finish their training.
+
+    Args:
+        job: What to train.
+        folder: Scratch folder of the engine.
+    """
+    seed_everything(job.seed, workers=True, verbose=False)
+    datamodule = load_class(job.data["class_path"])(**job.data["arguments"])
+    kind: Any = load_class(job.model["class_path"])
+    height, width = job.protocol["image_size"]
+    model = kind(
+        **job.model["arguments"],
+        pre_processor=kind.configure_pre_processor((height, width)),
+        post_processor=False,
+        evaluator=False,
+        visualizer=False,
+    )
+    datamodule.prepare_data()  # its time is no part of the fit's
+    history = TrainingHistory()
+    engine = Engine(callbacks=[history], default_root_dir=folder, **(_trainer_arguments(job) | job.trainer))
+    started = time.perf_counter()
+    engine.fit(model=model, datamodule=datamodule)
+    engine.trainer.validate(model, datamodule=datamodule, verbose=False)
+    seconds = time.perf_counter() - started
+    device = engine.trainer.strategy.root_device
+    model.to(device).eval()
+    return Trained(model, datamodule, engine.trainer, device, seconds, history.epochs)
+
+
+def _trainer_arguments(job: Job) -> dict[str, Any]:
+    limits = {"max_epochs": job.budget["max_epochs"], "max_steps": job.budget["max_steps"] or -1}
+    if job.budget["max_seconds"] is not None:
+        limits["max_time"] = timedelta(seconds=job.budget["max_seconds"])
+    return {
+        **limits,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": 1,
+        "check_val_every_n_epoch": _NEVER,
+    }

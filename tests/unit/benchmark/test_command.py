@@ -1,0 +1,114 @@
+"""``anomalib-plus benchmark`` with jobs that take milliseconds."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from anomalib_plus.benchmark import supervision
+from anomalib_plus.benchmark.command import usable_cores
+from anomalib_plus.benchmark.ray_runner import pack, unpack
+from anomalib_plus.cli import main
+
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _stub(monkeypatch):
+    monkeypatch.setattr(supervision, "JOB_MODULE", "stub_job")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture
+def config(tmp_path) -> str:
+    sweep = {
+        "models": [{"class_path": "x.Good"}, {"class_path": "x.Bad", "init_args": {"status": 9}}],
+        "data": [{"class_path": "x.Data", "categories": ["a"]}],
+        "budget": {"max_epochs": 1},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(sweep))
+    return str(tmp_path / "tiny.yaml")
+
+
+def results(folder="results/benchmark/tiny") -> list[dict]:
+    return [json.loads(line) for line in (Path(folder) / "results.jsonl").read_text().splitlines()]
+
+
+def test_a_sweep_reports_failures_and_resumes(config, capsys):
+    assert main(["benchmark", "--config", config, "--workers", "2"]) == 1
+    shown = capsys.readouterr().out
+    assert "2 jobs, 0 of them finished" in shown
+    assert "FAILED Bad / Data a / seed 0: crash" in shown
+    assert "1 of 2 jobs failed" in shown
+    assert {record["model"]["label"]: record["status"] for record in results()} == {"Good": "ok", "Bad": "failed"}
+
+    assert main(["benchmark", "--config", config]) == 1
+    assert "2 jobs, 2 of them finished" in capsys.readouterr().out
+    assert len(results()) == 2
+    assert main(["benchmark", "--config", config, "--retry-failed"]) == 1
+    assert [record["status"] for record in results()].count("failed") == 2
+
+
+def test_options_choose_and_change(config):
+    choice = [
+        "--models",
+        "good",
+        "--seeds",
+        "4",
+        "5",
+        "--max-steps",
+        "7",
+        "--image-size",
+        "32",
+        "48",
+        "--output",
+        "here",
+    ]
+    assert main(["benchmark", "--config", config, *choice]) == 0
+    found = results("here")
+    assert [record["seed"] for record in found] == [4, 5]
+    assert found[0]["budget"] == {"max_epochs": None, "max_steps": 7, "max_seconds": None}
+    assert found[0]["protocol"]["image_size"] == found[0]["protocol"]["map_size"] == [32, 48]
+
+
+def test_a_dry_run_writes_nothing(config, capsys):
+    assert main(["benchmark", "--config", config, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("to do") == 2
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--models", "Best"], "no model best"), (["--data.root", "nowhere", "--data.categories", "a"], None)],
+)
+def test_mistakes_end_with_one_message(config, arguments, message, capsys):
+    if message is None:
+        assert main(["benchmark", "--config", config, *arguments, "--dry-run"]) == 0
+        return
+    with pytest.raises(SystemExit) as exit_:
+        main(["benchmark", "--config", config, *arguments])
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_ray_the_way_out_is_named(config, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit) as exit_:
+        main(["benchmark", "--config", config, "--runner", "ray"])
+    assert exit_.value.code == 2
+    assert "pip install" in capsys.readouterr().err
+
+
+def test_pictures_travel_as_an_archive(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(b"123")
+    unpack(pack(tmp_path / "a"), tmp_path / "b")
+    assert (tmp_path / "b" / "x.png").read_bytes() == b"123"
+    assert pack(tmp_path / "missing")
+
+
+def test_cores():
+    assert 1 <= usable_cores() <= os.cpu_count()

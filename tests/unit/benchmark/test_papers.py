@@ -1,0 +1,178 @@
+"""Every paper's table can be read, and its recipe agrees with the table, the models and the ablation configs."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+import anomalib_plus.models
+from anomalib_plus.benchmark import reproduce
+from anomalib_plus.benchmark.papers import cells, load_recipe, load_recipes, load_table, paper_names
+from anomalib_plus.benchmark.plan import PlanError, expand
+from anomalib_plus.benchmark.protocol import METRICS
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+TABLES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper]["tables"]]
+ABLATIONS = [
+    (file, match[1], int(match[2]))
+    for file in sorted((CONFIGS / "ablations").glob("*.yaml"))
+    if (match := re.match(r"([a-z]+)_table(\d+)_", file.stem))
+]
+LANDED = {name.lower(): getattr(anomalib_plus.models, name) for name in anomalib_plus.models.__all__}
+
+
+@pytest.mark.parametrize(("paper", "number"), TABLES)
+def test_table(paper, number):
+    table, found = load_table(paper, number), cells(paper, number)
+    assert len(table) > 0
+    assert found
+    assert all(cell.metric in METRICS and cell.categories and cell.variants for cell in found)
+    assert all(cell.paper is None or 0.05 < cell.paper <= 1 for cell in found)
+    assert len({(cell.row, cell.column) for cell in found}) == len(found)
+    recipe = load_recipe(paper, number)
+    assert "rows" not in recipe or len(recipe["rows"]) == len(table)
+
+
+@pytest.mark.parametrize(
+    ("paper", "number", "row", "column", "value"),
+    [
+        ("ramfae", 2, "8: full", "pixel_auroc_fraction", 0.985),
+        ("ramfae", 3, "avg", "ramfae_msgms_map_pixel_auroc_fraction", 0.942),
+        ("ramfae", 4, "cable", "ramfae_pixel_auroc_fraction", 0.940),
+        ("ramfae", 5, "7", "ramfae_auroc_fraction", 0.981),
+        ("fear", 2, "pill", "fear_pixel_ap_percent", 0.637),
+        ("fear", 3, "02", "fear_pixel_auroc_percent", 0.918),
+        ("astmfr", 1, "carpet", "Ours", None),
+        ("astmfr", 2, "Ours", "pro", 0.943),
+        ("astmfr", 3, "grid", "large_gt20pct", None),
+        ("tsdn", 1, "Object", "TSDN", 0.901),
+        ("tsdn", 2, "Metal nut", "TSDN_crosschecked", 0.926),
+        ("tsdn", 4, "6: full", "Pill", 0.934),
+        ("rbae", 4, "Wood", "RB-AE", 0.9355),
+    ],
+)
+def test_cell_has_the_printed_number(paper, number, row, column, value):
+    (cell,) = [cell for cell in cells(paper, number) if (cell.row, cell.column) == (row, column)]
+    assert cell.paper == (None if value is None else pytest.approx(value))
+
+
+def test_each_paper_has_the_metric_and_the_categories_that_it_reports():
+    by_name = {(cell.row, cell.column): cell for cell in cells("ramfae", 4)}
+    best = by_name["cable", "ramfae_pixel_auroc_fraction"]
+    assert best.metric == "pixel_auroc_per_image"
+    assert [variant["anomaly_map"] for variant in best.variants] == ["gmsd", "ssim", "msgms"]
+    assert len(by_name["avg", "ramfae_pixel_auroc_fraction"].categories) == 15
+    averages = {cell.row: cell.categories for cell in cells("tsdn", 2) if cell.row.startswith("avg")}
+    assert {row: len(categories) for row, categories in averages.items()} == {"avg_tex": 5, "avg_obj": 10}
+    assert "metal_nut" in averages["avg_obj"]
+
+
+def with_defaults(paper, arguments):
+    parameters = inspect.signature(LANDED[paper]).parameters
+    assert set(arguments) <= set(parameters)
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    filled = defaults | {key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()}
+    if paper == "astmfr":  # one bool stands for all levels
+        filled["regenerate"] = (True,) * 3 if filled["regenerate"] is True else filled["regenerate"]
+    return {name: value for name, value in filled.items() if "or" not in name.split("_")}
+
+
+@pytest.mark.parametrize(("paper", "number"), [table for table in TABLES if table[0] in LANDED])
+def test_models_have_the_arguments(paper, number):
+    for cell in cells(paper, number):
+        for variant in cell.variants:
+            with_defaults(paper, variant)
+
+
+@pytest.mark.parametrize(("file", "paper", "number"), ABLATIONS, ids=lambda value: getattr(value, "stem", ""))
+def test_ablation_configs_agree(file, paper, number):
+    config, recipe = yaml.safe_load(file.read_text()), load_recipe(paper, number)
+    variants = [with_defaults(paper, variant) for cell in cells(paper, number) for variant in cell.variants]
+    assert with_defaults(paper, config["model"].get("init_args", {})) in variants
+    assert config["model"]["class_path"] == recipe["class_path"]
+    assert config["data"]["class_path"] == load_recipes()["data"][recipe["data"]]["class_path"]
+    assert config["data"]["init_args"]["train_batch_size"] == recipe["train_batch_size"]
+    assert config["trainer"]["max_epochs"] == recipe["max_epochs"]
+
+
+@pytest.mark.parametrize("paper", LANDED)
+def test_recipe_agrees_with_the_config_of_the_model(paper):
+    config, recipe = yaml.safe_load((CONFIGS / f"{paper}.yaml").read_text()), load_recipes()[paper]
+    assert config["trainer"]["max_epochs"] == recipe["max_epochs"]
+    assert config["data"]["init_args"]["train_batch_size"] == recipe["train_batch_size"]
+    size = LANDED[paper].configure_pre_processor().transform.size
+    assert list(size) == recipe.get("image_size", [256, 256])
+
+
+def test_mnist_agrees_with_its_config():
+    arguments = yaml.safe_load((CONFIGS / "mnist_ramfae.yaml").read_text())["model"]["init_args"]
+    recipe = load_recipe("ramfae", 5)
+    assert {name: arguments[name] for name in recipe["init_args"]} == recipe["init_args"]
+    assert arguments["pre_processor"]["init_args"]["transform"]["init_args"]["size"] == recipe["image_size"]
+
+
+@pytest.mark.parametrize(("paper", "number"), [("rbae", 1), ("ramfae", 1), ("nobody", 1)])
+def test_what_cannot_be_reproduced_is_said(paper, number):
+    with pytest.raises(PlanError, match="no"):
+        load_recipe(paper, number)
+
+
+def test_missing_data_give_one_sentence(capsys, tmp_path):
+    assert reproduce.main(["ramfae", "--table", "4", "--data.root", str(tmp_path)]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "MVTec AD" in shown
+    assert str(tmp_path) in shown
+
+
+def layout(root, *names):
+    for name in names:
+        (root / name / "train" / "good").mkdir(parents=True)
+        (root / name / "test").mkdir()
+    return root
+
+
+def test_only_possible_cells_run(tmp_path):
+    layout(tmp_path, "wood", "zipper")
+    chosen = reproduce.possible_cells(cells("tsdn", 4), ["wood", "zipper"], own_data=False)
+    assert {cell.column for cell in chosen} == {"Zipper", "Wood"}
+    assert reproduce.possible_cells(cells("fear", 4), ["zipper"], own_data=False) == []
+    sweep = reproduce.build_sweep(load_recipe("tsdn", 4), chosen, "mvtec", tmp_path, {"n_filled": 9})
+    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    assert len(jobs) == 6 * 2
+    assert {job.model["arguments"]["n_filled"] for job in jobs} == {9}
+    assert {tuple(job.protocol["image_size"]) for job in jobs} == {(352, 352)}
+
+
+def test_own_data_run_every_row_and_compare_nothing(tmp_path, capsys):
+    root = layout(tmp_path / "mine", "cube")
+    chosen = reproduce.possible_cells(cells("fear", 4), ["cube"], own_data=True)
+    assert len(chosen) == 4 * 3
+    assert all(cell.paper is None and cell.categories == ("cube",) for cell in chosen)
+    assert len(reproduce.possible_cells(cells("ramfae", 3), ["cube"], own_data=True)) == 3
+    assert reproduce.main(["fear", "--table", "4", "--data.root", str(root), "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("to do") == 4
+
+
+def test_our_numbers_and_their_differences(tmp_path, capsys):
+    chosen = [cell for cell in cells("ramfae", 4) if cell.row in ("wood", "bottle")]
+    sweep = reproduce.build_sweep(load_recipe("ramfae", 4), chosen, "mvtec", tmp_path, {})
+    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    by_map = {"gmsd": 0.8, "ssim": 0.95, "msgms": 0.9}
+    records = {
+        job.job_id: {
+            "status": "ok",
+            "metrics": {"pixel_auroc_per_image": by_map[job.model["arguments"]["anomaly_map"]]},
+        }
+        for job in jobs
+        if job.data["category"] == "wood"
+    }
+    numbers = [reproduce.our_number(cell, jobs, records) for cell in chosen]
+    assert numbers == [None, 0.95]
+    reproduce.print_cells(chosen, numbers, "fraction", Console(width=120))
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"bottle .*0\.952 +- +-", lines[1])
+    assert re.search(r"wood .*0\.902 +0\.950 +\+0\.048", lines[2])

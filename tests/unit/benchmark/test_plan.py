@@ -1,0 +1,130 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from anomalib_plus.benchmark.plan import (
+    Budget,
+    Job,
+    expand,
+    find_categories,
+    load_sweep,
+    with_budget,
+    with_models,
+    with_roots,
+)
+from anomalib_plus.benchmark.schema import PlanError
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "benchmark"
+MODEL = {"class_path": "x.Ours", "init_args": {"width": 4}}
+DATA = {"class_path": "x.Data", "categories": ["a", "b"], "init_args": {"root": "r"}}
+SWEEP = {"models": [MODEL, {"class_path": "x.Theirs"}], "data": [DATA], "seeds": [0, 1], "budget": {"max_epochs": 2}}
+
+
+def write(tmp_path, **changes):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(SWEEP | changes))
+    return file
+
+
+def test_jobs_are_the_product(tmp_path):
+    jobs = expand(load_sweep(write(tmp_path, protocol={"image_size": [64, 32]}, trainer={"accelerator": "cpu"})))
+    assert len(jobs) == 2 * 2 * 2
+    assert len({job.job_id for job in jobs}) == 8
+    first = jobs[0]
+    assert first.model == {"label": "Ours", "class_path": "x.Ours", "arguments": {"width": 4}, "variant": None}
+    assert first.data["arguments"] == {"root": "r", "category": "a"}
+    assert first.protocol["image_size"] == [64, 32]
+    assert (first.seed, first.budget["max_epochs"]) == (0, 2)
+    assert first.title == "Ours / Data a / seed 0"
+    assert Job.from_json(first.to_json()) == first
+    assert Job.from_json(first.to_json()).job_id == first.job_id
+
+
+def test_the_id_depends_on_what_decides_the_result_only():
+    job = Job({"label": "M"}, {"label": "D"}, 0, {"max_epochs": 1}, {"image_size": [8, 8]}, {"accelerator": "cpu"})
+    same = [{"gallery": 9}, {"timeout_seconds": 5.0}, {"trainer": {"accelerator": "gpu", "devices": 2}}]
+    other = [{"seed": 1}, {"trainer": {"precision": "16-mixed"}}, {"protocol": {"image_size": [9, 8]}}, {"budget": {}}]
+    assert {replace(job, **change).job_id for change in same} == {job.job_id}
+    assert len({replace(job, **change).job_id for change in other} | {job.job_id}) == 5
+
+
+def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
+    model = MODEL | {"budget": {"max_steps": 5}, "data": {"train_batch_size": 1}, "trainer": {"precision": 32}}
+    job = expand(load_sweep(write(tmp_path, models=[model])))[0]
+    assert job.budget == {"max_epochs": None, "max_steps": 5, "max_seconds": None}
+    assert job.data["arguments"]["train_batch_size"] == 1
+    assert job.trainer == {"precision": 32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": []}, "no key 'model'. Did you mean models"),
+        ({"models": [{"init_args": {}}]}, r"models\[0\] needs the key 'class_path'"),
+        ({"budget": {"max_epoch": 3}}, "budget has no key 'max_epoch'. Did you mean max_epochs"),
+        ({"budget": {"max_epochs": "three"}}, "budget.max_epochs must be a whole number, got 'three'"),
+        ({"budget": {"max_epochs": 0}}, "limits must be positive"),
+        ({"budget": {}}, "Nothing limits the training of x.Ours"),
+        ({"seeds": [True]}, r"seeds\[0\] must be a whole number"),
+        ({"protocol": {"image_size": [64]}}, "image_size must be a list of 2"),
+        ({"protocol": {"mask_rule": "any"}}, "mask_rule must be one of 'nearest, > 0.5'"),
+        ({"protocol": {"metrics": ["auroc"]}}, "no metric 'auroc'"),
+        ({"models": [MODEL, MODEL]}, "Two jobs are the same: Ours / Data a / seed 0"),
+        ({"models": []}, "at least one model"),
+        ({"models": [MODEL | {"init_args": {"evaluator": True}}]}, "evaluator follow from the protocol"),
+        ({"data": [{"class_path": "x.Data"}]}, "needs categories, or a root"),
+        ({"data": [{"class_path": "x.Data", "init_args": {"root": "nowhere"}}]}, "No category in MVTec layout"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, changes, message):
+    with pytest.raises(PlanError, match=message):
+        expand(load_sweep(write(tmp_path, **changes)))
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    with pytest.raises(PlanError, match=r"missing.yaml cannot be read"):
+        load_sweep(tmp_path / "missing.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(PlanError, match=r"list.yaml must be a mapping"):
+        load_sweep(tmp_path / "list.yaml")
+
+
+def layout(root, *names):
+    for name in names:
+        (root / name / "train" / "good").mkdir(parents=True)
+        (root / name / "test").mkdir()
+    return root
+
+
+def test_other_roots_bring_their_categories_and_names(tmp_path):
+    first, second = layout(tmp_path / "one", "tile", "wood"), layout(tmp_path / "two", "cube")
+    (first / "notes").mkdir()
+    assert find_categories(first) == ["tile", "wood"]
+    sweep = load_sweep(write(tmp_path, data=[{"class_path": "x.Data"}], seeds=[0], models=[MODEL]))
+    jobs = expand(with_roots(sweep, [first, second]))
+    assert [(job.data["label"], job.data["category"]) for job in jobs] == [
+        ("one", "tile"),
+        ("one", "wood"),
+        ("two", "cube"),
+    ]
+    chosen = expand(with_roots(sweep, [first, second], ["wood", "cube"]))
+    assert [job.data["category"] for job in chosen] == ["wood", "cube"]
+
+
+def test_models_and_budget_can_be_chosen(tmp_path):
+    sweep = load_sweep(write(tmp_path))
+    assert [model.class_path for model in with_models(sweep, ["theirs"]).models] == ["x.Theirs"]
+    with pytest.raises(PlanError, match="no model nobody; it has ours, theirs"):
+        with_models(sweep, ["nobody"])
+    assert with_budget(sweep, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_our_sweeps_can_be_planned(file, tmp_path):
+    root = layout(tmp_path, "tile")
+    sweep = load_sweep(file)
+    jobs = expand(sweep if file.stem == "smoke" else with_roots(sweep, [root]))
+    assert len(jobs) >= 12
+    assert sum("anomalib_plus.models" in job.model["class_path"] for job in jobs) >= 2

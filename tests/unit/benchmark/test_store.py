@@ -1,0 +1,82 @@
+import json
+import multiprocessing
+import os
+
+import pytest
+
+from anomalib_plus.benchmark.store import ResultStore
+
+
+def record(job_id, status="ok", **more):
+    return {"job_id": job_id, "status": status, **more}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ResultStore(tmp_path / "results")
+
+
+def test_records_come_back_in_order(store):
+    assert store.records() == []
+    for name in "abc":
+        assert store.append(record(name, text="ä"))
+    assert [found["job_id"] for found in store.records()] == ["a", "b", "c"]
+    assert store.record("b") == record("b", text="ä")
+    assert store.states() == dict.fromkeys("abc", "ok")
+
+
+def test_a_success_is_never_replaced_and_a_failure_is(store):
+    store.append(record("a", "failed"))
+    assert store.append(record("a", "ok", value=1))
+    assert not store.append(record("a", "ok", value=2))
+    assert not store.append(record("a", "failed"))
+    assert store.records() == [record("a", "ok", value=1)]
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_torn_last_line_is_ignored_then_repaired(store, cut):
+    store.append(record("a"))
+    store.append(record("b", text="x" * 20))
+    whole = store.file.read_bytes()
+    os.truncate(store.file, len(whole) - cut)
+    assert [found["job_id"] for found in store.records()][:1] == ["a"]
+    store.append(record("c"))
+    store.append(record("b", text="x" * 20))
+    assert {found["job_id"] for found in store.records()} == {"a", "b", "c"}
+    assert all(json.loads(line) for line in store.file.read_text().splitlines())
+
+
+def test_nan_is_refused_rather_than_written(store):
+    with pytest.raises(ValueError, match="JSON"):
+        store.append(record("a", value=float("nan")))
+    assert store.append(record("b"))
+    assert [found["job_id"] for found in store.records()] == ["b"]
+
+
+def append_many(folder, writer):
+    store = ResultStore(folder)
+    for number in range(25):
+        store.append(record(f"{writer}-{number}", text="y" * 5000))
+        store.append(record(f"shared-{number}"))
+
+
+def test_many_writers_lose_and_repeat_nothing(store):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=append_many, args=(store.folder, writer)) for writer in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    lines = [json.loads(line)["job_id"] for line in store.file.read_text().splitlines()]
+    assert sorted(lines) == sorted(
+        [f"{w}-{n}" for w in range(3) for n in range(25)] + [f"shared-{n}" for n in range(25)]
+    )
+
+
+def test_a_claim_excludes_others_until_it_is_closed(store):
+    claim = store.claim("a")
+    assert claim is not None
+    assert ResultStore(store.folder).claim("a") is None
+    assert store.claim("b") is not None
+    claim.close()
+    assert store.claim("a") is not None
