@@ -23,6 +23,9 @@ class OwnCommand(NamedTuple):
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
     "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
+    "report": OwnCommand(
+        "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"
+    ),
 }
 
 
