@@ -155,7 +155,7 @@ def line_chart(
         x, y = _axes((x_label, 0.0, x_limit), (y_label, 0.0, 1.0), False, False)
     else:
         values = [value for _, _, points in drawn for value, _ in points]
-        ends = min(values), max(max(values), min(values) + 1)
+        ends = min(values), max(*values, min(values) + 1)
         x, y = _axes((x_label, *ends), (y_label, *_limits(heights, log_y)), False, log_y)
     lines = [Line(name, style, _path(points, x, y)) for name, style, points in drawn]
     ends_text = "; ".join(f"{name} from {p[0][1]:.3g} to {p[-1][1]:.3g}" for name, _, p in drawn)

@@ -13,8 +13,13 @@ _BUDGETS = {"max_epochs": "epochs", "max_steps": "steps", "max_seconds": "s"}
 
 def budget_words(budget: Mapping[str, Any]) -> str:
     """A training budget as text: ``60 epochs``, ``500 steps, at most 90 s``; the model's own where nothing is set."""
-    limits = [f"{budget[name]:g} {unit}" for name, unit in _BUDGETS.items() if budget.get(name) is not None]
+    limits = [_limit_words(name, f"{budget[name]:g}") for name in _BUDGETS if budget.get(name) is not None]
     return ", at most ".join(limits) or "the model's own"
+
+
+def _limit_words(name: str, number: str) -> str:
+    unit = _BUDGETS[name]
+    return f"{number} {unit.removesuffix('s') if number == '1' and len(unit) > 1 else unit}"
 
 
 def model_name(record: Record) -> str:
@@ -79,7 +84,7 @@ def _setting_words(key: tuple[str, str], value: str | None) -> str:
     source, name = key
     text = "unset" if value in {None, "null"} else str(value).strip('"')
     if source == "budget" and name in _BUDGETS and text != "unset":
-        return f"{text} {_BUDGETS[name]}"
+        return _limit_words(name, text)
     if len(text) > _LONGEST_VALUE:
         text = hashlib.sha256(text.encode()).hexdigest()[:6]
     return f"{name}={text}"

@@ -14,9 +14,9 @@ CURVES = (  # name in the records, title, x label, y label, line of chance
     ("pro", "PRO", "false positive rate", "per-region overlap", False),
 )
 _SPEEDS = {
-    "latency_ms_batch1": "ms per image, alone",
-    "latency_ms_batch": "ms per batch",
-    "fit_seconds": "s of training",
+    "latency_ms_batch1": "latency of one image (ms)",
+    "latency_ms_batch": "latency of one batch (ms)",
+    "fit_seconds": "training time (s)",
 }
 
 
@@ -37,7 +37,9 @@ def speed_chart(summary: Summary, data: str) -> Chart | None:
                 spread = 100 * (accuracy[0].std or 0.0)
                 points.append((model, style[model], speed[0].mean, 100 * accuracy[0].mean, spread))
         y_label = f"{metric_title(summary.rank_by)} (%)"
-        chart = scatter_chart(f"{data}: {y_label} against {label}", label, y_label, points)
+        chart = scatter_chart(
+            f"{data}: {metric_title(summary.rank_by)} against {label.partition(' (')[0]}", label, y_label, points
+        )
         if chart:
             return chart
     return None

@@ -43,7 +43,6 @@ def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLi
     """
     galleries, missing = _galleries(summary, limits)
     compared = tables.comparisons(summary, papers)
-    styles = figures.styles(summary)
     script = _resource("report.js")
     context: dict[str, Any] = {
         "title": title,
@@ -72,9 +71,7 @@ def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLi
         "protocol": settings.protocol(summary),
         "environment": settings.environment(summary),
         "arguments": settings.model_arguments(summary),
-        "model_styles": {
-            data: [(model, styles[model]) for model in summary.models(data)] for data in summary.data_sets
-        },
+        "model_styles": _finished_models(summary),
     }
     return _environment().get_template("report.html.j2").render(context), missing
 
@@ -95,6 +92,16 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if starts and ends:
         found.append(("run", f"{_minute(starts[0])} to {_minute(ends[-1])}"))
     return found
+
+
+def _finished_models(summary: Summary) -> dict[str, list[tuple[str, int]]]:
+    """Models with results and their styles, by data set."""
+    found: dict[str, dict[str, int]] = {}
+    styles = figures.styles(summary)
+    for record in summary.store.finished:
+        title = summary.titles[record["job_id"]]
+        found.setdefault(record["data"]["label"], {})[title] = styles[title]
+    return {data: sorted(models.items(), key=lambda entry: entry[1]) for data, models in found.items()}
 
 
 def _minute(time: str) -> str:

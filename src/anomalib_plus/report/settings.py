@@ -8,6 +8,8 @@ from typing import Any
 from .records import Record, part
 from .summary import Summary
 
+_OF_JOBS = {"config_sha256"}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -23,8 +25,12 @@ def protocol(summary: Summary) -> list[Setting]:
 
 
 def environment(summary: Summary) -> list[Setting]:
-    """Versions, device, revision and weights."""
-    return _settings(summary, lambda record: part(record, "environment"))
+    """Versions, device, revision and weights; without the digests that only tell jobs apart."""
+
+    def read(record: Record) -> dict[str, Any]:
+        return {name: value for name, value in part(record, "environment").items() if name not in _OF_JOBS}
+
+    return _settings(summary, read)
 
 
 def model_arguments(summary: Summary) -> dict[str, list[Setting]]:

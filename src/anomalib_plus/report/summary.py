@@ -9,7 +9,7 @@ import pandas as pd
 from .configurations import configuration_titles
 from .records import Record, Store, category, finite, part
 
-RUN = ["data", "model", "category", "seed", "kind", "name"]
+_VALUE = ["data", "model", "category", "seed", "name"]
 _PREFERRED = "image_auroc"
 
 
@@ -37,8 +37,8 @@ class Summary:
         self.store = store
         self.titles: Mapping[str, str] = configuration_titles([*store.finished, *store.failed])
         rows = [row for record in store.finished for row in self._rows(record)]
-        frame = pd.DataFrame(rows, columns=[*RUN, "value"])
-        self.runs = frame.drop_duplicates(RUN, keep="last").reset_index(drop=True)
+        frame = pd.DataFrame(rows, columns=[*_VALUE, "kind", "value"])
+        self.runs = frame.drop_duplicates(_VALUE, keep="last").reset_index(drop=True)
         self.metrics = list(self._of_kind("metric")["name"].unique())
         self.costs = list(self._of_kind("cost")["name"].unique())
         if rank_by is not None and rank_by not in self.metrics:
@@ -50,7 +50,7 @@ class Summary:
     def _rows(self, record: Record) -> list[tuple]:
         head = (record["data"]["label"], self.titles[record["job_id"]], category(record), str(record["seed"]))
         return [
-            (*head, kind, name, number)
+            (*head, name, kind, number)
             for kind, values in (("metric", part(record, "metrics")), ("cost", part(record, "costs")))
             for name, value in values.items()
             if (number := finite(value)) is not None

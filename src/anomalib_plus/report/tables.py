@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .configurations import budget_words, model_name
 from .records import Record, category, part
 from .summary import Figure, Summary
-from .words import MISSING, cost_text, cost_title, cost_value, figure_text, metric_title, percent
+from .words import MISSING, cost_text, cost_title, cost_value, figure_text, metric_title, percent, points
 
 PaperFigures = Mapping[tuple[str, str, str], float]
 """What papers report, in [0, 1], by (model label, category, metric)."""
@@ -148,7 +148,7 @@ def paper_table(found: Sequence[Comparison], data: str) -> Table:
             Cell(metric_title(row.metric)),
             Cell(percent(row.paper), row.paper),
             Cell(figure_text(row.measured), row.measured.mean),
-            Cell(f"{100 * row.gap:+.1f}", row.gap),
+            Cell(points(row.gap), row.gap),
             Cell(str(row.measured.n), row.measured.n),
         ]
         for row in found

@@ -3,6 +3,7 @@
 from .summary import Figure
 
 _CAPITALS = {"auroc": "AUROC", "ap": "AP", "aupro": "AUPRO", "pro": "PRO", "roc": "ROC", "f1": "F1"}
+_DEFECT_SIZES = {"small", "middle", "large"}
 _COST_TITLES = {
     "fit_seconds": "training (s)",
     "parameters": "parameters (M)",
@@ -15,11 +16,14 @@ _COST_TITLES = {
     "peak_memory_mib": "peak memory (MiB)",
 }
 _MILLION = 1e6
-MISSING = "–"  # noqa: RUF001 -- an en dash, as printed tables have
+MISSING = "\N{EN DASH}"
 
 
 def metric_title(name: str) -> str:
-    """``image_f1_max`` becomes "image F1 max"."""
+    """``image_f1_max`` becomes "image F1 max", ``image_auroc_small`` "image AUROC, small defects"."""
+    stem, _, size = name.rpartition("_")
+    if size in _DEFECT_SIZES:
+        return f"{metric_title(stem)}, {size} defects"
     return " ".join(_CAPITALS.get(word, word) for word in name.split("_"))
 
 
@@ -42,6 +46,11 @@ def cost_text(name: str, value: float) -> str:
 def percent(value: float) -> str:
     """0.9812 as "98.1"."""
     return f"{100 * value:.1f}"
+
+
+def points(difference: float) -> str:
+    """-0.0123 as "−1.2", in percentage points with a minus sign that tables align."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def figure_text(figure: Figure) -> str:
