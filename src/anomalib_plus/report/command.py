@@ -5,20 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .papers import paper_figures
 from .records import ResultsError, Store, read_store
 from .summary import Summary
 from .tables import PaperFigures
 
 SUFFIXES = (".html", ".md", ".csv")
-
-
-def paper_figures() -> PaperFigures:
-    """What the papers report, from the tables that the benchmark brings along; nothing where it brings none."""
-    try:
-        from anomalib_plus.benchmark.papers import paper_figures as load
-    except ModuleNotFoundError:
-        return {}
-    return load()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -54,7 +54,7 @@ def examples(record: Record, model: str, folder: Path, per_kind: int, size: int)
             if files.get(role)
         ]
         score = finite(entry.get("score"))
-        truth = {0: "good", 1: "defective"}.get(entry.get("label"), "unlabelled")
+        truth = {"0": "good", "1": "defective"}.get(str(entry.get("label")), "unlabelled")
         number = "no score" if score is None else f"score {score:.4g}"
         found.append(Example(kind, path, truth, number, pictures))
     return found

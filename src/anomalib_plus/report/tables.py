@@ -9,7 +9,7 @@ from .summary import Figure, Summary
 from .words import MISSING, cost_text, cost_title, cost_value, figure_text, metric_title, percent, points
 
 PaperFigures = Mapping[tuple[str, str, str], float]
-"""What papers report, in [0, 1], by (model label, category, metric)."""
+"""What papers report, in [0, 1], by (name of the model's class, category, metric)."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,15 @@ def comparisons(summary: Summary, papers: PaperFigures) -> list[Comparison]:
     The averages at the end of each model cover the categories with both figures, not the paper's whole table, so that
     the gap never compares averages over different categories.
     """
-    labels = {summary.titles[record["job_id"]]: record["model"]["label"] for record in summary.records}
+    names = {summary.titles[record["job_id"]]: _class_name(record) for record in summary.records}
     found = []
     for data in summary.data_sets:
         for model in summary.models(data):
             for metric in summary.metrics:
                 rows = [
-                    Comparison(data, model, of_category, metric, papers[labels[model], of_category, metric], measured)
+                    Comparison(data, model, of_category, metric, papers[names[model], of_category, metric], measured)
                     for of_category in summary.categories(data)
-                    if (labels[model], of_category, metric) in papers
+                    if (names[model], of_category, metric) in papers
                     and (measured := summary.in_category(data, model, of_category, metric))
                 ]
                 found += rows
@@ -137,6 +137,10 @@ def comparisons(summary: Summary, papers: PaperFigures) -> list[Comparison]:
                     paper = sum(row.paper for row in rows) / len(rows)
                     found.append(Comparison(data, model, f"mean of {len(rows)}", metric, paper, mean))
     return found
+
+
+def _class_name(record: Record) -> str:
+    return str(record["model"].get("class_path") or record["model"]["label"]).rpartition(".")[2]
 
 
 def paper_table(found: Sequence[Comparison], data: str) -> Table:

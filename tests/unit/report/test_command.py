@@ -1,8 +1,6 @@
 """``anomalib-plus report``: what it writes, what it says, and how it exits."""
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -51,13 +49,13 @@ def test_missing_pictures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "1 pictures of the gallery are missing" in capsys.readouterr().err
 
 
-def test_papers_come_from_the_benchmark_where_it_has_them(small_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    main([str(small_results), "-o", "without.md"])
-    figures = SimpleNamespace(paper_figures=lambda: {("Fast", "bolt", "image_auroc"): 0.5})
-    monkeypatch.setitem(sys.modules, "anomalib_plus.benchmark", SimpleNamespace(papers=figures))
-    monkeypatch.setitem(sys.modules, "anomalib_plus.benchmark.papers", figures)
+def test_papers_are_compared(small_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomalib_plus.report.command.paper_figures", lambda: {("Fast", "bolt", "image_auroc"): 0.5})
     main([str(small_results), "-o", "with.md"])
     assert "| Fast | bolt | image AUROC | 50.0 |" in Path("with.md").read_text()
+    monkeypatch.setattr("anomalib_plus.report.command.paper_figures", dict)
+    main([str(small_results), "-o", "without.md"])
+    assert "Paper against" not in Path("without.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_csv_has_every_figure(summary: Summary) -> None:
     row = found.loc["metric", "Parts", "Fast", "bolt", "image_auroc"]
     assert row["mean"] == pytest.approx(np.mean(values), rel=1e-12)
     assert row["std"] == pytest.approx(np.std(values, ddof=1), rel=1e-12)
-    assert (row["seeds"], row["paper"]) == ("3", 0.95)
+    assert (row["seeds"], row["paper"]) == (3, 0.95)
     assert row["gap"] == pytest.approx(np.mean(values) - 0.95)
     average = found.loc["metric average", "Fabrics", "Classic", "2 of 2", "aupro"]
     assert average["mean"] == pytest.approx(summary.over_categories("Fabrics", "Classic", "aupro")[0].mean)
