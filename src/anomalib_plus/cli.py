@@ -25,6 +25,9 @@ OWN_COMMANDS = {
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "a paper's table beside ours, on your data"),
     "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
+    "report": OwnCommand(
+        "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"
+    ),
 }
 
 

@@ -1,0 +1,110 @@
+"""``anomalib-plus report``: tables, charts and heatmaps of a benchmark, as one HTML file, Markdown or CSV."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .papers import paper_figures
+from .records import ResultsError, Store, read_store
+from .summary import Summary
+from .tables import PaperFigures
+
+SUFFIXES = (".html", ".md", ".csv")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="anomalib-plus report", description=__doc__)
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder that the benchmark wrote to")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_output,
+        action="append",
+        required=True,
+        help=f"file to write, ending in {', '.join(SUFFIXES)}; may be given several times",
+    )
+    parser.add_argument("--title", default="Anomaly detection benchmark", help="title of the report")
+    parser.add_argument("--rank-by", metavar="METRIC", help="metric that ranks the models (default: image_auroc)")
+    parser.add_argument(
+        "--examples", type=_count, default=2, help="heatmaps of each kind per model and category (default: 2; 0: none)"
+    )
+    parser.add_argument("--picture-size", type=_pixels, default=144, help="longer side of a picture (default: 144)")
+    return parser
+
+
+def _output(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in SUFFIXES:
+        msg = f"{text} ends in none of {', '.join(SUFFIXES)}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        msg = f"{number} is negative"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _pixels(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        msg = f"{number} is not positive"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report in every format asked for, and say on stderr what is missing from it.
+
+    Returns:
+        The exit status 0, also where jobs failed: the report lists them. Wrong arguments, a folder without readable
+        results and an output that cannot be written exit with status 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        store = read_store(options.results)
+        summary = Summary(store, options.rank_by)
+        papers = paper_figures()
+        for output in options.output:
+            text, missing = _render(output.suffix.lower(), summary, papers, options)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{output}: {len(text.encode()) / 1e6:.2f} MB\n")
+            if missing:
+                _warn(f"{missing} pictures of the gallery are missing or no pictures")
+    except (OSError, ResultsError, ValueError) as error:
+        parser.error(str(error))
+    _warn_about(store)
+    return 0
+
+
+def _render(suffix: str, summary: Summary, papers: PaperFigures, options: argparse.Namespace) -> tuple[str, int]:
+    if suffix == ".html":
+        from .page import PictureLimits, render_page
+
+        limits = PictureLimits(options.examples, options.picture_size)
+        return render_page(summary, papers, limits, options.title)
+    if suffix == ".md":
+        from .markdown import render_markdown
+
+        return render_markdown(summary, papers, options.title), 0
+    from .spreadsheet import render_csv
+
+    return render_csv(summary, papers), 0
+
+
+def _warn_about(store: Store) -> None:
+    if store.damaged_lines:
+        numbers = ", ".join(map(str, store.damaged_lines))
+        _warn(f"damaged lines of {store.folder / 'results.jsonl'} were not read: {numbers}")
+    if store.failed:
+        _warn(f"{len(store.failed)} of {len(store.failed) + len(store.finished)} jobs failed; the report lists them")
+
+
+def _warn(message: str) -> None:
+    sys.stderr.write(f"anomalib-plus report: {message}\n")

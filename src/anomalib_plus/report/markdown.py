@@ -1,0 +1,62 @@
+"""The report's tables as Markdown, for a README or a pull request."""
+
+from . import settings, tables
+from .page import facts
+from .summary import Summary
+
+
+def render_markdown(summary: Summary, papers: tables.PaperFigures, title: str) -> str:
+    """Leaderboards, categories, papers, costs, failed jobs and the protocol."""
+    compared = tables.comparisons(summary, papers)
+    blocks = [f"# {_escape(title)}", _bullets(facts(summary)), "## Leaderboard"]
+    if summary.store.damaged_lines:
+        numbers = ", ".join(map(str, summary.store.damaged_lines))
+        blocks.insert(2, f"Damaged lines of results.jsonl, not read: {numbers}.")
+    blocks += [_table(tables.leaderboard(summary, data)) for data in summary.data_sets]
+    blocks.append("## Categories")
+    blocks += [_table(table) for data in summary.data_sets for table in tables.category_tables(summary, data)]
+    if compared:
+        blocks.append("## Paper against measured")
+        with_papers = dict.fromkeys(row.data for row in compared)
+        blocks += [_table(tables.paper_table(compared, data)) for data in with_papers]
+    if summary.costs:
+        blocks.append("## Costs")
+        blocks += [_table(tables.cost_table(summary, data)) for data in summary.data_sets]
+    blocks.append("## Failed jobs")
+    failed = [
+        (f"{row.model} on {row.data} {row.category}, seed {row.seed}", f"{row.kind}, {row.message}")
+        for row in tables.failures(summary)
+    ]
+    blocks.append(_bullets(failed) if failed else "None.")
+    blocks += ["## Protocol", _bullets(_setting_lines(settings.protocol(summary)))]
+    blocks += [_table(tables.budget_table(summary)), _bullets(_setting_lines(settings.environment(summary)))]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    escaped = "".join(f"\\{character}" if character in r"\`*_{}[]|" else character for character in text)
+    return " ".join(escaped.replace("&", "&amp;").replace("<", "&lt;").split())
+
+
+def _table(table: tables.Table) -> str:
+    rows = [
+        [f"**{_escape(cell.text)}**" if cell.best else _escape(cell.text) for cell in row] for row in (*table.rows,)
+    ]
+    rule = ["---:" if column in table.numeric else "---" for column in range(len(table.columns))]
+    lines = [list(map(_escape, table.columns)), rule, *rows]
+    return f"{_escape(table.caption)}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bullets(pairs: list[tuple[str, str]]) -> str:
+    return "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in pairs)
+
+
+def _setting_lines(found: list[settings.Setting]) -> list[tuple[str, str]]:
+    return [
+        (
+            setting.name,
+            "; ".join(f"{text} ({', '.join(owners)})" if owners else text for text, owners in setting.values),
+        )
+        for setting in found
+    ]

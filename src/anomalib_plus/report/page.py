@@ -1,0 +1,148 @@
+"""The report as one HTML file that needs no other file and no network."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from anomalib_plus import __version__
+
+from . import figures, settings, tables
+from .charts import LEFT, TOP, Chart
+from .pictures import Example, examples
+from .records import part
+from .summary import Summary
+
+_COLOURS, _DASHES = 8, 4
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """How many pictures the page holds and how large: ``per_kind`` examples, ``pixels`` on the longer side."""
+
+    per_kind: int = 2
+    pixels: int = 144
+
+
+def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLimits, title: str) -> tuple[str, int]:
+    """Write the page.
+
+    Args:
+        summary: The numbers.
+        papers: What papers report; without entries that were measured, the page has no such section.
+        limits: Number and size of the pictures.
+        title: Title of the page.
+
+    Returns:
+        The HTML text, and how many pictures of the gallery could not be read.
+    """
+    galleries, missing = _galleries(summary, limits)
+    compared = tables.comparisons(summary, papers)
+    script = _resource("report.js")
+    context: dict[str, Any] = {
+        "title": title,
+        "summary": summary,
+        "facts": facts(summary),
+        "version": __version__,
+        "script": Markup(script),  # noqa: S704 -- our own file
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "leaderboards": [tables.leaderboard(summary, data) for data in summary.data_sets],
+        "category_tables": {data: tables.category_tables(summary, data) for data in summary.data_sets},
+        "paper_tables": [
+            tables.paper_table(compared, data) for data in summary.data_sets if any(c.data == data for c in compared)
+        ],
+        "cost_tables": [tables.cost_table(summary, data) for data in summary.data_sets] if summary.costs else [],
+        "speed_charts": [
+            (chart, [(marker.name, marker.style) for marker in chart.markers])
+            for data in summary.data_sets
+            if (chart := figures.speed_chart(summary, data))
+        ],
+        "training": {data: found for data in summary.data_sets if (found := figures.training_charts(summary, data))},
+        "curves": _by_category(summary, figures.curve_charts),
+        "histograms": _by_category(summary, figures.histograms),
+        "galleries": galleries,
+        "failures": tables.failures(summary),
+        "budgets": tables.budget_table(summary),
+        "protocol": settings.protocol(summary),
+        "environment": settings.environment(summary),
+        "arguments": settings.model_arguments(summary),
+        "model_styles": _finished_models(summary),
+    }
+    return _environment().get_template("report.html.j2").render(context), missing
+
+
+def facts(summary: Summary) -> list[tuple[str, str]]:
+    """The report in numbers: what was run, and when."""
+    ends = sorted(str(record["finished"]) for record in summary.records if record.get("finished"))
+    starts = sorted(str(record["started"]) for record in summary.records if record.get("started"))
+    devices = {str(device) for r in summary.records if (device := part(r, "environment").get("device"))}
+    found = [
+        ("finished jobs", str(len(summary.store.finished))),
+        ("failed jobs", str(len(summary.store.failed))),
+        ("models", str(len(summary.models()))),
+        ("data sets", ", ".join(summary.data_sets)),
+        ("seeds", str(len({str(record["seed"]) for record in summary.records}))),
+        ("device", ", ".join(sorted(devices)) or "unknown"),
+    ]
+    if starts and ends:
+        found.append(("run", f"{_minute(starts[0])} to {_minute(ends[-1])}"))
+    return found
+
+
+def _finished_models(summary: Summary) -> dict[str, list[tuple[str, int]]]:
+    """Models with results and their styles, by data set."""
+    found: dict[str, dict[str, int]] = {}
+    styles = figures.styles(summary)
+    for record in summary.store.finished:
+        title = summary.titles[record["job_id"]]
+        found.setdefault(record["data"]["label"], {})[title] = styles[title]
+    return {data: sorted(models.items(), key=lambda entry: entry[1]) for data, models in found.items()}
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _by_category(summary: Summary, draw: Any) -> dict[str, dict[str, list[Chart]]]:
+    found: dict[str, dict[str, list[Chart]]] = {}
+    for data in summary.data_sets:
+        for of_category in summary.categories(data):
+            if charts := draw(summary, data, of_category):
+                found.setdefault(data, {})[of_category] = charts
+    return found
+
+
+def _galleries(summary: Summary, limits: PictureLimits) -> tuple[dict[str, dict[str, dict[str, list[Example]]]], int]:
+    found: dict[str, dict[str, dict[str, list[Example]]]] = {}
+    missing = 0
+    for data in summary.data_sets:
+        for of_category in summary.categories(data):
+            for model, record in figures.first_runs(summary, data, of_category).items():
+                chosen = examples(record, model, summary.store.folder, limits.per_kind, limits.pixels)
+                if chosen:
+                    found.setdefault(data, {}).setdefault(of_category, {})[model] = chosen
+                missing += sum(picture.uri is None for example in chosen for picture in example.pictures)
+    return found, missing
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["style_class"] = lambda number: f"c{number % _COLOURS} d{number // _COLOURS % _DASHES}"
+    environment.globals["chart_left"], environment.globals["chart_top"] = LEFT, TOP
+    return environment

@@ -1,0 +1,77 @@
+"""Protocols, environments and arguments: what is common to all records is said once, the rest with who has it."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .records import Record, part
+from .summary import Summary
+
+_OF_JOBS = {"config_sha256"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A named setting: its values, each with the models that had it (empty where all had the one value)."""
+
+    name: str
+    values: list[tuple[str, list[str]]]
+
+
+def protocol(summary: Summary) -> list[Setting]:
+    """How results were measured."""
+    return _settings(summary, lambda record: part(record, "protocol"))
+
+
+def environment(summary: Summary) -> list[Setting]:
+    """Versions, device, revision and weights; without the digests that only tell jobs apart."""
+
+    def read(record: Record) -> dict[str, Any]:
+        return {name: value for name, value in part(record, "environment").items() if name not in _OF_JOBS}
+
+    return _settings(summary, read)
+
+
+def model_arguments(summary: Summary) -> dict[str, list[Setting]]:
+    """The arguments that each model was built with."""
+    found = {}
+    for model in summary.models():
+        own = [record for record in summary.records if summary.titles[record["job_id"]] == model]
+        found[model] = _collect(own, lambda record: part(record["model"], "arguments"), _data_and_category)
+    return found
+
+
+def _settings(summary: Summary, read: Callable[[Record], Mapping[str, Any]]) -> list[Setting]:
+    return _collect(summary.records, read, lambda record: summary.titles[record["job_id"]])
+
+
+def _collect(
+    records: Iterable[Record], read: Callable[[Record], Mapping[str, Any]], owner: Callable[[Record], str]
+) -> list[Setting]:
+    values: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        for name, value in read(record).items():
+            owners = values.setdefault(name, {}).setdefault(_text(value), [])
+            if owner(record) not in owners:
+                owners.append(owner(record))
+    return [
+        Setting(
+            name.replace("_", " "), [(text, owners if len(by_text) > 1 else []) for text, owners in by_text.items()]
+        )
+        for name, by_text in values.items()
+    ]
+
+
+def _data_and_category(record: Record) -> str:
+    return f"{record['data']['label']} {record['data']['category'] or ''}".strip()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_text(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
+        return (" × " if len(value) == 2 and all(isinstance(e, int) for e in value) else ", ").join(map(str, value))  # noqa: RUF001
+    return "none" if value is None else json.dumps(value)

@@ -1,0 +1,48 @@
+"""The report's numbers as CSV, one figure a line, unrounded."""
+
+from io import StringIO
+
+import pandas as pd
+
+from . import tables
+from .records import finite
+from .summary import Figure, Summary
+
+COLUMNS = ["data", "model", "category", "kind", "name", "mean", "std", "seeds", "paper", "gap", "message"]
+
+
+def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
+    """Write every figure.
+
+    ``kind`` is ``metric`` or ``cost``, with the figure of one category; ``metric average`` or ``cost average`` with
+    that over the model's categories, whose number stands in ``category``; or ``failure``, a failed job with the kind of
+    its error in ``name`` and its seed in ``seeds``. ``seeds`` is the number of seeds behind a figure.
+    """
+    compared = {(row.data, row.model, row.category, row.metric): row for row in tables.comparisons(summary, papers)}
+    rows: list[tuple] = []
+    for data in summary.data_sets:
+        for model in summary.models(data):
+            for kind, names in (("metric", summary.metrics), ("cost", summary.costs)):
+                for name in names:
+                    for of_category in summary.categories(data):
+                        figure = summary.in_category(data, model, of_category, name)
+                        row = compared.get((data, model, of_category, name))
+                        reported = (row.paper, row.gap) if row else (None, None)
+                        if figure:
+                            rows.append((data, model, of_category, kind, name, *_numbers(figure), *reported, None))
+                    average = summary.over_categories(data, model, name)
+                    if average:
+                        covered = f"{average[1]} of {len(summary.categories(data))}"
+                        numbers = _numbers(average[0])
+                        rows.append((data, model, covered, f"{kind} average", name, *numbers, None, None, None))
+    rows += [
+        (row.data, row.model, row.category, "failure", row.kind, None, None, row.seed, None, None, row.message)
+        for row in tables.failures(summary)
+    ]
+    stream = StringIO()
+    pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(stream, index=False, lineterminator="\n")
+    return stream.getvalue()
+
+
+def _numbers(figure: Figure) -> tuple[float, float | None, int]:
+    return figure.mean, finite(figure.std), figure.n

@@ -1,0 +1,145 @@
+"""Mean and spread over seeds, per category and over the categories of a data set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from .configurations import configuration_titles
+from .records import Record, Store, category, finite, part
+
+_VALUE = ["data", "model", "category", "seed", "name"]
+_PREFERRED = "image_auroc"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured quantity: mean and sample standard deviation over ``n`` seeds; None for fewer than two."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+class Summary:
+    """All numbers of a store, indexed by data set, model, category and quantity.
+
+    Args:
+        store: What was read from the results folder.
+        rank_by: Metric that ranks the models; by default image AUROC, or the first metric where there is none.
+
+    Raises:
+        ValueError: ``rank_by`` is in no record.
+    """
+
+    def __init__(self, store: Store, rank_by: str | None = None) -> None:
+        self.store = store
+        self.titles: Mapping[str, str] = configuration_titles([*store.finished, *store.failed])
+        rows = [row for record in store.finished for row in self._rows(record)]
+        frame = pd.DataFrame(rows, columns=[*_VALUE, "kind", "value"])
+        self.runs = frame.drop_duplicates(_VALUE, keep="last").reset_index(drop=True)
+        self.metrics = list(self._of_kind("metric")["name"].unique())
+        self.costs = list(self._of_kind("cost")["name"].unique())
+        if rank_by is not None and rank_by not in self.metrics:
+            msg = f"no record has the metric {rank_by}; there are {', '.join(self.metrics) or 'none'}"
+            raise ValueError(msg)
+        first = _PREFERRED if _PREFERRED in self.metrics else next(iter(self.metrics), _PREFERRED)
+        self.rank_by = rank_by or first
+
+    def _rows(self, record: Record) -> list[tuple]:
+        head = (record["data"]["label"], self.titles[record["job_id"]], category(record), str(record["seed"]))
+        return [
+            (*head, name, kind, number)
+            for kind, values in (("metric", part(record, "metrics")), ("cost", part(record, "costs")))
+            for name, value in values.items()
+            if (number := finite(value)) is not None
+        ]
+
+    def _of_kind(self, kind: str) -> pd.DataFrame:
+        return self.runs[self.runs["kind"] == kind]
+
+    @property
+    def records(self) -> list[Record]:
+        """Finished and failed records."""
+        return [*self.store.finished, *self.store.failed]
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Labels of the data sets, also of those on which every job failed."""
+        return list(dict.fromkeys(record["data"]["label"] for record in self.records))
+
+    def categories(self, data: str) -> list[str]:
+        """All categories of a data set that were tried, in alphabetical order."""
+        return sorted({category(record) for record in self.records if record["data"]["label"] == data})
+
+    def models(self, data: str | None = None) -> list[str]:
+        """Titles of the models that were tried, in the order of their records."""
+        chosen = (record for record in self.records if data in {None, record["data"]["label"]})
+        return list(dict.fromkeys(self.titles[record["job_id"]] for record in chosen))
+
+    def failures(self, data: str, model: str) -> int:
+        """How many jobs of a model failed on a data set."""
+        failed = self.store.failed
+        return sum(r["data"]["label"] == data and self.titles[r["job_id"]] == model for r in failed)
+
+    def finished(self, data: str, model: str, of_category: str) -> list[Record]:
+        """The finished jobs of a model on one category, by seed."""
+        matching = [
+            record
+            for record in self.store.finished
+            if record["data"]["label"] == data
+            and category(record) == of_category
+            and self.titles[record["job_id"]] == model
+        ]
+        return sorted(matching, key=lambda record: (len(str(record["seed"])), str(record["seed"])))
+
+    @cached_property
+    def _by_category(self) -> dict[tuple[str, str, str, str], Figure]:
+        grouped = self.runs.groupby(["data", "model", "category", "name"])["value"]
+        table = grouped.agg(["mean", "std", "count"])
+        return {key: _figure(*row) for key, row in zip(table.index, table.itertuples(index=False), strict=True)}
+
+    def in_category(self, data: str, model: str, of_category: str, name: str) -> Figure | None:
+        """A metric or cost on one category, over seeds."""
+        return self._by_category.get((data, model, of_category, name))
+
+    @cached_property
+    def _over_categories(self) -> dict[tuple[str, str, str], tuple[Figure, int]]:
+        figures = {}
+        for key, group in self.runs.groupby(["data", "model", "name"]):
+            table = group.pivot(index="seed", columns="category", values="value")
+            of_seeds = table.dropna().mean(axis=1)
+            if of_seeds.empty:  # no seed has every category: still a mean of category means, but nothing to spread over
+                figure = Figure(float(table.mean().mean()), None, 0)
+            else:
+                figure = _figure(of_seeds.mean(), of_seeds.std(), len(of_seeds))
+            figures[key] = (figure, table.shape[1])
+        return figures
+
+    def over_categories(self, data: str, model: str, name: str) -> tuple[Figure, int] | None:
+        """A metric or cost averaged over the categories that the model has, and how many these are.
+
+        Each seed that has all these categories gives one average; mean and spread are those of the averages. Where no
+        seed has them all, the figure is the mean of the categories' means, without spread and with ``n`` 0.
+        """
+        return self._over_categories.get((data, model, name))
+
+    def ranking(self, data: str) -> list[tuple[int | None, str]]:
+        """Models of a data set with their ranks, best first.
+
+        Only models that have the ranking metric on every category that anyone tried are ranked, because averages over
+        different categories are not comparable; the others follow with the rank None. Equal means share a rank.
+        """
+        expected = len(self.categories(data))
+        figures = {model: self.over_categories(data, model, self.rank_by) for model in self.models(data)}
+        complete = {model: found[0].mean for model, found in figures.items() if found and found[1] == expected}
+        partial = {model: found[0].mean if found else float("-inf") for model, found in figures.items()}
+        order = sorted(complete, key=lambda model: -complete[model])
+        rest = sorted(partial.keys() - complete.keys(), key=lambda model: (-partial[model], model))
+        ranks = {model: 1 + sum(other > complete[model] for other in complete.values()) for model in order}
+        return [(ranks[model], model) for model in order] + [(None, model) for model in rest]
+
+
+def _figure(mean: float, std: float, n: float) -> Figure:
+    return Figure(float(mean), float(std) if n > 1 else None, int(n))

@@ -1,0 +1,229 @@
+"""The tables of the report as plain data, which HTML and Markdown then write each in its way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .configurations import budget_words, model_name
+from .records import Record, category, part
+from .summary import Figure, Summary
+from .words import MISSING, cost_text, cost_title, cost_value, figure_text, metric_title, percent, points
+
+PaperFigures = Mapping[tuple[str, str, str], float]
+"""What papers report, in [0, 1], by (name of the model's class, category, metric)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, the number it is sorted by (None: by its text), and whether it is the best of its kind."""
+
+    text: str
+    value: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, column titles and rows; the first cell of a row names it. ``numeric`` columns are right-aligned."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    numeric: frozenset[int] = frozenset()
+
+
+def _missing() -> Cell:
+    return Cell(MISSING)
+
+
+def _figure_cell(figure: Figure | None, best: float | None) -> Cell:
+    if figure is None:
+        return _missing()
+    return Cell(figure_text(figure), figure.mean, best is not None and figure.mean == best)
+
+
+def leaderboard(summary: Summary, data: str) -> Table:
+    """Models of a data set by rank; only ranked models compete for the best of a column."""
+    ranking = summary.ranking(data)
+    expected = len(summary.categories(data))
+    averages = {
+        (model, name): summary.over_categories(data, model, name) for _, model in ranking for name in summary.metrics
+    }
+    shown = [name for name in summary.metrics if any(averages[model, name] for _, model in ranking)]
+    shown.sort(key=lambda name: name != summary.rank_by)
+    complete = {model for rank, model in ranking if rank is not None}
+
+    def best(name: str) -> float | None:
+        competing = [found for model in complete if (found := averages[model, name]) and found[1] == expected]
+        return max((figure.mean for figure, _ in competing), default=None)
+
+    champions = {name: best(name) for name in shown}
+    rows = []
+    for rank, model in ranking:
+        ranked_by = averages.get((model, summary.rank_by))
+        seeds = ranked_by[0].n if ranked_by else 0
+        covered = ranked_by[1] if ranked_by else 0
+        cells = [Cell(model), Cell(MISSING) if rank is None else Cell(str(rank), rank)]
+        for name in shown:
+            found = averages[model, name]
+            competes = model in complete and found is not None and found[1] == expected
+            cell = _figure_cell(found[0] if found else None, champions[name] if competes else None)
+            if found and covered and found[1] != covered:  # an average over fewer categories than its row says
+                cell = Cell(f"{cell.text} ({found[1]} of {expected})", cell.value)
+            cells.append(cell)
+        failures = summary.failures(data, model)
+        cells += [Cell(f"{covered} of {expected}", covered), Cell(str(seeds), seeds), Cell(str(failures), failures)]
+        rows.append(cells)
+    columns = ["model", "rank", *map(metric_title, shown), "categories", "seeds", "failed jobs"]
+    caption = f"{data}: mean ± spread over seeds, in percent, ranked by {metric_title(summary.rank_by)}"
+    return Table(caption, columns, rows, frozenset(range(1, len(columns))))
+
+
+def category_tables(summary: Summary, data: str) -> list[Table]:
+    """One table per metric: categories down, models across, the best of each row marked."""
+    models = summary.models(data)
+    tables = []
+    for name in sorted(summary.metrics, key=lambda name: name != summary.rank_by):
+        rows = []
+        for of_category in summary.categories(data):
+            figures = [summary.in_category(data, model, of_category, name) for model in models]
+            best = max((figure.mean for figure in figures if figure), default=None)
+            rows.append([Cell(of_category), *(_figure_cell(figure, best) for figure in figures)])
+        if any(cell.value is not None for row in rows for cell in row[1:]):
+            columns = ["category", *models]
+            caption = f"{data}: {metric_title(name)} by category, in percent"
+            tables.append(Table(caption, columns, rows, frozenset(range(1, len(columns)))))
+    return tables
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paper's figure beside ours. ``category`` is a name, or "mean of N" for an average over just these."""
+
+    data: str
+    model: str
+    category: str
+    metric: str
+    paper: float
+    measured: Figure
+
+    @property
+    def gap(self) -> float:
+        """Measured minus paper."""
+        return self.measured.mean - self.paper
+
+
+def comparisons(summary: Summary, papers: PaperFigures) -> list[Comparison]:
+    """Every figure that was both published and measured.
+
+    The averages at the end of each model cover the categories with both figures, not the paper's whole table, so that
+    the gap never compares averages over different categories.
+    """
+    names = {summary.titles[record["job_id"]]: _class_name(record) for record in summary.records}
+    found = []
+    for data in summary.data_sets:
+        for model in summary.models(data):
+            for metric in summary.metrics:
+                rows = [
+                    Comparison(data, model, of_category, metric, papers[names[model], of_category, metric], measured)
+                    for of_category in summary.categories(data)
+                    if (names[model], of_category, metric) in papers
+                    and (measured := summary.in_category(data, model, of_category, metric))
+                ]
+                found += rows
+                if len(rows) > 1:
+                    mean = Figure(
+                        sum(row.measured.mean for row in rows) / len(rows), None, min(r.measured.n for r in rows)
+                    )
+                    paper = sum(row.paper for row in rows) / len(rows)
+                    found.append(Comparison(data, model, f"mean of {len(rows)}", metric, paper, mean))
+    return found
+
+
+def _class_name(record: Record) -> str:
+    return str(record["model"].get("class_path") or record["model"]["label"]).rpartition(".")[2]
+
+
+def paper_table(found: Sequence[Comparison], data: str) -> Table:
+    """Paper, measured and the gap in percentage points, of one data set."""
+    rows = [
+        [
+            Cell(row.model),
+            Cell(row.category),
+            Cell(metric_title(row.metric)),
+            Cell(percent(row.paper), row.paper),
+            Cell(figure_text(row.measured), row.measured.mean),
+            Cell(points(row.gap), row.gap),
+            Cell(str(row.measured.n), row.measured.n),
+        ]
+        for row in found
+        if row.data == data
+    ]
+    columns = ["model", "category", "metric", "paper", "measured", "gap (points)", "seeds"]
+    return Table(f"{data}: paper against measured, in percent", columns, rows, frozenset(range(3, 7)))
+
+
+def cost_table(summary: Summary, data: str) -> Table:
+    """What each model costs, averaged over its categories and seeds."""
+    models = summary.models(data)
+    shown = [name for name in summary.costs if any(summary.over_categories(data, m, name) for m in models)]
+    rows = []
+    for model in models:
+        found = [(name, summary.over_categories(data, model, name)) for name in shown]
+        cells = [
+            Cell(cost_text(name, cost[0].mean), cost_value(name, cost[0].mean)) if cost else _missing()
+            for name, cost in found
+        ]
+        rows.append([Cell(model), *cells])
+    columns = ["model", *map(cost_title, shown)]
+    return Table(f"{data}: costs, averaged over categories and seeds", columns, rows, frozenset(range(1, len(columns))))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed job, with what it died of."""
+
+    data: str
+    category: str
+    model: str
+    seed: str
+    kind: str
+    message: str
+    traceback: str
+
+
+def failures(summary: Summary) -> list[Failure]:
+    """Every failed job."""
+    return [_failure(record, summary.titles[record["job_id"]]) for record in summary.store.failed]
+
+
+def _failure(record: Record, title: str) -> Failure:
+    error = part(record, "error")
+    texts = {name: str(error.get(name) or "") for name in ("kind", "message", "traceback")}
+    return Failure(
+        record["data"]["label"],
+        category(record),
+        title,
+        str(record["seed"]),
+        texts["kind"] or "unknown",
+        texts["message"] or "the record gives no message",
+        texts["traceback"],
+    )
+
+
+def budget_table(summary: Summary) -> Table:
+    """What every model was trained with: budgets, jobs and seeds by data set."""
+    rows = []
+    for data in summary.data_sets:
+        for model in summary.models(data):
+            own = [
+                record
+                for record in summary.records
+                if record["data"]["label"] == data and summary.titles[record["job_id"]] == model
+            ]
+            budgets = sorted({budget_words(part(record, "budget")) for record in own})
+            seeds = sorted({str(record["seed"]) for record in own}, key=lambda seed: (len(seed), seed))
+            classes = sorted({str(record["model"].get("class_path") or model_name(record)) for record in own})
+            cells = [model, data, "; ".join(budgets), ", ".join(seeds), ", ".join(classes)]
+            rows.append([*map(Cell, cells), Cell(str(len(own)), len(own))])
+    columns = ["model", "data set", "training budget", "seeds", "class", "jobs"]
+    return Table("What was trained", columns, rows, frozenset({5}))

@@ -1,0 +1,88 @@
+"""``anomalib-plus report``: what it writes, what it says, and how it exits."""
+
+from pathlib import Path
+
+import pytest
+
+from anomalib_plus.cli import main as run_command
+from anomalib_plus.report.command import main
+from synthetic_results import failed, record, write_store
+
+
+@pytest.fixture
+def small_results(tmp_path: Path) -> Path:
+    return write_store(tmp_path / "results", [record(seed=seed) for seed in range(2)])
+
+
+def test_every_format_at_once(small_results: Path, capsys: pytest.CaptureFixture) -> None:
+    outputs = [argument for name in ("new/report.html", "report.MD", "report.csv") for argument in ("-o", name)]
+    assert run_command(["report", str(small_results), *outputs, "--title", "My <title>"]) == 0
+    assert "<h1>My &lt;title></h1>" in Path("new/report.html").read_text().replace("&gt;", ">")
+    assert Path("report.MD").read_text().startswith("# My &lt;title>\n")
+    assert Path("report.csv").read_text().startswith("data,model,category,kind,name,mean,std,seeds,")
+    printed = capsys.readouterr()
+    assert [line.split(":")[0] for line in printed.out.splitlines()] == ["new/report.html", "report.MD", "report.csv"]
+    assert printed.err == ""
+
+
+def test_failed_jobs_and_damaged_lines_are_told_and_no_error(
+    small_results: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with (small_results / "results.jsonl").open("a") as file:
+        file.write('{"format": 1, "torn')
+    assert main([str(small_results), "-o", "report.html", "-o", "report.md"]) == 0
+    assert "damaged lines of results/results.jsonl were not read: 3" in capsys.readouterr().err.replace(
+        str(small_results.parent) + "/", ""
+    )
+    for name in ("report.html", "report.md"):
+        assert "not read: 3." in Path(name).read_text()
+    only_failed = write_store(Path("failed"), [failed("A", "bolt", 0)])
+    assert main([str(only_failed), "-o", "report.html"]) == 0
+    assert "1 of 1 jobs failed; the report lists them" in capsys.readouterr().err
+    assert "CUDA out of memory" in Path("report.html").read_text()
+
+
+def test_missing_pictures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    entry = {"kind": "best", "path": "a.png", "score": 1.0, "label": 1, "files": {"input": "artifacts/a.png"}}
+    results = write_store(tmp_path / "results", [record() | {"gallery": [entry]}])
+    assert main([str(results), "-o", "report.html"]) == 0
+    assert "1 pictures of the gallery are missing" in capsys.readouterr().err
+
+
+def test_papers_are_compared(small_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomalib_plus.report.command.paper_figures", lambda: {("Fast", "bolt", "image_auroc"): 0.5})
+    main([str(small_results), "-o", "with.md"])
+    assert "| Fast | bolt | image AUROC | 50.0 |" in Path("with.md").read_text()
+    monkeypatch.setattr("anomalib_plus.report.command.paper_figures", dict)
+    main([str(small_results), "-o", "without.md"])
+    assert "Paper against" not in Path("without.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing", "-o", "report.html"], "There is no missing/results.jsonl. Give the folder"),
+        (["empty", "-o", "report.html"], "is empty: no job has finished yet"),
+        (["results", "-o", "report.pdf"], "report.pdf ends in none of .html, .md, .csv"),
+        (["results"], "required: -o/--output"),
+        (["results", "-o", "taken.html"], "taken.html"),
+        (
+            ["results", "-o", "report.html", "--rank-by", "beauty"],
+            "no record has the metric beauty; there are image_auroc",
+        ),
+        (["results", "-o", "report.html", "--examples", "-1"], "-1 is negative"),
+        (["results", "-o", "report.html", "--picture-size", "0"], "0 is not positive"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    small_results: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    Path("taken.html").mkdir()
+    Path("empty").mkdir()
+    Path("empty/results.jsonl").touch()
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

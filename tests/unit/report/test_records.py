@@ -1,0 +1,89 @@
+"""Results folders as runs leave them: whole, torn, damaged, empty, of another version."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from anomalib_plus.report import ResultsError, read_store
+from anomalib_plus.report.configurations import budget_words, configuration_titles
+from anomalib_plus.report.records import finite
+from synthetic_results import merged, record, write_store
+
+
+def test_the_last_record_of_a_job_counts(tmp_path: Path) -> None:
+    first, other = record(seed=0), record(seed=1)
+    crashed = first | {"status": "failed", "error": {"kind": "crash", "message": "", "traceback": ""}}
+    store = read_store(write_store(tmp_path, [crashed, other, first]))
+    assert [each["seed"] for each in store.finished] == [1, 0]
+    assert store.failed == []
+    store = read_store(write_store(tmp_path, [first, crashed]))
+    assert (len(store.finished), len(store.failed)) == (0, 1)
+
+
+def test_torn_and_damaged_lines_cost_only_themselves(tmp_path: Path) -> None:
+    whole = [json.dumps(record(seed=seed)) for seed in range(3)]
+    no_label = json.dumps(record(seed=5) | {"model": {"class_path": "a.B"}})
+    lines = [whole[0], "[]", whole[1], "", '"text"', no_label, whole[2], whole[0][:50]]
+    (tmp_path / "results.jsonl").write_bytes("\n".join(lines).encode() + b"\xff")
+    store = read_store(tmp_path)
+    assert [each["seed"] for each in store.finished] == [0, 1, 2]
+    assert store.damaged_lines == [2, 5, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "There is no .*results.jsonl"),
+        ("", "is empty: no job has finished"),
+        ("\n \n", "is empty"),
+        ('{"format": 1, "job_', "no whole record: all of its 1 lines are damaged"),
+        (json.dumps(record() | {"format": 2}), "line 1 has format 2; this version reads format 1"),
+    ],
+)
+def test_unusable_folders_are_named(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "results.jsonl").write_text(content)
+    with pytest.raises(ResultsError, match=message):
+        read_store(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, "0.5", True, [], {}])
+def test_what_is_no_finite_number_is_missing(value: object) -> None:
+    assert finite(value) is None
+
+
+def titles_of(records: list[dict]) -> list[str]:
+    titles = configuration_titles(records)
+    return [titles[each["job_id"]] for each in records]
+
+
+def test_seeds_and_categories_share_a_title_and_variants_do_not() -> None:
+    records = [record(seed=seed, category=category) for seed in (0, 1) for category in ("bolt", "nut")]
+    assert set(titles_of(records)) == {"Fast"}
+    assert titles_of([record(), record(variant="repaired")]) == ["Fast", "Fast (repaired)"]
+
+
+def test_different_settings_on_one_category_are_never_averaged() -> None:
+    assert titles_of([record(), record(budget={"max_epochs": 60})]) == ["Fast · 20 epochs", "Fast · 60 epochs"]
+    widths = [record(model={"arguments": {"width": width}}) for width in (8, None)]
+    assert titles_of(widths) == ["Fast · width=8", "Fast · width=unset"]
+    sizes = [record(protocol={"image_size": [size, size]}) for size in (64, 256)]
+    assert titles_of(sizes) == ["Fast · image_size=[64, 64]", "Fast · image_size=[256, 256]"]
+    long = [record(model={"arguments": {"path": letter * 50}}) for letter in "ab"]
+    assert len({*titles_of(long)}) == 2
+    assert all(len(title) < 30 for title in titles_of(long))
+
+
+def test_settings_that_follow_the_category_or_the_place_of_the_data_do_not_split_a_model() -> None:
+    recipe = [record(category=name, model={"arguments": {"polarity": name}}) for name in ("bolt", "nut")]
+    moved = merged(recipe[0], {"job_id": "moved", "seed": 1, "data": {"arguments": {"root": "/elsewhere"}}})
+    assert set(titles_of([*recipe, moved])) == {"Fast"}
+
+
+def test_budgets_in_words() -> None:
+    assert budget_words({"max_epochs": 60, "max_steps": None, "max_seconds": None}) == "60 epochs"
+    assert budget_words({"max_epochs": None, "max_steps": 500, "max_seconds": 90.0}) == "500 steps, at most 90 s"
+    assert budget_words({"max_epochs": 1}) == "1 epoch"
+    assert budget_words({}) == "the model's own"

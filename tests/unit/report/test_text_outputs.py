@@ -1,0 +1,70 @@
+"""Markdown shows the tables as they are; CSV holds every figure unrounded."""
+
+import re
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anomalib_plus.report import read_store
+from anomalib_plus.report.markdown import render_markdown
+from anomalib_plus.report.spreadsheet import render_csv
+from anomalib_plus.report.summary import Summary
+from synthetic_results import failed, record, write_store
+
+PAPERS = {("Fast", "bolt", "image_auroc"): 0.95}
+
+
+def test_markdown_tables(summary: Summary) -> None:
+    text = render_markdown(summary, PAPERS, "Benchmark")
+    assert re.findall(r"^#+ .*", text, re.M) == [
+        "# Benchmark",
+        "## Leaderboard",
+        "## Categories",
+        "## Paper against measured",
+        "## Costs",
+        "## Failed jobs",
+        "## Protocol",
+    ]
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    figure, _ = summary.over_categories("Parts", "Classic (loss repaired)", "aupro")
+    (row,) = [line for line in text.splitlines() if line.startswith("| Classic (loss repaired) | 2 ")][:1]
+    assert f"{100 * figure.mean:.1f} ± {100 * figure.std:.1f}" in row
+    assert "- Careful on Parts nut, seed 0: out\\_of\\_memory, CUDA out of memory" in text
+    assert "- mask rule: nearest, > 0.5" in text
+    assert "Paper against" not in render_markdown(summary, {}, "Benchmark")
+
+
+def test_markdown_keeps_what_records_say_in_its_cell(tmp_path: Path) -> None:
+    died = failed("A|B\n# <b>*x*", "bolt", 0, "first\n\n# second")
+    store = read_store(write_store(tmp_path, [record("A|B\n# <b>*x*"), died]))
+    text = render_markdown(Summary(store), {}, "Benchmark")
+    assert "| A\\|B # &lt;b>\\*x\\* |" in text
+    assert "out\\_of\\_memory, first # second\n" in text
+    assert "\n# " not in text
+
+
+def test_csv_has_every_figure(summary: Summary) -> None:
+    table = pd.read_csv(StringIO(render_csv(summary, PAPERS)))
+    found = table.set_index(["kind", "data", "model", "category", "name"]).sort_index()
+    values = [each["metrics"]["image_auroc"] for each in summary.finished("Parts", "Fast", "bolt")]
+    row = found.loc["metric", "Parts", "Fast", "bolt", "image_auroc"]
+    assert row["mean"] == pytest.approx(np.mean(values), rel=1e-12)
+    assert row["std"] == pytest.approx(np.std(values, ddof=1), rel=1e-12)
+    assert (row["seeds"], row["paper"]) == (3, 0.95)
+    assert row["gap"] == pytest.approx(np.mean(values) - 0.95)
+    average = found.loc["metric average", "Fabrics", "Classic", "2 of 2", "aupro"]
+    assert average["mean"] == pytest.approx(summary.over_categories("Fabrics", "Classic", "aupro")[0].mean)
+    assert found.loc["cost", "Parts", "Fast", "bolt", "parameters"]["mean"] == 1_250_000
+    died = table[table["kind"] == "failure"]
+    assert list(died["model"]) == ["Careful", "Hopeless", "Hopeless", "Hopeless"]
+    assert set(died["message"]) == {"CUDA out of memory", "loss is NaN at step 12"}
+
+
+def test_csv_of_a_single_seed_has_no_spread(tmp_path: Path) -> None:
+    table = pd.read_csv(StringIO(render_csv(Summary(read_store(write_store(tmp_path, [record()]))), {})))
+    assert table["std"].isna().all()
+    assert not table["mean"].isna().any()
