@@ -9,7 +9,7 @@ import sys
 import time
 
 from anomalib_plus.benchmark import job
-from anomalib_plus.benchmark.record import new_record, now
+from anomalib_plus.benchmark.record import failed, new_record, now
 
 
 def work(description, store, threads=None):
@@ -17,6 +17,8 @@ def work(description, store, threads=None):
         runs.write("run\n")
     wish = description.model["arguments"]
     time.sleep(wish.get("sleep", 0))
+    if "error" in wish:
+        return failed(new_record(description, now()), "exception", wish["error"])
     if wish.get("signal"):
         os.kill(os.getpid(), getattr(signal, wish["signal"]))
     if "status" in wish:

@@ -109,7 +109,7 @@ def _die_with_parent() -> None:
     """End this process when the other end of its standard input is closed, as a kill of the sweep does."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # not sys.stdin: a thread that waits there aborts the interpreter's shutdown
             pass
         os._exit(1)
 

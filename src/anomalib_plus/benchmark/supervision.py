@@ -43,6 +43,7 @@ class JobProcess:
         self.started = now()
         self.begin = time.monotonic()
         self._timed_out = False
+        self._former = store.record(job.job_id)
         store.work_file(job.job_id, "json").write_text(job.to_json())
         command = [sys.executable, "-m", JOB_MODULE, str(store.folder), job.job_id, "--supervised"]
         if again:
@@ -85,9 +86,11 @@ class JobProcess:
             self.process.stdin.close()
         if status == BUSY:
             return None
-        if status != 0 or self.job.job_id not in self.store.states():
-            self.store.append(self._failure(status))
-        return self.store.states()[self.job.job_id]
+        record = self.store.record(self.job.job_id)
+        if record is None or (record == self._former and record["status"] != "ok"):
+            record = self._failure(status)
+            self.store.append(record)
+        return record["status"]
 
     def _failure(self, status: int) -> dict[str, Any]:
         record = new_record(self.job, self.started)

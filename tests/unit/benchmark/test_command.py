@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def test_mistakes_end_with_one_message(config, arguments, message, capsys):
         main(["benchmark", "--config", config, *arguments])
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_reproduce_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
+    for name in ("pill", "screw"):
+        (tmp_path / name / "train" / "good").mkdir(parents=True)
+        (tmp_path / name / "test").mkdir()
+    command = ["reproduce", "fear", "--table", "1", "--data.root", str(tmp_path), "--max-epochs", "1", "--seeds", "97"]
+    for expected in ("2 jobs, 0 of them finished", "2 jobs, 2 of them finished"):
+        assert main(command) == 0
+        shown = capsys.readouterr().out
+        assert "4 of 6 cells need categories that are not in" in shown
+        assert expected in shown
+        assert re.search(r"pill +fear_image_auroc_percent +92\.40 +97\.00 +\+4\.60", shown)
+    assert len(results("results/reproduce/fear")) == 2
 
 
 def test_without_ray_the_way_out_is_named(config, capsys, monkeypatch):

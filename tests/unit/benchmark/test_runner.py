@@ -58,6 +58,7 @@ def runs(store, jobs):
 @pytest.mark.parametrize(
     ("wish", "kind", "message"),
     [
+        ({"error": "told so"}, "exception", "told so"),
         ({"status": 3}, "crash", "status 3"),
         ({"status": 0}, "crash", "left no record"),
         ({"signal": "SIGSEGV"}, "crash", "SIGSEGV"),
@@ -72,7 +73,9 @@ def test_every_death_is_a_record(wish, kind, message, store):
     assert record["status"] == "failed"
     assert record["error"]["kind"] == kind
     assert message in record["error"]["message"]
-    assert ("something went wrong" in record["error"]["traceback"]) == ("status" in wish)
+    assert ("something went wrong" in (record["error"]["traceback"] or "")) == ("status" in wish)
+    assert len(store.file.read_text().splitlines()) == 2
+    assert "Fatal" not in store.work_file(good.job_id, "log").read_text()
     assert store.record(good.job_id)["status"] == "ok"
     assert f"FAILED {bad.title}: {kind}" in shown
     assert "[2/2]" in shown
