@@ -129,3 +129,15 @@ def test_size_that_does_not_divide_stops_a_training_before_its_first_step(
     with pytest.raises(ValueError, match="divisible by"):
         quiet_engine(max_epochs=1).fit(model, datamodule=surfaces())
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_reconstructions_are_images_and_make_no_difference_to_the_judgement(trained: Trained, images: Tensor) -> None:
+    network = trained.model.model
+    if not hasattr(network, "reconstruct_images"):
+        pytest.skip("reconstructs no images")
+    before = evaluate(network, images)
+    with torch.inference_mode():
+        reconstructions = network.reconstruct_images(images)
+    assert reconstructions.shape == images.shape
+    assert reconstructions.isfinite().all()
+    assert torch.equal(evaluate(network, images).anomaly_map, before.anomaly_map)

@@ -236,6 +236,10 @@ class RbAEModel(nn.Module):
         clean = images if clean is None else clean
         return self._train_encoding(images, clean) if self.phase == 1 else self._train_repair(images, clean)
 
+    def reconstruct_images(self, images: Tensor) -> Tensor:
+        """Repair images (B, 3, H, W) in [0, 1]."""
+        return self._decode(self._repair(self.encoder(images)))
+
     def inspect(self, images: Tensor) -> Stages:
         """Judge images (B, 3, H, W) like :meth:`forward` in evaluation mode and keep what happens in between."""
         features = self.encoder(images)

@@ -154,6 +154,10 @@ class TSDNModel(nn.Module):
         gated = features if weights is None else features * weights
         return self.image_decoder(gated, skips if self.image_decoder_skips else [None] * len(skips))
 
+    def reconstruct_images(self, images: Tensor) -> Tensor:
+        """Paint images (B, 3, H, W) in [0, 1] without their anomalies."""
+        return self._run(images).reconstruction
+
     def forward(self, images: Tensor) -> TSDNOutput | InferenceBatch:
         """Reconstruct (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
 
@@ -167,6 +171,14 @@ class TSDNModel(nn.Module):
                 pixel cannot be normalised over a batch of one image.
         """
         check_input_size(images, self.size_divisor, "TSDN", minimum=2 * self.size_divisor)
+        output = self._run(images)
+        if self.training:
+            return output
+        with full_precision(images.device.type):
+            score, anomaly_map = self.map_generator(images.float(), output.reconstruction.float())
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
+
+    def _run(self, images: Tensor) -> TSDNOutput:
         features, skips = self.encode(images)
         mask = normality = weights = None
         if self.reconstruction_needs_mask or (self.training and self.mask_decoder is not None):
@@ -180,11 +192,7 @@ class TSDNModel(nn.Module):
             pairs = zip(skips, self.skip_strides, strict=True)
             skips = [skip if skip is None else skip * (1 - shrink(mask, stride)) for skip, stride in pairs]
         reconstruction = self.reconstruct(features, skips, weights)
-        if self.training:
-            return TSDNOutput(reconstruction, mask, features, normality)
-        with full_precision(images.device.type):
-            score, anomaly_map = self.map_generator(images.float(), reconstruction.float())
-        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
+        return TSDNOutput(reconstruction, mask, features, normality)
 
 
 def check_switches(use_mask_decoder: bool, gate: Gate, skip_mode: SkipMode) -> None:
