@@ -9,10 +9,9 @@ import torch
 from anomalib.data import ImageBatch, MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback
-from torchvision.transforms.v2 import CenterCrop, ColorJitter, Compose, Normalize, RandomHorizontalFlip, Resize
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_plus import TSDN
-from anomalib_plus.models.tsdn.lightning_model import is_repeatable
 
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
@@ -173,21 +172,6 @@ def test_defaults_are_the_papers() -> None:
     assert (augmenter.n_segments, augmenter.n_filled, augmenter.probability) == (400, 50, 1.0)
     assert list(TSDN.configure_pre_processor().transform.size) == [352, 352]
     assert TSDN.pretrained_backbones == ("tf_efficientnet_b5.aa_in1k",)
-
-
-@pytest.mark.parametrize(
-    ("transform", "repeats"),
-    [
-        (None, True),
-        (Resize((64, 64)), True),
-        (Compose([Resize(70), CenterCrop(64), Normalize([0.0], [1.0])]), True),
-        (RandomHorizontalFlip(), False),
-        (Compose([Resize((64, 64)), ColorJitter(0.1)]), False),
-    ],
-    ids=["none", "resize", "crop", "flip", "jitter"],
-)
-def test_which_transforms_give_the_same_image_each_time(transform: object, repeats: bool) -> None:
-    assert is_repeatable(transform) == repeats
 
 
 class CacheWatch(Callback):

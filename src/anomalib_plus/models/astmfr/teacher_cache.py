@@ -4,26 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from anomalib.data.transforms import SquarePad
-from torch import Tensor, nn
-from torchvision.transforms import v2
+from torch import Tensor
 
 from anomalib_plus.models.astmfr.loss import unit_vectors
 
 FeatureFunction = Callable[[Tensor], Sequence[Tensor]]
 
 _BYTES_PER_GIB = 2**30
-_REPEATABLE = (
-    v2.CenterCrop,
-    v2.Grayscale,
-    v2.Identity,
-    v2.Normalize,
-    v2.Pad,
-    v2.Resize,
-    v2.ToDtype,
-    v2.ToImage,
-    SquarePad,
-)
 
 
 class TeacherFeatureCache:
@@ -94,10 +81,3 @@ class TeacherFeatureCache:
 
 def _size(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def is_repeatable(transform: nn.Module | None) -> bool:
-    """Whether a transform is known to make the same of an image every time."""
-    if isinstance(transform, v2.Compose | nn.Sequential):
-        return all(map(is_repeatable, transform.transforms if isinstance(transform, v2.Compose) else transform))
-    return transform is None or isinstance(transform, _REPEATABLE)

@@ -82,14 +82,7 @@ def read_weights(name: str, file: Path, arguments: WeightArguments = WeightArgum
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read or does not fit the network.
     """
-    if not file.is_file():
-        msg = f"{arguments.file}={file}: there is no such file."
-        raise FileNotFoundError(msg)
-    try:
-        values = load_state_dict(str(file), weights_only=True)
-    except Exception as error:
-        msg = f"{arguments.file}={file} is no state dict that torch or safetensors can read: {error}"
-        raise ValueError(msg) from error
+    values = read_state_dict(file, arguments.file)
     with torch.device("meta"):
         expected = timm.create_model(name, pretrained=False).state_dict()
     if [value.shape for value in values.values()] == [value.shape for value in expected.values()]:
@@ -104,3 +97,24 @@ def read_weights(name: str, file: Path, arguments: WeightArguments = WeightArgum
         )
         raise ValueError(msg)
     return values
+
+
+def read_state_dict(file: Path, argument: str) -> dict[str, Tensor]:
+    """Read ``.pth`` or ``.safetensors`` without running code from it.
+
+    Args:
+        file: The file.
+        argument: What the model calls it; for messages.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read.
+    """
+    if not file.is_file():
+        msg = f"{argument}={file}: there is no such file."
+        raise FileNotFoundError(msg)
+    try:
+        return load_state_dict(str(file), weights_only=True)
+    except Exception as error:
+        msg = f"{argument}={file} is no state dict that torch or safetensors can read: {error}"
+        raise ValueError(msg) from error

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.pretrained import WeightArguments, create_network
+from anomalib_plus.models.components.pretrained import WeightArguments, create_network, read_state_dict
 
 VGG = "vgg16.tv_in1k"
 PerceptualPreset = Literal["first5", "lpips"]
@@ -109,14 +108,7 @@ def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None 
 
 
 def _read_features(file: Path, network: nn.Sequential) -> dict[str, Tensor]:
-    if not file.is_file():
-        msg = f"perceptual_weights={file}: there is no such file."
-        raise FileNotFoundError(msg)
-    try:
-        stored = load_state_dict(str(file), weights_only=True)
-    except Exception as error:
-        msg = f"perceptual_weights={file} is no state dict that torch or safetensors can read: {error}"
-        raise ValueError(msg) from error
+    stored = read_state_dict(file, "perceptual_weights")
     values = {re.sub(r"^features\.", "", name): value for name, value in stored.items()}
     expected = network.state_dict()
     misfits = [name for name, value in expected.items() if name not in values or values[name].shape != value.shape]

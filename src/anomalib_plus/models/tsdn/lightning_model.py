@@ -13,16 +13,14 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
-from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
 from anomalib_plus.models.components.image_space import ImageSpaceMixin, check_value_range
 from anomalib_plus.models.components.pretrained_checkpoint import SelfContainedCheckpointMixin
+from anomalib_plus.models.components.repeatable import is_repeatable
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.loss import FneReduction, TSDNLoss
 from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMode, TSDNModel
 from anomalib_plus.transforms import SuperpixelFilling
-
-_REPEATABLE = (Resize, CenterCrop, Normalize)
 
 
 class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
@@ -192,10 +190,3 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         """Adam with a constant learning rate."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return torch.optim.Adam(trained, lr=self.learning_rate)
-
-
-def is_repeatable(transform: object) -> bool:
-    """Whether a transform gives the same image each time; None does, those unknown here count as random."""
-    if isinstance(transform, Compose):
-        return all(is_repeatable(part) for part in transform.transforms)
-    return transform is None or isinstance(transform, _REPEATABLE)
