@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, help="sweep, e.g. configs/benchmark/smoke.yaml")
     parser.add_argument("--data.root", dest="roots", type=Path, nargs="+", default=[], metavar="FOLDER",
                         help="folders of categories in MVTec layout, instead of the file's")  # fmt: skip
-    parser.add_argument("--data.categories", dest="categories", nargs="+", metavar="NAME", help="categories to take")
+    parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
+                        help="categories to take")  # fmt: skip
     parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the file to take")
     add_run_options(parser)
     return parser

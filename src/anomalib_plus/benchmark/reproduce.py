@@ -158,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paper", choices=paper_names(), help="whose table")
     parser.add_argument("--table", type=int, help="its number; without one, the tables are listed")
     parser.add_argument("--data.root", dest="root", type=Path, metavar="FOLDER", help="folder of the categories")
-    parser.add_argument("--data.categories", dest="categories", nargs="+", metavar="NAME", help="categories to take")
+    parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
+                        help="categories to take")  # fmt: skip
     parser.add_argument(
         "--own-data", action="store_true", help="the categories are not the paper's, whatever their names"
     )

@@ -38,7 +38,8 @@ class Axis:
         locator = LogLocator(subs=(1, 2, 5)) if self.logarithmic else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         inside = [v for v in locator.tick_values(self.low, self.high) if self.low * 0.9999 <= v <= self.high * 1.0001]
         if self.logarithmic and len(inside) > 6:
-            inside = [value for value in inside if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-6)]
+            decades = [value for value in inside if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-6)]
+            inside = decades if len(decades) > 1 else inside[:: math.ceil(len(inside) / 5)]
         return [(self.position(value), f"{value:.4g}") for value in inside]
 
 
