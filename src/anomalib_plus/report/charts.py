@@ -35,11 +35,11 @@ class Axis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and labels of about five round values."""
-        locator = LogLocator(subs=(1, 2, 5)) if self.logarithmic else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+        spans_decades = self.logarithmic and self.high >= 10 * self.low
+        locator = LogLocator(subs=(1, 2, 5)) if spans_decades else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         inside = [v for v in locator.tick_values(self.low, self.high) if self.low * 0.9999 <= v <= self.high * 1.0001]
-        if self.logarithmic and len(inside) > 6:
-            decades = [value for value in inside if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-6)]
-            inside = decades if len(decades) > 1 else inside[:: math.ceil(len(inside) / 5)]
+        if spans_decades and len(inside) > 6:
+            inside = [value for value in inside if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-6)]
         return [(self.position(value), f"{value:.4g}") for value in inside]
 
 

@@ -20,7 +20,7 @@ def test_axes() -> None:
     assert [logarithmic.position(value) for value in (1, 10, 100)] == [0, 50, 100]
     assert (50, "10") in logarithmic.ticks
     assert [label for _, label in linear.ticks] == ["10", "15", "20", "25", "30"]
-    for low, high in ((11.6, 47.9), (0.2, 0.9), (3, 30_000), (100, 169)):
+    for low, high in ((11.6, 47.9), (0.2, 0.9), (3, 30_000), (100, 169), (4, 60)):
         assert 2 <= len(Axis("", low, high, 100, logarithmic=True).ticks) <= 6, (low, high)
     assert all(0 <= position <= 100 for axis in (linear, logarithmic) for position, _ in axis.ticks)
 
