@@ -47,7 +47,8 @@ def test_contents(wheel):
     assert "anomalib-plus = anomalib_plus.cli:main" in texts[f"{info}/entry_points.txt"]
     assert "Requires-Dist: anomalib<2.8,>=2.7" in texts[f"{info}/METADATA"]
     assert f"{info}/licenses/LICENSE" in names
-    package = {str(file.relative_to(SOURCES)) for file in (SOURCES / "anomalib_plus").rglob("*.py")}
+    sources = [file for file in (SOURCES / "anomalib_plus").rglob("*") if file.suffix in {".py", ".j2", ".js"}]
+    package = {str(file.relative_to(SOURCES)) for file in sources}
     top_level = {name.split("/")[0] for name in names} - set(START_UP_FILES) - {info}
     if is_editable(wheel):
         assert top_level == {"_anomalib_plus.pth"}
