@@ -47,7 +47,7 @@ def record(
             "test_images": 45,
         },
         "seed": seed,
-        "budget": {"max_epochs": 20, "max_steps": None, "max_seconds": None},
+        "budget": {"max_epochs": 20, "max_steps": None, "max_seconds": None, "max_cpu_seconds": None},
         "protocol": {
             "image_size": [256, 256],
             "mask_rule": "nearest, > 0.5",

@@ -37,7 +37,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="run failed jobs once more")
     parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the file's")
     parser.add_argument("--max-steps", type=int, help="likewise")
-    parser.add_argument("--max-seconds", type=float, help="likewise")
+    parser.add_argument("--max-seconds", type=float, help="likewise, by the clock")
+    parser.add_argument("--max-cpu-seconds", type=float, help="likewise, of the job's process on the CPU")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds, instead of the file's")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"), help="image size, instead of the file's")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and what is finished; run nothing")
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep as :func:`add_run_options` change it."""
-    limits = {name: getattr(options, name) for name in ("max_epochs", "max_steps", "max_seconds")}
+    limits = {name: getattr(options, name) for name in ("max_epochs", "max_steps", "max_seconds", "max_cpu_seconds")}
     if any(limit is not None for limit in limits.values()):
         sweep = with_budget(sweep, {name: limit for name, limit in limits.items() if limit is not None})
     if options.seeds:

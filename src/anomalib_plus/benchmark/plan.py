@@ -23,11 +23,14 @@ class Budget:
         max_epochs: Passes over the training images.
         max_steps: Updates of the weights.
         max_seconds: Seconds by the clock.
+        max_cpu_seconds: Seconds that the job's process is on the CPU, all of its threads together, without data loading
+            processes. A busy machine takes nothing from it.
     """
 
     max_epochs: int | None = None
     max_steps: int | None = None
     max_seconds: float | None = None
+    max_cpu_seconds: float | None = None
 
     def __post_init__(self) -> None:
         """Check that each limit is positive."""
@@ -194,7 +197,8 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
         raise PlanError(msg)
     budget = model.budget or sweep.budget
     if all(limit is None for limit in asdict(budget).values()):
-        msg = f"Nothing limits the training of {model.class_path}: set budget.max_epochs, max_steps or max_seconds."
+        names = ", ".join(asdict(budget))
+        msg = f"Nothing limits the training of {model.class_path}: set one of budget's limits, {names}."
         raise PlanError(msg)
     return Job(
         model={

@@ -12,6 +12,7 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.benchmark.processor_timer import ProcessorTimer
 
 _NEVER = 10**9
 
@@ -78,7 +79,10 @@ def train(job: Job, folder: Path) -> Trained:
     )
     datamodule.prepare_data()  # its time is no part of the fit's
     history = TrainingHistory()
-    engine = Engine(callbacks=[history], default_root_dir=folder, **(_trainer_arguments(job) | job.trainer))
+    callbacks: list[Callback] = [history]
+    if (limit := job.budget.get("max_cpu_seconds")) is not None:
+        callbacks.append(ProcessorTimer(limit))
+    engine = Engine(callbacks=callbacks, default_root_dir=folder, **(_trainer_arguments(job) | job.trainer))
     started = time.perf_counter()
     engine.fit(model=model, datamodule=datamodule)
     engine.trainer.validate(model, datamodule=datamodule, verbose=False)

@@ -8,7 +8,12 @@ from typing import Any
 from .records import Record, category, part
 
 _LONGEST_VALUE = 32
-_BUDGETS = {"max_epochs": "epochs", "max_steps": "steps", "max_seconds": "s"}
+_BUDGETS = {
+    "max_epochs": ("epoch", "epochs"),
+    "max_steps": ("step", "steps"),
+    "max_seconds": ("s", "s"),
+    "max_cpu_seconds": ("CPU s", "CPU s"),
+}
 
 
 def budget_words(budget: Mapping[str, Any]) -> str:
@@ -18,8 +23,8 @@ def budget_words(budget: Mapping[str, Any]) -> str:
 
 
 def _limit_words(name: str, number: str) -> str:
-    unit = _BUDGETS[name]
-    return f"{number} {unit.removesuffix('s') if number == '1' and len(unit) > 1 else unit}"
+    one, many = _BUDGETS[name]
+    return f"{number} {one if number == '1' else many}"
 
 
 def model_name(record: Record) -> str:

@@ -71,7 +71,7 @@ def test_options_choose_and_change(config):
     assert main(["benchmark", "--config", config, *choice]) == 0
     found = results("here")
     assert [record["seed"] for record in found] == [4, 5]
-    assert found[0]["budget"] == {"max_epochs": None, "max_steps": 7, "max_seconds": None}
+    assert found[0]["budget"] == {"max_epochs": None, "max_steps": 7, "max_seconds": None, "max_cpu_seconds": None}
     assert found[0]["protocol"]["image_size"] == found[0]["protocol"]["map_size"] == [32, 48]
 
 

@@ -42,7 +42,7 @@ def job(mvtec_layout) -> Job:
             },
         },
         seed=3,
-        budget={"max_epochs": 2, "max_steps": None, "max_seconds": None},
+        budget={"max_epochs": 2, "max_steps": None, "max_seconds": None, "max_cpu_seconds": None},
         protocol={"image_size": [64, 64]},
         trainer={"accelerator": "cpu"},
         gallery=1,
@@ -79,6 +79,13 @@ def test_the_record_is_complete_and_the_job_repeats(job, store):
         assert again[part] == record[part], part
     other = run_job(replace(job, seed=4), store)
     assert other["scores"]["values"] != record["scores"]["values"]
+
+
+def test_a_budget_of_processor_time_ends_the_training(job, store):
+    budget = {"max_epochs": 10**6, "max_steps": None, "max_seconds": None, "max_cpu_seconds": 1.0}
+    record = run_job(replace(job, budget=budget), store)
+    assert record["status"] == "ok"
+    assert 1 < record["costs"]["epochs"] < 10**6
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_id_depends_on_what_decides_the_result_only():
 def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
     model = MODEL | {"budget": {"max_steps": 5}, "data": {"train_batch_size": 1}, "trainer": {"precision": 32}}
     job = expand(load_sweep(write(tmp_path, models=[model])))[0]
-    assert job.budget == {"max_epochs": None, "max_steps": 5, "max_seconds": None}
+    assert job.budget == {"max_epochs": None, "max_steps": 5, "max_seconds": None, "max_cpu_seconds": None}
     assert job.data["arguments"]["train_batch_size"] == 1
     assert job.trainer == {"precision": 32}
 

@@ -37,7 +37,7 @@ def job(seed=0, timeout=None, **wish):
         model={"label": "Stub", "class_path": "x.Stub", "arguments": wish, "variant": None},
         data={"label": "Data", "class_path": "x.Data", "category": "c", "arguments": {}},
         seed=seed,
-        budget={"max_epochs": 1, "max_steps": None, "max_seconds": None},
+        budget={"max_epochs": 1, "max_steps": None, "max_seconds": None, "max_cpu_seconds": None},
         protocol={"image_size": [64, 64]},
         trainer={},
         timeout_seconds=timeout,

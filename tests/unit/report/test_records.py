@@ -86,4 +86,5 @@ def test_budgets_in_words() -> None:
     assert budget_words({"max_epochs": 60, "max_steps": None, "max_seconds": None}) == "60 epochs"
     assert budget_words({"max_epochs": None, "max_steps": 500, "max_seconds": 90.0}) == "500 steps, at most 90 s"
     assert budget_words({"max_epochs": 1}) == "1 epoch"
+    assert budget_words({"max_cpu_seconds": 1}) == "1 CPU s"
     assert budget_words({}) == "the model's own"
