@@ -11,6 +11,7 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -169,7 +170,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         super().on_fit_start()
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
-        self._perceptual = self._load_perceptual()
+        with isolate_rng():  # or a resumed training would continue with other random numbers
+            self._perceptual = self._load_perceptual()
 
     def on_fit_end(self) -> None:
         """Free VGG's memory."""
