@@ -120,10 +120,10 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         with suppress(OSError):
             part.unlink()
         state = "the one before it is intact" if path.exists() else "checkpoints written before are intact"
-        size = f"{len(content) / 2**20:.1f} MiB"
         msg = (
-            f"The checkpoint {path} ({size}) could not be written: {error.strerror}. Its folder {path.parent} "
-            f"{_free_space(path.parent)}; {state}. {_ELSEWHERE} ckpt_path=FILE goes on from a checkpoint."
+            f"The checkpoint {path} ({len(content) / 2**20:.1f} MiB) could not be written: {error.strerror} "
+            f"({_free_space(path.parent)} left in that folder); {state}. {_ELSEWHERE} ckpt_path=FILE goes on from a "
+            "checkpoint."
         )
         raise OSError(error.errno, msg) from error
 
@@ -133,9 +133,9 @@ _ELSEWHERE = "Make room or permit writing there, or choose another folder by def
 
 def _free_space(folder: Path) -> str:
     try:
-        return f"has {shutil.disk_usage(folder).free / 2**20:.1f} MiB left"
+        return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB"
     except OSError:
-        return "cannot be read"
+        return "unknown space"
 
 
 @contextmanager

@@ -1,16 +1,13 @@
 """Stop a training whose loss is no longer a number, and say which batch it was."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from anomalib_plus.models.components.loss_terms import LossTerms
-
-STEPS_BETWEEN_CHECKS = 50
-"""On a GPU a look at a value waits until everything before it is computed, so many steps are looked at together."""
 
 
 class _Step(NamedTuple):
@@ -23,15 +20,18 @@ class _Step(NamedTuple):
 class LossWatch:
     """Keeps the loss terms of the last steps until it looks at them.
 
-    On a CPU it looks at every step before its gradients are computed, so the weights stay what they were. Elsewhere it
-    looks every ``STEPS_BETWEEN_CHECKS`` steps, before a validation and before a checkpoint is written.
+    On a CPU it looks at every step before its gradients are computed, so the weights stay what they were. On a GPU a
+    look waits for all that was asked of it, so there it is one look for many steps, and one before a validation,
+    before a checkpoint is written and at the end of an epoch.
 
     Args:
         model_name: For messages.
         network: What is trained.
+        steps_between_looks: Where the loss is not on a CPU.
     """
 
-    def __init__(self, model_name: str, network: nn.Module) -> None:
+    def __init__(self, model_name: str, network: nn.Module, steps_between_looks: int = 50) -> None:
+        self.steps_between_looks = steps_between_looks
         self.model_name = model_name
         self.network = network
         self._batch: tuple[int, int, tuple[str, ...]] = (0, 0, ())
@@ -46,7 +46,7 @@ class LossWatch:
         """Take the terms of a step; see :meth:`check`."""
         values = {name: value.detach() for name, value in loss.terms.items()} | {"total": loss.total.detach()}
         self._steps.append(_Step(*self._batch, values))
-        if loss.total.device.type == "cpu" or len(self._steps) >= STEPS_BETWEEN_CHECKS:
+        if len(self._steps) >= (1 if loss.total.device.type == "cpu" else self.steps_between_looks):
             self.check()
 
     def check(self) -> None:
@@ -70,7 +70,7 @@ class LossWatch:
         Raises:
             FloatingPointError: If a value is NaN or infinite.
         """
-        names = self._broken_weights()
+        names = _not_finite(self.network.state_dict())
         if names:
             msg = (
                 f"{self.model_name}: {len(names)} weights are NaN or infinite, {names[0]} for one, so this checkpoint "
@@ -78,24 +78,13 @@ class LossWatch:
             )
             raise FloatingPointError(msg)
 
-    def _broken_weights(self) -> list[str]:
-        named = {
-            name: value
-            for name, value in self.network.state_dict().items()
-            if value.is_floating_point() and value.numel()
-        }
-        if not named:
-            return []
-        bounds = torch.stack([torch.stack(value.aminmax()).float() for value in named.values()])
-        return [name for name, finite in zip(named, bounds.isfinite().all(dim=1).tolist(), strict=True) if not finite]
-
     def _describe(self, step: _Step, before: _Step | None) -> str:
         values = {name: float(value) for name, value in step.values.items()}
         bad = ", ".join(f"{name}={value}" for name, value in values.items() if not math.isfinite(value))
         good = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if math.isfinite(value))
         message = f"{self.model_name}: the loss is no number: {bad}{good and f' ({good})'}, in {_place(step)}."
-        if before is not None and self._broken_weights():
-            # On a GPU the weights may have been good before this step.
+        # Buffers do not count: a batch that is no number is in the statistics of batch normalisation by now.
+        if before is not None and _not_finite(dict(self.network.named_parameters())):
             message += f" The weights are NaN or infinite as well; the step before was {_place(before)}."
         return f"{message} {_ADVICE}"
 
@@ -104,6 +93,15 @@ _ADVICE = (
     "Look at the images, lower learning_rate or train in full precision (--trainer.precision=32), then resume from the "
     "last checkpoint."
 )
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity; one look for all of them."""
+    named = {name: value.detach() for name, value in tensors.items() if value.is_floating_point() and value.numel()}
+    if not named:
+        return []
+    bounds = torch.stack([torch.stack(value.aminmax()).float() for value in named.values()])
+    return [name for name, finite in zip(named, bounds.isfinite().all(dim=1).tolist(), strict=True) if not finite]
 
 
 def _place(step: _Step) -> str:

@@ -12,12 +12,12 @@ RandomStates = dict[str, Any]
 
 def random_states() -> RandomStates:
     """States of the global generators of torch (CPU and GPUs), NumPy and Python, as tensors and plain data."""
-    name, keys, *numpy_rest = np.random.get_state()  # noqa: NPY002 -- libraries draw from the global generator
+    _, keys, *numpy_rest = np.random.get_state()  # noqa: NPY002 -- libraries draw from the global generator
     version, python_keys, python_rest = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": [str(name), torch.tensor(np.asarray(keys, dtype=np.int64)), *numpy_rest],
+        "numpy": [torch.tensor(np.asarray(keys, dtype=np.int64)), *numpy_rest],
         "python": [version, torch.tensor(python_keys, dtype=torch.int64), python_rest],
     }
 
@@ -27,8 +27,8 @@ def set_random_states(states: RandomStates) -> None:
     torch.set_rng_state(states["torch"].cpu())
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
-    name, keys, *numpy_rest = states["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *numpy_rest))  # noqa: NPY002
+    keys, *numpy_rest = states["numpy"]
+    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), *numpy_rest))  # noqa: NPY002
     version, python_keys, python_rest = states["python"]
     random.setstate((version, tuple(python_keys.tolist()), python_rest))
 
