@@ -96,7 +96,8 @@ class SafeCheckpoints(Callback):
 def check_writable(folder: Path) -> None:
     """Raise ``OSError`` unless files can be made in the folder, or the folder itself where it does not exist yet."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+    effective = os.access in os.supports_effective_ids
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=effective)):
         error = PermissionError if existing.is_dir() else NotADirectoryError
         msg = f"No checkpoint can be written to {folder}: {existing} is no folder with write permission. {_ELSEWHERE}"
         raise error(msg)

@@ -166,8 +166,19 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         return super().__getstate__() | {"_perceptual": None}
 
     def on_fit_start(self) -> None:
-        """Load what the training needs, so that a missing file stops it now and not after the first phase."""
+        """Load what the training needs, so that a missing file stops it now and not after the first phase.
+
+        Raises:
+            ValueError: If several processes train and do not look for idle parameters; torch's error comes with the
+                second batch and names no remedy.
+        """
         super().on_fit_start()
+        if not getattr(self.trainer.strategy.model, "find_unused_parameters", True):
+            msg = (
+                "Each phase of RbAE leaves parts of the network alone: train with several processes by "
+                "--trainer.strategy=ddp_find_unused_parameters_true."
+            )
+            raise ValueError(msg)
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
         with isolate_rng():  # or a resumed training would continue with other random numbers
