@@ -166,23 +166,26 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         return super().__getstate__() | {"_perceptual": None}
 
     def on_fit_start(self) -> None:
-        """Load what the training needs, so that a missing file stops it now and not after the first phase.
+        """Load what the training needs, so that a missing file stops it now and not after the first phase."""
+        super().on_fit_start()
+        if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
+            read_reference(Path(self.reference_choice))
+        with isolate_rng():  # or a resumed training would continue with other random numbers
+            self._perceptual = self._load_perceptual()
+
+    def on_train_start(self) -> None:
+        """Refuse several processes that do not look for idle parameters: torch's error does not name the remedy.
 
         Raises:
-            ValueError: If several processes train and do not look for idle parameters; torch's error comes with the
-                second batch and names no remedy.
+            ValueError: If there are such processes.
         """
-        super().on_fit_start()
+        super().on_train_start()
         if not getattr(self.trainer.strategy.model, "find_unused_parameters", True):
             msg = (
                 "Each phase of RbAE leaves parts of the network alone: train with several processes by "
                 "--trainer.strategy=ddp_find_unused_parameters_true."
             )
             raise ValueError(msg)
-        if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
-            read_reference(Path(self.reference_choice))
-        with isolate_rng():  # or a resumed training would continue with other random numbers
-            self._perceptual = self._load_perceptual()
 
     def on_fit_end(self) -> None:
         """Free VGG's memory."""
