@@ -100,8 +100,9 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     named = {name: value.detach() for name, value in tensors.items() if value.is_floating_point() and value.numel()}
     if not named:
         return []
-    bounds = torch.stack([torch.stack(value.aminmax()).float() for value in named.values()])
-    return [name for name, finite in zip(named, bounds.isfinite().all(dim=1).tolist(), strict=True) if not finite]
+    # One NaN or infinity makes the sum such a one; values so large that their sum overflows are as hopeless.
+    sums = torch.stack([value.sum(dtype=torch.float32) for value in named.values()])
+    return [name for name, finite in zip(named, sums.isfinite().tolist(), strict=True) if not finite]
 
 
 def _place(step: _Step) -> str:
