@@ -1,15 +1,10 @@
 """What happened in each epoch of a training."""
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class EpochHistory(Callback):
-    """Records number, learning rates and loss of every epoch, and seeds torch at its start.
-
-    The seed depends on the epoch alone, so draws from the global generator are the same in a resumed training: what
-    differs then is the model's own fault.
-    """
+    """Records number, learning rates and loss of every epoch."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
@@ -17,7 +12,6 @@ class EpochHistory(Callback):
         self.losses: list[float] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        torch.manual_seed(1000 + trainer.current_epoch)
         self.epochs.append(trainer.current_epoch)
         self.learning_rates.append([group["lr"] for o in trainer.optimizers for group in o.param_groups])
 

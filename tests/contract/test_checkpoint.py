@@ -12,8 +12,10 @@ from anomalib.callbacks import ModelCheckpoint
 from anomalib.data import ImageBatch
 from anomalib.metrics import AUPRO, Evaluator
 from anomalib.models import AnomalibModule
+from lightning.pytorch import seed_everything
 from torch import Tensor
-from torch.utils.data import DataLoader
+
+from anomalib_plus.models.components.random_states import random_states
 
 from .conftest import Surfaces, Trained
 from .epoch_history import EpochHistory
@@ -61,18 +63,19 @@ def test_a_trained_model_can_be_pickled_and_copied(
 
 
 def test_a_resumed_training_ends_like_an_uninterrupted_one(
-    small_model: SmallModel, ordered_loader: Callable[[int], DataLoader], tmp_path: Path
+    small_model: SmallModel, surfaces: Surfaces, tmp_path: Path
 ) -> None:
-    """Epoch count, learning rates, losses and, bit by bit, weights: so optimizer and anomalies continue too."""
+    """Epoch count, learning rates, losses and, bit by bit, weights: so data order, optimizer and anomalies continue."""
     whole, second_half = EpochHistory(), EpochHistory()
     every_epoch = ModelCheckpoint(tmp_path / "epochs", filename="{epoch}", save_top_k=-1)
     uninterrupted = small_model.build()
-    quiet_engine(max_epochs=4, callbacks=[whole, every_epoch]).fit(uninterrupted, ordered_loader(2))
+    quiet_engine(max_epochs=4, callbacks=[whole, every_epoch]).fit(uninterrupted, datamodule=surfaces())
+    end_of_uninterrupted = random_states()
 
-    torch.manual_seed(123)
+    seed_everything(123, verbose=False)
     resumed = small_model.build()
     engine = quiet_engine(max_epochs=4, callbacks=[second_half])
-    engine.fit(resumed, ordered_loader(2), ckpt_path=tmp_path / "epochs" / "epoch=1.ckpt")
+    engine.fit(resumed, datamodule=surfaces(), ckpt_path=tmp_path / "epochs" / "epoch=1.ckpt")
 
     assert whole.epochs == [0, 1, 2, 3]
     assert second_half.epochs == [2, 3]
@@ -80,6 +83,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(
     assert second_half.learning_rates == whole.learning_rates[2:]
     assert second_half.losses == whole.losses[2:] != []
     torch.testing.assert_close(resumed.state_dict(), uninterrupted.state_dict(), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(random_states(), end_of_uninterrupted, rtol=0, atol=0)
 
 
 def test_engine_tests_the_checkpoint_it_is_given(small_model: SmallModel, trained: Trained, surfaces: Surfaces) -> None:

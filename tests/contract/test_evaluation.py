@@ -21,20 +21,6 @@ def evaluate(module: nn.Module, images: Tensor) -> InferenceBatch:
         return module.eval()(images)
 
 
-def difficult_images(size: tuple[int, int]) -> dict[str, Tensor]:
-    """Images (3, H, W) at the ends of the range, without gradients or with nothing but gradients."""
-    height, width = size
-    checkerboard = ((torch.arange(height)[:, None] + torch.arange(width)) % 2).float().expand(3, height, width)
-    return {
-        "black": torch.zeros(3, height, width),
-        "grey": torch.full((3, height, width), 0.5),
-        "white": torch.ones(3, height, width),
-        "noise": torch.rand(3, height, width),
-        "checkerboard": checkerboard.clone(),
-        "one pixel": torch.zeros(3, height, width).index_fill(2, torch.tensor([width // 2]), 1.0),
-    }
-
-
 def random_states(model: nn.Module) -> list[Any]:
     """States of every generator a model could draw from: the global ones and its own."""
     own = [value for part in model.modules() for value in vars(part).values() if isinstance(value, torch.Generator)]
@@ -56,17 +42,6 @@ def test_score_per_image_and_map_at_input_resolution(
     assert isinstance(output, InferenceBatch)
     assert output.pred_score.shape == (count,)
     assert output.anomaly_map.shape == (count, 1, *size)
-
-
-def test_scores_and_maps_are_finite_and_in_the_unit_interval(trained: Trained) -> None:
-    """Outside [0, 1], torchmetrics would squash every batch by itself; NaN would count as a perfect ranking."""
-    named = difficult_images((64, 64))
-    for untouched in (trained.model.model, trained.model):
-        output = evaluate(untouched, torch.stack(list(named.values())))
-        for values in (output.pred_score, output.anomaly_map):
-            for name, image_values in zip(named, values, strict=True):
-                assert torch.isfinite(image_values).all(), name
-                assert 0 <= image_values.min() <= image_values.max() <= 1, name
 
 
 def test_evaluation_is_deterministic_and_draws_no_random_numbers(trained: Trained, images: Tensor) -> None:

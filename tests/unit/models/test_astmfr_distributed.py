@@ -1,4 +1,4 @@
-"""Two processes on one machine's CPU (gloo) train as one process with the same global batch does.
+"""Two processes on one machine's CPU (gloo), or several small batches, train as one process with the whole batch does.
 
 What can be equal: with masks off and without batch normalisation in the student. Each process normalises its own part
 of a batch (PyTorch's synchronised batch normalisation needs a GPU) and draws its own masks.
@@ -33,7 +33,7 @@ class GlobalLosses(Callback):
             self.file.write_text(json.dumps(self.losses))
 
 
-def train(root: Path, folder: Path, devices: int, steps: int = 4, **arguments: Any) -> list[float]:
+def train(root: Path, folder: Path, devices: int, steps: int = 4, accumulate: int = 1, **arguments: Any) -> list[float]:
     torch.manual_seed(0)
     model = AstMFR(
         teacher="test_resnet",
@@ -52,13 +52,14 @@ def train(root: Path, folder: Path, devices: int, steps: int = 4, **arguments: A
         devices=devices,
         strategy="ddp_fork" if devices > 1 else "auto",
         default_root_dir=folder,
+        accumulate_grad_batches=accumulate,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[GlobalLosses(file)],
     )
-    # All six images in each step: in one batch, or three by each process.
-    engine.fit(model, datamodule=MVTecAD(root, "surface", train_batch_size=6 // devices, num_workers=0))
+    # All six images in each step: in one batch, three by each process, or two after another.
+    engine.fit(model, datamodule=MVTecAD(root, "surface", train_batch_size=6 // devices // accumulate, num_workers=0))
     return json.loads(file.read_text())
 
 
@@ -68,6 +69,13 @@ def test_two_processes_get_the_losses_of_one(mvtec_layout: Path, tmp_path: Path)
     assert len(one) == 4
     assert one[3] < one[0]
     assert two == pytest.approx(one, rel=TOLERANCE)
+
+
+def test_accumulated_batches_get_the_losses_of_one(mvtec_layout: Path, tmp_path: Path) -> None:
+    arguments = {"student": "test_nfnet", "mask_rate": 0.0}
+    whole, parts = (train(mvtec_layout, tmp_path, 1, accumulate=count, **arguments) for count in (1, 3))
+    assert len(parts) == 12  # each divided by three, as Lightning does
+    assert torch.tensor(parts).view(4, 3).sum(dim=1).tolist() == pytest.approx(whole, rel=TOLERANCE)
 
 
 def test_masks_batch_normalisation_and_levels_without_a_block_train_distributed(

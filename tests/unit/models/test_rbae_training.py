@@ -14,6 +14,7 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
+from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from anomalib_plus import RbAE
@@ -293,3 +294,9 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RbAE(**{**SMALL, **arguments})
+
+
+def test_several_processes_must_look_for_idle_parameters(loader: DataLoader) -> None:
+    engine = Engine(max_epochs=1, accelerator="cpu", devices=2, strategy="ddp_fork", **WITHOUT_OUTPUT)
+    with pytest.raises(ProcessRaisedException, match="strategy=ddp_find_unused_parameters_true"):
+        engine.fit(RbAE(**SMALL), loader)

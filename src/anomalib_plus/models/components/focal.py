@@ -32,7 +32,8 @@ def binary_focal_loss(
     log_probability = F.logsigmoid(margin)
     if smallest_probability is not None:
         log_probability = log_probability.clamp_min(math.log(smallest_probability))
-    losses = -((-margin).sigmoid() ** gamma) * log_probability
+    # Not a power of the probability, which has an infinite slope at 0 if gamma is between 0 and 1.
+    losses = -(gamma * F.logsigmoid(-margin)).exp() * log_probability
     if alpha is not None:
         losses = losses * (1 - alpha + (2 * alpha - 1) * mask)
     return losses.mean()

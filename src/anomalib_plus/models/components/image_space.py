@@ -15,13 +15,17 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_mask_pairs
+from anomalib_plus.models.components.checked_checkpoint import CheckedCheckpointMixin
+from anomalib_plus.models.components.checkpoint_files import SafeCheckpoints
 from anomalib_plus.models.components.loss_terms import LossTerms
+from anomalib_plus.models.components.loss_watch import LossWatch
+from anomalib_plus.models.components.random_states import RandomStatesInCheckpoint
 
 _RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
 
 
-class ImageSpaceMixin:
+class ImageSpaceMixin(CheckedCheckpointMixin):
     """Pre-processing, input checks, evaluation steps and random state of an image-space model.
 
     Use it as ``class Model(ImageSpaceMixin, AnomalibModule)``: anomalib lists direct subclasses of its module only.
@@ -30,6 +34,7 @@ class ImageSpaceMixin:
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
     model: torch.nn.Module
     _anomaly_generator: torch.Generator | None = None
+    _loss_watch: LossWatch | None = None
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -38,7 +43,8 @@ class ImageSpaceMixin:
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Anomalib's components, after a check of the image files that runs before any other work."""
-        return [ImageFileCheck(), *super().configure_callbacks()]  # type: ignore[misc]
+        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint()]
+        return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
         """Name missing masks before anomalib's datamodules fail on them, which they do without a name."""
@@ -65,8 +71,21 @@ class ImageSpaceMixin:
             self._anomaly_generator = torch.Generator().manual_seed(torch.initial_seed() + rank)
         return self._anomaly_generator
 
+    @property
+    def loss_watch(self) -> LossWatch:
+        """What stops the training once its loss is NaN or infinite."""
+        if self._loss_watch is None:
+            self._loss_watch = LossWatch(type(self).__name__, self.model)
+        return self._loss_watch
+
     def log_loss(self, loss: LossTerms, batch_size: int) -> Tensor:
-        """Log the loss of a training batch and its terms as epoch means; give the total, for Lightning to minimise."""
+        """Log the loss of a training batch and its terms as epoch means; give the total, for Lightning to minimise.
+
+        Raises:
+            FloatingPointError: If the loss is NaN or infinite; on a GPU some steps later, but before the weights get
+                into a checkpoint.
+        """
+        self.loss_watch.record(loss)
         terms = {f"train_loss_{name}": value.detach() for name, value in loss.terms.items()}
         options = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
         self.log("train_loss", loss.total.detach(), prog_bar=True, **options)  # type: ignore[attr-defined]
@@ -79,9 +98,18 @@ class ImageSpaceMixin:
         return batch.update(**self.model(batch.image)._asdict())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Check the value range of an epoch's first batch."""
+        """Check the value range of an epoch's first batch; tell the watch over the loss where the training is."""
         if batch_idx == 0:
             check_value_range(batch.image, type(self).__name__)
+        self.loss_watch.begin(self.current_epoch, batch_idx, batch.image_path)  # type: ignore[attr-defined]
+
+    def on_validation_start(self) -> None:
+        """Do not judge with weights that are no numbers."""
+        self.loss_watch.check()
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the losses of the epoch."""
+        self.loss_watch.check()
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Check the value range of the first batch."""
@@ -93,11 +121,15 @@ class ImageSpaceMixin:
     on_predict_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the anomaly generator, so that a resumed training continues its stream.
+        """Refuse weights that are no numbers, so that they cannot replace an earlier checkpoint.
+
+        Keep the state of the anomaly generator, so that a resumed training continues its stream.
 
         Lists that ``get_model`` passed as OmegaConf containers become plain lists, or ``weights_only`` loading fails.
         """
-        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        self.loss_watch.check()
+        self.loss_watch.check_weights()
+        super().on_save_checkpoint(checkpoint)
         checkpoint["hyper_parameters"] = {
             name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for name, value in checkpoint["hyper_parameters"].items()
@@ -111,7 +143,7 @@ class ImageSpaceMixin:
         What the metrics of the training's evaluator left in the checkpoint (AUPRO keeps its limit there) is exchanged
         for what this model's evaluator has: a model must load whatever it was, or is to be, judged by.
         """
-        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        super().on_load_checkpoint(checkpoint)
         weights, evaluator = checkpoint["state_dict"], self.evaluator  # type: ignore[attr-defined]
         for name in [name for name in weights if name.startswith("evaluator.")]:
             del weights[name]

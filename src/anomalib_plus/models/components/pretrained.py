@@ -114,7 +114,14 @@ def read_state_dict(file: Path, argument: str) -> dict[str, Tensor]:
         msg = f"{argument}={file}: there is no such file."
         raise FileNotFoundError(msg)
     try:
-        return load_state_dict(str(file), weights_only=True)
+        values = load_state_dict(str(file), weights_only=True)
     except Exception as error:
         msg = f"{argument}={file} is no state dict that torch or safetensors can read: {error}"
         raise ValueError(msg) from error
+    others = [name for name, value in values.items() if not isinstance(value, Tensor)]
+    if others:
+        msg = (
+            f"{argument}={file} is no state dict: {others[0]!r} is a {type(values[others[0]]).__name__}, not a tensor."
+        )
+        raise ValueError(msg)
+    return values

@@ -11,6 +11,7 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -169,7 +170,22 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         super().on_fit_start()
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
-        self._perceptual = self._load_perceptual()
+        with isolate_rng():  # or a resumed training would continue with other random numbers
+            self._perceptual = self._load_perceptual()
+
+    def on_train_start(self) -> None:
+        """Refuse several processes that do not look for idle parameters: torch's error does not name the remedy.
+
+        Raises:
+            ValueError: If there are such processes.
+        """
+        super().on_train_start()
+        if not getattr(self.trainer.strategy.model, "find_unused_parameters", True):
+            msg = (
+                "Each phase of RbAE leaves parts of the network alone: train with several processes by "
+                "--trainer.strategy=ddp_find_unused_parameters_true."
+            )
+            raise ValueError(msg)
 
     def on_fit_end(self) -> None:
         """Free VGG's memory."""

@@ -1,0 +1,125 @@
+"""Which model a checkpoint is of, and errors where it does not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.utils.serialization import anomalib_safe_globals
+from torch import Tensor, nn
+
+from anomalib_plus.models.components.checkpoint_files import CheckpointError, check_is_checkpoint, explained
+
+ORIGIN = "anomalib_plus"
+"""Entry of a checkpoint with the names of model and version."""
+
+
+def read_head(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without its weights' values: a few milliseconds, whatever its size.
+
+    Raises:
+        CheckpointError: If it is damaged, holds code or is no checkpoint.
+    """
+    with explained(path):
+        if not Path(path).is_file():
+            msg = f"There is no checkpoint {path}."
+            raise FileNotFoundError(msg)
+        with anomalib_safe_globals():
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError as error:
+                if "mmap" not in str(error):
+                    raise
+                content = torch.load(path, map_location="cpu", weights_only=True)  # torch's old file format
+        check_is_checkpoint(content)
+    return content
+
+
+def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: set[str] | None) -> None:
+    """Refuse the checkpoint of another model, or one with arguments that the model does not know.
+
+    Lightning leaves out such arguments without a word, so the model would be another one than was trained.
+
+    Args:
+        checkpoint: The weights do not matter.
+        model: Class that is to load it.
+        known_arguments: Of its constructor; None if it takes any.
+
+    Raises:
+        CheckpointError: If the checkpoint is such a one.
+    """
+    said = checkpoint.get(ORIGIN, {})
+    if "model" in said and said["model"] not in {base.__name__ for base in model.__mro__}:
+        msg = (
+            f"This checkpoint is of the model {said['model']}, not {model.__name__}: use {said['model']} "
+            f"(--model {said['model']} or {said['model']}.load_from_checkpoint)."
+        )
+        raise CheckpointError(msg)
+    saved = set(checkpoint.get("hyper_parameters", {}))
+    unknown = sorted(saved - known_arguments) if known_arguments is not None else []
+    if unknown:
+        msg = (
+            f"This checkpoint was made with arguments that {model.__name__} does not have here: {', '.join(unknown)}. "
+            f"It is of another model or version ({_written_by(checkpoint)}): load it with that."
+        )
+        raise CheckpointError(msg)
+
+
+def describe_misfit(
+    network: nn.Module,
+    arguments: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    checkpoint: Mapping[str, Any],
+) -> str:
+    """Say how weights differ from those of a network, and which arguments explain it.
+
+    Args:
+        network: What they were to be loaded into.
+        arguments: It was built with.
+        weights: The state dict.
+        checkpoint: Without the weights; empty if unknown.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    name = type(network).__name__
+    faults = [
+        f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+        for what, found in (("missing", missing), ("unknown", extra), ("of another shape", shapes))
+        if found
+    ]
+    saved = checkpoint.get("hyper_parameters", {})
+    differing = [
+        f"{key}={saved[key]!r} (here {arguments[key]!r})"
+        for key in saved
+        if key in arguments and _plain(saved[key]) != _plain(arguments[key])
+    ]
+    if differing:
+        remedy = (
+            f"The checkpoint was made with {', '.join(differing)}: build {name} with these arguments, or let "
+            f"{name}.load_from_checkpoint do it."
+        )
+    elif saved:
+        remedy = (
+            f"Its arguments are the same, so it is of another version ({_written_by(checkpoint)}): load it with that."
+        )
+    else:
+        remedy = f"Load a checkpoint of {name} made with the same arguments."
+    return f"The weights do not fit {name}, which has {len(expected)} of them: {'; '.join(faults)}. {remedy}"
+
+
+def _written_by(checkpoint: Mapping[str, Any]) -> str:
+    said = checkpoint.get(ORIGIN)
+    return f"written by anomalib-plus {said['version']}" if said else "it does not say which"
+
+
+def _plain(value: Any) -> Any:
+    """Let tuples and lists, paths and strings compare equal."""
+    if isinstance(value, str | Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,81 @@
+"""Let a resumed training draw the random numbers that the interrupted one would have drawn."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+RandomStates = dict[str, Any]
+
+
+def random_states() -> RandomStates:
+    """States of the global generators of torch (CPU and GPUs), NumPy and Python, as tensors and plain data."""
+    _, keys, *numpy_rest = np.random.get_state()  # noqa: NPY002 -- libraries draw from the global generator
+    version, python_keys, python_rest = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": [torch.tensor(np.asarray(keys, dtype=np.int64)), *numpy_rest],
+        "python": [version, torch.tensor(python_keys, dtype=torch.int64), python_rest],
+    }
+
+
+def set_random_states(states: RandomStates) -> None:
+    """Set what :func:`random_states` gave; the states of GPUs only where there are as many."""
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    keys, *numpy_rest = states["numpy"]
+    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), *numpy_rest))  # noqa: NPY002
+    version, python_keys, python_rest = states["python"]
+    random.setstate((version, tuple(python_keys.tolist()), python_rest))
+
+
+class RandomStatesInCheckpoint(Callback):
+    """Keep the states of the global random generators in checkpoints and restore them when a fit is resumed.
+
+    Lightning keeps none of them, so a resumed training would see its images in another order. From the checkpoint of
+    an epoch's end the order, and everything else that is drawn, goes on as if nothing had happened. From a checkpoint
+    in the middle of an epoch it cannot: a data loader does not tell which images it has given already, so Lightning
+    begins a new pass over the data and gives as many batches of it as the epoch had left.
+    """
+
+    def __init__(self) -> None:
+        self._resumed: RandomStates | None = None
+
+    def state_dict(self) -> RandomStates:
+        """States at the time of saving."""
+        return random_states()
+
+    def load_state_dict(self, state_dict: RandomStates) -> None:
+        """Keep the states until the fit is set up, which may draw numbers too."""
+        self._resumed = state_dict
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Set the states; Lightning's next act is to open the first pass over the data."""
+        if self._resumed is not None:
+            set_random_states(self._resumed)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See :meth:`_begin_again`; the checkpoint was saved before a validation."""
+        if not trainer.sanity_checking:
+            self._begin_again(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See :meth:`_begin_again`; the checkpoint was saved after the epoch's last batch or validation."""
+        self._begin_again(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ARG002
+        """The training goes on; the states have done their work."""
+        self._resumed = None
+
+    def _begin_again(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the states a second time where Lightning closes the epoch it resumed before it trains.
+
+        It then opens the data once more, and the first opening has drawn a number that the interrupted training did
+        not draw.
+        """
+        self.on_fit_start(trainer, pl_module)
+        self._resumed = None
