@@ -8,6 +8,8 @@ from anomalib.data import Folder, MVTecAD
 from anomalib.data.utils.image import is_image_file
 from lightning.pytorch import LightningDataModule
 
+from anomalib_plus.data.image_files import printable
+
 
 def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
     """Compare the anomalous images of an ``MVTecAD`` or ``Folder`` datamodule with its mask files.
@@ -59,7 +61,7 @@ def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[P
 
 def shorten(paths: Sequence[Path], shown: int = 3) -> str:
     """The first few paths and how many more there are; "none" for an empty list."""
-    names = ", ".join(str(path) for path in paths[:shown]) or "none"
+    names = ", ".join(printable(path) for path in paths[:shown]) or "none"
     return names if len(paths) <= shown else f"{names} and {len(paths) - shown} more"
 
 
