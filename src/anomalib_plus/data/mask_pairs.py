@@ -1,4 +1,4 @@
-"""Every anomalous image needs its mask: anomalib pairs the two by order and fails without naming what is missing."""
+"""What anomalib's datamodules fail on without naming it: missing masks, which they pair by order, and broken links."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -39,6 +39,26 @@ def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
             f"Images without a mask: {shorten(unpaired_images)}. Masks without an image: {shorten(unpaired_masks)}. "
             "A mask has the name of its image, or that name with an ending such as _mask."
         )
+        raise ValueError(msg)
+
+
+def check_links(datamodule: LightningDataModule | None) -> None:
+    """Look for links with the names of images that lead nowhere. Call it before the datamodule's ``setup``.
+
+    Raises:
+        ValueError: If there are any; the message names them.
+    """
+    root = getattr(datamodule, "root", None)
+    if not root:
+        return
+    category = Path(root) / str(getattr(datamodule, "category", None) or "")
+    folders = [category if category.is_dir() else Path(root)]
+    if isinstance(datamodule, Folder):
+        named = (datamodule.normal_dir, datamodule.abnormal_dir, datamodule.normal_test_dir, datamodule.mask_dir)
+        folders = [Path(root) / folder for folders in named if folders for folder in _as_list(folders)]
+    broken = [path for path in _images_below(folders) if path.is_symlink() and not path.exists()]
+    if broken:
+        msg = f"{len(broken)} links lead nowhere; repair or remove them: {shorten(broken)}."
         raise ValueError(msg)
 
 

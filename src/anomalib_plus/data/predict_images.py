@@ -49,7 +49,7 @@ class PredictImages(Dataset):
         self.skip_bad_images = skip_bad_images
         self.skipped: list[BadImage] = []
         self.image_filenames: list[Path] = []
-        found, closed_folders = _find(Path(os.path.realpath(path)))
+        found, closed_folders = _find(Path(path))
         for file in found:
             fault = inspect_image(file, decode=True).fault
             if fault:
@@ -105,16 +105,19 @@ def report_skipped(datasets: Iterable[object], folder: Path) -> None:
 
 
 def _find(path: Path) -> tuple[list[Path], list[Path]]:
-    """Image files at or below a path, links to folders aside, and the folders that may not be searched."""
+    """Image files at or below a path, links to folders aside, and the folders that may not be searched.
+
+    All are absolute and free of "..", which a visualizer would take for the name of a folder to write to.
+    """
     if not path.is_dir():
         if not os.path.lexists(path):
             msg = f"{printable(path)} does not exist."
             raise FileNotFoundError(msg)
-        return [path] if is_image_file(path) else [], []
+        return [path.parent.resolve() / path.name] if is_image_file(path) else [], []
     closed: list[Path] = []
     found = [
         Path(folder, name)
-        for folder, _, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename)))
+        for folder, _, names in os.walk(path.resolve(), onerror=lambda error: closed.append(Path(error.filename)))
         for name in names
         if is_image_file(name)
     ]

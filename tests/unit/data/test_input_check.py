@@ -144,6 +144,13 @@ def test_mask_of_another_size_is_refused(category: Path, trainer: Trainer) -> No
         trainer.test(Recorder(), datamodule=_mvtec(category))
 
 
+def test_mask_that_lies_across_its_image_is_explained(category: Path, trainer: Trainer) -> None:
+    Image.new("RGB", (64, 48)).save(category / "test" / "defect" / "000.png")
+    Image.new("L", (48, 64), 255).save(category / "ground_truth" / "defect" / "000_mask.png")
+    with pytest.raises(ValueError, match=r"000_mask\.png: .*differs in size.*as if one were turned: .*EXIF"):
+        trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
+
+
 def test_damaged_mask_is_refused(category: Path, trainer: Trainer) -> None:
     _cut_off(category / "ground_truth" / "defect" / "002_mask.png")
     with pytest.raises(ValueError, match=r"002_mask\.png: .a mask. is damaged or cut off"):
