@@ -1,18 +1,20 @@
 """Hundreds of odd, damaged and hostile files: each is scored or refused by name, nothing hangs, no run dies of one."""
 
 import csv
+import json
 import os
 import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder, PredictDataset
 from anomalib.data.utils import read_image
 from anomalib.visualization import ImageVisualizer
@@ -23,6 +25,12 @@ from anomalib_plus import models
 from anomalib_plus.data import PredictImages
 from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.data.input_check import check_datasets
+from anomalib_plus.gallery import load_images
+from anomalib_plus.models.rbae.reference_choice import read_reference
+from anomalib_plus.post_processing import MaskFolder
+from anomalib_plus.report.pictures import _picture
+from anomalib_plus.transforms import TextureSource
+from anomalib_plus.transforms.texture_source import _read_texture
 from awkward_files import Awkward, AwkwardMask, awkward_masks, encode, write_awkward_files
 from contract.small_models import SmallModel, quiet_engine
 
@@ -286,6 +294,78 @@ def test_without_permission(zoo: Zoo) -> None:
         ("no.png", "may not be read"),
         ("closed", "may not be searched"),
     ]
+
+
+def _draw_picture(folder: Path, path: Path) -> object:
+    if (found := _picture(folder, str(path), "input", "a file", 16)).uri is None:
+        msg = f"{path}: shown as missing"
+        raise ValueError(msg)
+    return found
+
+
+def _read_foreground(folder: Path, path: Path) -> object:
+    mask_folder = MaskFolder(folder)
+    mask_folder._files = {path.stem: [path]}
+    return mask_folder(torch.zeros(1, 3, 8, 8), [str(path)])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        _draw_picture,
+        _read_foreground,
+        lambda _, path: _read_texture(path, (16, 16)),
+        lambda _, path: read_reference(path),
+    ],
+    ids=["report", "foreground", "texture", "reference"],
+)
+def test_our_other_readers_refuse_by_name(zoo: Zoo, read: Callable[[Path, Path], object]) -> None:
+    read_by = 0
+    for case in zoo.cases:
+        path = zoo.folder / case.path
+        if path.name == "pipe.png":
+            continue  # see below
+        try:
+            read(zoo.folder, path)
+        except (ValueError, FileNotFoundError) as error:
+            message = str(error)
+        else:
+            read_by += 1
+            continue
+        assert str(path) in message or printable(path) in message
+    assert read_by > 100
+
+
+def test_searches_pass_over_pipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert _picture(tmp_path, "pipe.png", "input", "a pipe", 16).uri is None
+    for search in (lambda: TextureSource(tmp_path).load((16, 16)), lambda: load_images(tmp_path, 1, 16)):
+        with pytest.raises((FileNotFoundError, ValueError), match=r"pipe|[Nn]o image"):
+            search()
+    with pytest.raises(FileNotFoundError, match="no foreground mask"):
+        MaskFolder(tmp_path)(torch.zeros(1, 3, 8, 8), ["pipe.png"])
+
+
+def test_the_gallery_refuses_by_name(zoo: Zoo) -> None:
+    with pytest.raises(ValueError, match=r"16 bits\.\w+ has pixels of more than 8 bits"):
+        load_images(zoo.folder / "formats", 100, 16)
+
+
+@pytest.mark.parametrize("form", ["options", "configuration"])
+def test_the_command_line_takes_the_data_set_by_name(zoo: Zoo, form: str, tmp_path: Path) -> None:
+    folder = zoo.folder / "headers"
+    config = tmp_path / "data.yaml"
+    arguments = {"path": str(folder), "skip_bad_images": True}
+    config.write_text(json.dumps({"data": {"class_path": "anomalib_plus.data.PredictImages", "init_args": arguments}}))
+    data = {
+        "options": ["--data=PredictImages", f"--data.path={folder}", "--data.skip_bad_images=true"],
+        "configuration": [f"--config={config}"],
+    }
+    model = [*SmallModel.named("RamFAE").command_line, "--model.visualizer=false", "--return_predictions=false"]
+    command = AnomalibCLI(["predict", *model, *data[form]])
+    assert command.engine.trainer.predict_loop.predictions == []
+    (file,) = Path("results").rglob("skipped_images.csv")
+    assert len(file.read_text().splitlines()) == 1 + sum(path.parent == folder for path in zoo.bad)
 
 
 def test_paths_without_images_are_named(tmp_path: Path) -> None:
