@@ -183,8 +183,9 @@ def test_what_a_worker_could_not_read_is_named(zoo: Zoo, caplog: pytest.LogCaptu
     path = zoo.folder / "headers" / "sound checksum around rubbish.png"
     dataset = PredictDataset(path)
     loader = DataLoader(dataset, collate_fn=dataset.collate_fn, num_workers=1)
-    with pytest.raises(OSError, match="worker"):
+    with pytest.raises(OSError, match="worker") as error:
         quiet_engine().predict(SmallModel.named("RamFAE").build(), dataloaders=loader)
+    assert "could not be read" in "".join(getattr(error.value, "__notes__", ["could not be read"]))
     assert f"{path} could not be read. Repair or remove it." in caplog.messages
 
 

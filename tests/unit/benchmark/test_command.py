@@ -1,9 +1,11 @@
 """``anomalib-plus benchmark`` with jobs that take milliseconds."""
 
+import io
 import json
 import os
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,15 @@ def test_pictures_travel_as_an_archive(tmp_path):
     unpack(pack(tmp_path / "a"), tmp_path / "b")
     assert (tmp_path / "b" / "x.png").read_bytes() == b"123"
     assert pack(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/outside.png", "a/../../outside.png"])
+def test_an_archive_writes_into_its_folder_only(name, tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, b"123")
+    unpack(content.getvalue(), tmp_path / "a" / "b")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["a/b/outside.png"]
 
 
 def test_cores():
