@@ -101,8 +101,10 @@ def test_a_checkpoint_cannot_run_code(intruder: Intruder, place: str, mvtec_layo
         "pytorch-lightning_version": "2.6",
     }
     torch.save(whole | {place: {"x": intruder}}, "evil.ckpt")
+    datamodule = MVTecAD(root=mvtec_layout, category="surface", num_workers=0)
     images = mvtec_layout / "surface" / "test" / "good" / "000.png"
     for load in (
+        lambda: quiet_engine(max_epochs=1).fit(model, datamodule=datamodule, ckpt_path="evil.ckpt"),
         lambda: quiet_engine().predict(model, data_path=images, ckpt_path="evil.ckpt"),
         lambda: models.RamFAE.load_from_checkpoint("evil.ckpt"),
     ):

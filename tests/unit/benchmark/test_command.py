@@ -55,6 +55,14 @@ def test_a_sweep_reports_failures_and_resumes(config, capsys):
     assert [record["status"] for record in results()].count("failed") == 2
 
 
+def test_brackets_in_names_are_no_markup(config, capsys):
+    Path(config).write_text(Path(config).read_text().replace("- a\n", "- '[/odd]'\n"))
+    assert main(["benchmark", "--config", config, "--dry-run"]) == 0
+    assert main(["benchmark", "--config", config, "--models", "good"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Data [/odd]") == 3
+
+
 def test_options_choose_and_change(config):
     choice = [
         "--models",
