@@ -228,7 +228,7 @@ def test_the_first_frame_counts_and_exif_does_not_turn(zoo: Zoo) -> None:
 def test_training_on_the_zoo_is_refused_before_the_first_step(zoo: Zoo, tmp_path: Path) -> None:
     model = SmallModel.named("RamFAE").build()
     datamodule = Folder(name="zoo", root=zoo.folder, normal_dir=".", num_workers=0)
-    with pytest.raises(ValueError, match=r"4 links lead nowhere.*link (first|itself)\.png"):
+    with pytest.raises(ValueError, match=r"lead nowhere \(4\).*link (first|itself)\.png"):
         quiet_engine(max_epochs=1).fit(model, datamodule=datamodule)
     datamodule = Folder(name="zoo", root=zoo.folder, normal_dir=["cut", "formats", "bombs", "names"], num_workers=0)
     with pytest.raises(ValueError, match=r"image files cannot be used; repair or remove them:\n") as error:

@@ -45,20 +45,20 @@ def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
 def check_links(datamodule: LightningDataModule | None) -> None:
     """Look for links with the names of images that lead nowhere. Call it before the datamodule's ``setup``.
 
+    Looks through the folders of a ``Folder`` and through ``root/category``; nothing else, because a root may hold much.
+
     Raises:
         ValueError: If there are any; the message names them.
     """
-    root = getattr(datamodule, "root", None)
-    if not root:
-        return
-    category = Path(root) / str(getattr(datamodule, "category", None) or "")
-    folders = [category if category.is_dir() else Path(root)]
+    root = Path(getattr(datamodule, "root", None) or "")
     if isinstance(datamodule, Folder):
         named = (datamodule.normal_dir, datamodule.abnormal_dir, datamodule.normal_test_dir, datamodule.mask_dir)
-        folders = [Path(root) / folder for folders in named if folders for folder in _as_list(folders)]
-    broken = [path for path in _images_below(folders) if path.is_symlink() and not path.exists()]
+        searched = [root / folder for folders in named if folders for folder in _as_list(folders)]
+    else:
+        searched = [root / category] if (category := getattr(datamodule, "category", None)) else []
+    broken = [path for path in _images_below(searched) if path.is_symlink() and not path.exists()]
     if broken:
-        msg = f"{len(broken)} links lead nowhere; repair or remove them: {shorten(broken)}."
+        msg = f"Links to images that lead nowhere ({len(broken)}); repair or remove them: {shorten(broken)}."
         raise ValueError(msg)
 
 
