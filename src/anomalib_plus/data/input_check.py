@@ -64,7 +64,10 @@ class ImageFileCheck(Callback):
         try:
             _check_loaders(trainer, trainer.predict_dataloaders)
         except ValueError as error:
-            advice = 'To predict the others, use anomalib_plus.data.PredictImages("FOLDER", skip_bad_images=True).'
+            advice = (
+                'To predict the others, use anomalib_plus.data.PredictImages("FOLDER", skip_bad_images=True), '
+                "or --data PredictImages --data.path FOLDER --data.skip_bad_images true."
+            )
             msg = f"{error}\n{advice}"
             raise ValueError(msg) from None
 
