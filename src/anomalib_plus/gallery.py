@@ -51,8 +51,11 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
 
     Raises:
         FileNotFoundError: If there is no such folder, or no image in it.
+        ValueError: If an image cannot be used.
     """
     from anomalib.data.utils import read_image  # slow to import, and --help should not be
+
+    from anomalib_plus.data.image_files import inspect_image, printable
 
     if not folder.is_dir():
         msg = f"There is no folder {folder}. Give a folder of images or a category's folder."
@@ -64,7 +67,12 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
         msg = f"No image ({', '.join(IMG_EXTENSIONS)}) in {searched}."
         raise FileNotFoundError(msg)
     chosen = torch.linspace(0, len(paths) - 1, min(count, len(paths))).long().tolist()
-    images = [tv.resize(read_image(paths[index], as_tensor=True), [size, size], antialias=True) for index in chosen]
+    images = []
+    for path in (paths[index] for index in chosen):
+        if fault := inspect_image(path, decode=True).fault:
+            msg = f"{printable(path)} {fault}."
+            raise ValueError(msg)
+        images.append(tv.resize(read_image(path, as_tensor=True), [size, size], antialias=True))
     return torch.stack(images)
 
 

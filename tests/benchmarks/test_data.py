@@ -19,11 +19,11 @@ def test_drawing_a_category(benchmark: BenchmarkFixture, tmp_path: Path, categor
     assert benchmark.stats.stats.min < 15
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_checking_a_file(benchmark: BenchmarkFixture, tmp_path: Path, suffix: str) -> None:
-    """Less than a millisecond for 1024x1024 pixels: the header and the end are read, not the image."""
+@pytest.mark.parametrize(("suffix", "limit"), [("png", 1e-2), ("jpg", 1e-3)])
+def test_checking_a_file(benchmark: BenchmarkFixture, tmp_path: Path, suffix: str, limit: float) -> None:
+    """Milliseconds for 1024x1024 pixels: the checksums of a PNG or the end of a JPEG are read, not the image."""
     noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
     path = tmp_path / f"large.{suffix}"
     Image.fromarray(noise).save(path)
     benchmark(inspect_image, path)
-    assert benchmark.stats.stats.median < 1e-3
+    assert benchmark.stats.stats.median < limit

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    console = Console()
+    console = Console(markup=False)
     try:
         sweep = load_sweep(options.config)
         if options.models:

@@ -28,7 +28,7 @@ class SweepProgress:
         self.total, self.done, self.workers = total, done, workers
         self._seconds: list[float] = []
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

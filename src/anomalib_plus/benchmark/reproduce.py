@@ -182,7 +182,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    console = Console()
+    console = Console(markup=False)
     if options.table is None:
         _list_tables(options.paper, console)
         return 0

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from anomalib_plus.benchmark.plan import Job
@@ -42,18 +44,22 @@ class TrainingHistory(Callback):
         self.epochs.append({"epoch": trainer.current_epoch, **named})
 
 
-def load_class(class_path: str) -> type:
-    """Import a class by its path.
+def load_class(class_path: str, base: type) -> Any:
+    """Import a class by its path; nothing else is ever called, whatever a sweep names.
 
     Raises:
-        ImportError: If there is no such module or class.
+        ImportError: If there is no such module or class, or the class is not derived from ``base``.
     """
     module, _, name = class_path.rpartition(".")
     try:
-        return getattr(import_module(module), name)
+        found = getattr(import_module(module), name)
     except (AttributeError, ValueError) as error:
         msg = f"There is no class {class_path!r}."
         raise ImportError(msg) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        msg = f"{class_path!r} is no {base.__name__}."
+        raise ImportError(msg)
+    return found
 
 
 def train(job: Job, folder: Path) -> Trained:
@@ -67,8 +73,8 @@ def train(job: Job, folder: Path) -> Trained:
         folder: Scratch folder of the engine.
     """
     seed_everything(job.seed, workers=True, verbose=False)
-    datamodule = load_class(job.data["class_path"])(**job.data["arguments"])
-    kind: Any = load_class(job.model["class_path"])
+    datamodule = load_class(job.data["class_path"], AnomalibDataModule)(**job.data["arguments"])
+    kind = load_class(job.model["class_path"], AnomalibModule)
     height, width = job.protocol["image_size"]
     model = kind(
         **job.model["arguments"],

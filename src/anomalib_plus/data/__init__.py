@@ -1,7 +1,8 @@
-"""Datamodules: aliases of anomalib's, the embedded demo and one-class MNIST."""
+"""Datamodules: aliases of anomalib's, the embedded demo and one-class MNIST; and a dataset for predictions."""
 
 from anomalib_plus.data.aliases import BTAD, MVTec
 from anomalib_plus.data.demo_surfaces import DemoSurfaces
 from anomalib_plus.data.one_class_mnist import OneClassMNIST
+from anomalib_plus.data.predict_images import PredictImages
 
-__all__ = ["BTAD", "DemoSurfaces", "MVTec", "OneClassMNIST"]
+__all__ = ["BTAD", "DemoSurfaces", "MVTec", "OneClassMNIST", "PredictImages"]

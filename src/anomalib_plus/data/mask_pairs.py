@@ -1,4 +1,4 @@
-"""Every anomalous image needs its mask: anomalib pairs the two by order and fails without naming what is missing."""
+"""What anomalib's datamodules fail on without naming it: missing masks, which they pair by order, and broken links."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 from anomalib.data import Folder, MVTecAD
 from anomalib.data.utils.image import is_image_file
 from lightning.pytorch import LightningDataModule
+
+from anomalib_plus.data.image_files import printable
 
 
 def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
@@ -40,6 +42,26 @@ def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
         raise ValueError(msg)
 
 
+def check_links(datamodule: LightningDataModule | None) -> None:
+    """Look for links with the names of images that lead nowhere. Call it before the datamodule's ``setup``.
+
+    Looks through the folders of a ``Folder`` and through ``root/category``; nothing else, because a root may hold much.
+
+    Raises:
+        ValueError: If there are any; the message names them.
+    """
+    root = Path(getattr(datamodule, "root", None) or "")
+    if isinstance(datamodule, Folder):
+        named = (datamodule.normal_dir, datamodule.abnormal_dir, datamodule.normal_test_dir, datamodule.mask_dir)
+        searched = [root / folder for folders in named if folders for folder in _as_list(folders)]
+    else:
+        searched = [root / category] if (category := getattr(datamodule, "category", None)) else []
+    broken = [path for path in _images_below(searched) if path.is_symlink() and not path.exists()]
+    if broken:
+        msg = f"Links to images that lead nowhere ({len(broken)}); repair or remove them: {shorten(broken)}."
+        raise ValueError(msg)
+
+
 def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images without a mask and masks without an image.
 
@@ -59,7 +81,7 @@ def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[P
 
 def shorten(paths: Sequence[Path], shown: int = 3) -> str:
     """The first few paths and how many more there are; "none" for an empty list."""
-    names = ", ".join(str(path) for path in paths[:shown]) or "none"
+    names = ", ".join(printable(path) for path in paths[:shown]) or "none"
     return names if len(paths) <= shown else f"{names} and {len(paths) - shown} more"
 
 

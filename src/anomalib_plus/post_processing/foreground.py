@@ -15,10 +15,12 @@ from typing import Any, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from skimage.segmentation import flood
 from torch import Tensor, nn
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
+from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 _MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
@@ -96,7 +98,7 @@ class MaskFolder(nn.Module):
                 raise FileNotFoundError(msg)
             files: dict[str, list[Path]] = defaultdict(list)
             for file in sorted(self.folder.rglob("*")):
-                if file.suffix.lower() in _MASK_SUFFIXES:
+                if file.suffix.lower() in _MASK_SUFFIXES and file.is_file():  # reading a pipe could last for ever
                     files[file.stem].append(file)
             self._files = dict(files)
         return self._files
@@ -124,10 +126,20 @@ class MaskFolder(nn.Module):
         return chosen[0]
 
     def forward(self, images: Tensor, image_paths: Sequence[str]) -> Tensor:
-        """Read the masks (B, 1, H, W) in [0, 1] of images (B, 3, H, W)."""
+        """Read the masks (B, 1, H, W) in [0, 1] of images (B, 3, H, W).
+
+        Raises:
+            FileNotFoundError: If the folder or a mask is missing.
+            ValueError: If several masks could be meant, or one cannot be read.
+        """
         masks = []
         for image_path in image_paths:
-            mask = decode_image(str(self.find(image_path)), mode=ImageReadMode.GRAY).unsqueeze(0)
+            file = self.find(image_path)
+            if fault := inspect_image(file, decode=True).fault:
+                msg = f"The foreground mask {printable(file)} {fault}."
+                raise ValueError(msg)
+            with Image.open(file) as mask_image:  # torchvision's decode_image crashes on damaged PNGs
+                mask = pil_to_tensor(mask_image.convert("RGB").convert("L")).unsqueeze(0)
             masks.append(F.interpolate(mask, images.shape[-2:], mode="nearest"))
         return dilate(torch.cat(masks).to(images) / 255, self.dilation)
 

@@ -61,15 +61,14 @@ def examples(record: Record, model: str, folder: Path, per_kind: int, size: int)
 
 
 def _picture(folder: Path, name: str, role: str, alt: str, size: int) -> Picture:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(
-        folder.resolve()
-    ):  # a results folder from elsewhere must not reveal files of this machine
-        return Picture(role, alt, None)
     try:
+        path = (folder / name).resolve()
+        # A results folder from elsewhere must not reveal files of this machine, nor make us wait for a pipe.
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            return Picture(role, alt, None)
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
         return Picture(role, alt, None)
     picture.thumbnail((size, size))
     stream = BytesIO()

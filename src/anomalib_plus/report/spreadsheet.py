@@ -9,6 +9,7 @@ from .records import finite
 from .summary import Figure, Summary
 
 COLUMNS = ["data", "model", "category", "kind", "name", "mean", "std", "seeds", "paper", "gap", "message"]
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 
 
 def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
@@ -16,7 +17,8 @@ def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
 
     ``kind`` is ``metric`` or ``cost``, with the figure of one category; ``metric average`` or ``cost average`` with
     that over the model's categories, whose number stands in ``category``; or ``failure``, a failed job with the kind of
-    its error in ``name`` and its seed in ``seeds``. ``seeds`` is the number of seeds behind a figure.
+    its error in ``name`` and its seed in ``seeds``. ``seeds`` is the number of seeds behind a figure. A text that a
+    spreadsheet would take for a formula has an apostrophe before it.
     """
     compared = {(row.data, row.model, row.category, row.metric): row for row in tables.comparisons(summary, papers)}
     rows: list[tuple] = []
@@ -40,9 +42,17 @@ def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
         for row in tables.failures(summary)
     ]
     stream = StringIO()
+    rows = [tuple(map(_harmless, row)) for row in rows]
     pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue()
 
 
 def _numbers(figure: Figure) -> tuple[float, float | None, int]:
     return figure.mean, finite(figure.std), figure.n
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # which would end the line, because pandas does not quote it
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

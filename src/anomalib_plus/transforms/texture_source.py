@@ -100,7 +100,8 @@ def _image_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         msg = f"Texture folder {folder} does not exist. Give a folder of images, or None for procedural textures."
         raise FileNotFoundError(msg)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    # Reading a pipe could last for ever.
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
     if not paths:
         msg = f"Texture folder {folder} holds no image ({', '.join(IMG_EXTENSIONS)})."
         raise FileNotFoundError(msg)

@@ -1,9 +1,11 @@
 """``anomalib-plus benchmark`` with jobs that take milliseconds."""
 
+import io
 import json
 import os
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,14 @@ def test_a_sweep_reports_failures_and_resumes(config, capsys):
     assert len(results()) == 2
     assert main(["benchmark", "--config", config, "--retry-failed"]) == 1
     assert [record["status"] for record in results()].count("failed") == 2
+
+
+def test_brackets_in_names_are_no_markup(config, capsys):
+    Path(config).write_text(Path(config).read_text().replace("- a\n", "- '[/odd]'\n"))
+    assert main(["benchmark", "--config", config, "--dry-run"]) == 0
+    assert main(["benchmark", "--config", config, "--models", "good"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Data [/odd]") == 3
 
 
 def test_options_choose_and_change(config):
@@ -123,6 +133,15 @@ def test_pictures_travel_as_an_archive(tmp_path):
     unpack(pack(tmp_path / "a"), tmp_path / "b")
     assert (tmp_path / "b" / "x.png").read_bytes() == b"123"
     assert pack(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/outside.png", "a/../../outside.png"])
+def test_an_archive_writes_into_its_folder_only(name, tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, b"123")
+    unpack(content.getvalue(), tmp_path / "a" / "b")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["a/b/outside.png"]
 
 
 def test_cores():

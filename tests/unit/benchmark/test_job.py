@@ -8,7 +8,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from anomalib.models import Draem
+from anomalib.data import AnomalibDataModule
+from anomalib.models import AnomalibModule, Draem
 from torch import nn
 
 from anomalib_plus.benchmark import costs, environment, offline_weights, pictures
@@ -19,6 +20,7 @@ from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.benchmark.training import load_class
 
 OURS = {
     "label": "RamFAE",
@@ -130,6 +132,13 @@ def test_a_memory_bank_has_its_own_length_and_a_missing_class_is_named(job, stor
     assert record["gallery"][0]["files"]["reconstruction"] is None
     missing = run_job(replace(job, model=bank | {"class_path": "anomalib.models.Padim2"}), store)
     assert "There is no class 'anomalib.models.Padim2'" in missing["error"]["message"]
+
+
+@pytest.mark.parametrize("class_path", ["os.system", "subprocess.Popen", "torch.nn.Linear"])
+def test_what_is_no_model_is_not_called(class_path):
+    for base in (AnomalibModule, AnomalibDataModule):
+        with pytest.raises(ImportError, match=f"'{class_path}' is no {base.__name__}"):
+            load_class(class_path, base)
 
 
 def test_counts():

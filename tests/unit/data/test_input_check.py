@@ -106,7 +106,7 @@ def test_bad_file_stops_the_run_before_any_step(
     file, start = RUNS[run]
     damage(category / file)
     model = Recorder()
-    with pytest.raises(ValueError, match=f"(?s)1 image files cannot be used:.*{file}: .*{fault}"):
+    with pytest.raises(ValueError, match=f"(?s)1 image files cannot be used.*{file}: .*{fault}"):
         start(trainer, model, category)
     assert model.steps == []
 
@@ -132,7 +132,7 @@ def test_error_names_three_files_of_a_kind_and_counts_the_rest(category: Path) -
     with pytest.raises(ValueError, match="6 image files") as error:
         check_datasets([datamodule.train_data])
     headline, deep, cut = str(error.value).splitlines()
-    assert headline == "6 image files cannot be used:"
+    assert headline == "6 image files cannot be used; repair or remove them:"
     assert "002.png and 2 more: has pixels of more than 8 bits" in deep
     assert "003.png" not in deep
     assert cut.endswith("005.png: is damaged or cut off")
@@ -142,6 +142,13 @@ def test_mask_of_another_size_is_refused(category: Path, trainer: Trainer) -> No
     Image.new("L", (32, 32), 255).save(category / "ground_truth" / "defect" / "000_mask.png")
     with pytest.raises(ValueError, match=r"000_mask\.png: .a mask. differs in size from its image"):
         trainer.test(Recorder(), datamodule=_mvtec(category))
+
+
+def test_mask_that_lies_across_its_image_is_explained(category: Path, trainer: Trainer) -> None:
+    Image.new("RGB", (64, 48)).save(category / "test" / "defect" / "000.png")
+    Image.new("L", (48, 64), 255).save(category / "ground_truth" / "defect" / "000_mask.png")
+    with pytest.raises(ValueError, match=r"000_mask\.png: .*differs in size.*as if one were turned: .*EXIF"):
+        trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
 
 
 def test_damaged_mask_is_refused(category: Path, trainer: Trainer) -> None:

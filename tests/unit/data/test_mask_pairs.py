@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from anomalib.data import BTech, Folder, MVTecAD
 
-from anomalib_plus.data.mask_pairs import check_mask_pairs, find_unpaired, shorten
+from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs, find_unpaired, shorten
 
 
 @pytest.fixture
@@ -81,3 +81,14 @@ def test_long_lists_are_shortened() -> None:
     assert shorten([]) == "none"
     assert shorten([Path("a"), Path("b")]) == "a, b"
     assert shorten([Path(name) for name in "abcde"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize("datamodule", [_mvtec, _folder])
+def test_links_to_nothing_are_named_where_anomalib_does_not_name_them(datamodule: type, category: Path) -> None:
+    check_links(datamodule(category))
+    (category / "train" / "good" / "link.png").symlink_to("gone.png")
+    with pytest.raises(FileNotFoundError, match="missing file"):
+        datamodule(category).setup()
+    with pytest.raises(ValueError, match=r"lead nowhere \(1\); repair or remove them: \S*train/good/link\.png\."):
+        check_links(datamodule(category))
+    check_links(None)

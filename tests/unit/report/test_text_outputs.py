@@ -1,5 +1,6 @@
 """Markdown shows the tables as they are; CSV holds every figure unrounded."""
 
+import csv
 import re
 from io import StringIO
 from pathlib import Path
@@ -68,3 +69,14 @@ def test_csv_of_a_single_seed_has_no_spread(tmp_path: Path) -> None:
     table = pd.read_csv(StringIO(render_csv(Summary(read_store(write_store(tmp_path, [record()]))), {})))
     assert table["std"].isna().all()
     assert not table["mean"].isna().any()
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_has_no_formulas(start: str, tmp_path: Path) -> None:
+    name = f"{start}HYPERLINK(1)"
+    made = record(name, name, data=name, variant=name, metrics={"image_auroc": 0.5})
+    store = read_store(write_store(tmp_path, [made, failed(name, name, 1, name)]))
+    with StringIO(render_csv(Summary(store), {}), newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert sum("HYPERLINK(1)" in cell for cell in cells) >= 6
+    assert not [cell for cell in cells if cell.startswith(start)]

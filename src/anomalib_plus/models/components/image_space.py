@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import Resize
 
 from anomalib_plus.data.input_check import ImageFileCheck
-from anomalib_plus.data.mask_pairs import check_mask_pairs
+from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.models.components.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.models.components.checkpoint_files import SafeCheckpoints
 from anomalib_plus.models.components.loss_terms import LossTerms
@@ -47,7 +47,8 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
         return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
-        """Name missing masks before anomalib's datamodules fail on them, which they do without a name."""
+        """Name missing masks and broken links, on which anomalib's datamodules fail without naming them."""
+        check_links(self.trainer.datamodule)  # type: ignore[attr-defined]
         check_mask_pairs(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     @property

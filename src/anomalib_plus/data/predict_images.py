@@ -1,0 +1,128 @@
+"""Images to judge, with a choice for the files among them that cannot be read."""
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from anomalib.data import ImageBatch, ImageItem
+from anomalib.data.utils import read_image
+from anomalib.data.utils.image import is_image_file
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import Transform
+
+from anomalib_plus.data.image_files import inspect_image, printable
+
+logger = logging.getLogger(__name__)
+
+
+class BadImage(NamedTuple):
+    """A file or folder that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+class PredictImages(Dataset):
+    """Images of a folder or one image file, for ``Engine.predict(dataset=...)`` and ``anomalib predict --data``.
+
+    Like anomalib's ``PredictDataset``, but all files are decoded once before the first prediction, so that none can end
+    the run in its middle. With a model of ours, the list of skipped files is logged again when the predictions are done
+    and written to ``skipped_images.csv`` beside them.
+
+    Args:
+        path: A folder, searched with all its subfolders, or an image file.
+        skip_bad_images: Leave out files that cannot be read, or would be read wrongly (16-bit images), with one warning
+            for each; they are listed in ``skipped``. Otherwise a bad file is an error that names it.
+        transform: Applied to every image.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If there are no images, if a file is bad and not to be skipped, or if all are bad.
+    """
+
+    def __init__(self, path: str | Path, skip_bad_images: bool = False, transform: Transform | None = None) -> None:
+        self.transform = transform
+        self.skip_bad_images = skip_bad_images
+        self.skipped: list[BadImage] = []
+        self.image_filenames: list[Path] = []
+        found, closed_folders = _find(Path(path))
+        for file in found:
+            fault = inspect_image(file, decode=True).fault
+            if fault:
+                self.skipped.append(BadImage(file, fault))
+            else:
+                self.image_filenames.append(file)
+        self.skipped += [BadImage(folder, "may not be searched: change its permissions") for folder in closed_folders]
+        if not (found or closed_folders):
+            msg = f"{printable(path)} holds no image ({', '.join(IMG_EXTENSIONS)})."
+            raise ValueError(msg)
+        if self.skipped and not (skip_bad_images and self.image_filenames):
+            advice = "repair or remove them" if skip_bad_images else "repair them, or pass skip_bad_images=True"
+            msg = f"{len(self.skipped)} of {len(found)} images cannot be used; {advice}:{_lines(self.skipped)}"
+            raise ValueError(msg)
+        for bad in self.skipped:
+            logger.warning("Skipped %s: %s", printable(bad.path), bad.reason)
+
+    def __len__(self) -> int:
+        """Number of images that will be judged."""
+        return len(self.image_filenames)
+
+    def __getitem__(self, index: int) -> ImageItem:
+        """One image as float (3, H, W) in [0, 1], with its path."""
+        file = self.image_filenames[index]
+        try:
+            image = read_image(file, as_tensor=True)
+        except Exception as error:
+            msg = f"{printable(file)} could be read when the run began, but not any more: {error}"
+            raise OSError(msg) from error
+        return ImageItem(image=self.transform(image) if self.transform else image, image_path=str(file))
+
+    @property
+    def collate_fn(self) -> Callable[[list[ImageItem]], ImageBatch]:
+        """What makes a batch of images of one size."""
+        return ImageBatch.collate
+
+
+def report_skipped(datasets: Iterable[object], folder: Path) -> None:
+    """Log what ``PredictImages`` skipped and write it to ``skipped_images.csv`` in a folder; the file is replaced."""
+    chosen = [dataset for dataset in datasets if isinstance(dataset, PredictImages) and dataset.skip_bad_images]
+    if not chosen:
+        return
+    skipped = [bad for dataset in chosen for bad in dataset.skipped]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "skipped_images.csv"
+    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(BadImage._fields)
+        writer.writerows(skipped)  # the paths are absolute, so that no spreadsheet takes one for a formula
+    if skipped:
+        predicted = sum(map(len, chosen))
+        logger.warning("%d images predicted, %d skipped (%s):%s", predicted, len(skipped), file, _lines(skipped))
+
+
+def _find(path: Path) -> tuple[list[Path], list[Path]]:
+    """Image files at or below a path, links to folders aside, and the folders that may not be searched.
+
+    All are absolute and free of "..", which a visualizer would take for the name of a folder to write to.
+    """
+    if not path.is_dir():
+        if not os.path.lexists(path):
+            msg = f"{printable(path)} does not exist."
+            raise FileNotFoundError(msg)
+        return [path.parent.resolve() / path.name] if is_image_file(path) else [], []
+    closed: list[Path] = []
+    found = [
+        Path(folder, name)
+        for folder, _, names in os.walk(path.resolve(), onerror=lambda error: closed.append(Path(error.filename)))
+        for name in names
+        if is_image_file(name)
+    ]
+    return sorted(found), closed
+
+
+def _lines(bad_images: list[BadImage]) -> str:
+    return "".join(f"\n  {printable(bad.path)}: {bad.reason}" for bad in bad_images)
