@@ -43,8 +43,8 @@ def test_inferencers_score_alike(
         with torch.inference_mode():
             expected = by_torch.predict(path)
         actual = by_openvino.predict(path)
-        for values in (expected.pred_score, actual.pred_score):
-            assert 0 <= float(values) <= 1
+        for score in (expected.pred_score, actual.pred_score):
+            assert 0 <= np.asarray(score).item() <= 1
         for name in ("pred_score", "anomaly_map"):
             reference = getattr(expected, name).numpy()
             values = np.asarray(getattr(actual, name)).reshape(reference.shape)
