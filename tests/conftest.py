@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: must precede every other import
 
+import logging
 import random
 import socket
 from collections.abc import Iterator
@@ -43,6 +44,22 @@ def _private_folder_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 -- libraries draw from the global generator
     torch.manual_seed(0)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands and pipelines of anomalib reconfigure logging for the whole process: undo that."""
+    handlers = {logger: list(logger.handlers) for logger in _loggers()}
+    level = logging.root.level
+    yield
+    for logger in _loggers():
+        logger.handlers = handlers.get(logger, [])
+    logging.root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 def _draw_surface(rng: np.random.Generator) -> np.ndarray:

@@ -75,6 +75,12 @@ def test_get_model_by_configuration(small_model: SmallModel, form: str) -> None:
     assert_built_as_asked(get_model(configuration), small_model)
 
 
+@pytest.mark.parametrize("package", ["", "anomalib_plus.", "anomalib_plus.models."])
+def test_get_model_by_class_path_and_keywords(small_model: SmallModel, package: str) -> None:
+    configuration = {"class_path": package + small_model.name}
+    assert_built_as_asked(get_model(configuration, **small_model.arguments), small_model)
+
+
 def test_checkpoint_of_a_model_from_a_configuration_loads_with_weights_only(
     small_model: SmallModel, surfaces: Surfaces
 ) -> None:
