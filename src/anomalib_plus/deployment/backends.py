@@ -1,6 +1,7 @@
 """What can run a model: the eager module, the compiled one, and the runtimes of the exported files."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,18 @@ from torch import Tensor
 
 from anomalib_plus.benchmark import evaluation
 from anomalib_plus.deployment.formats import Exported
+from anomalib_plus.deployment.isolation import attempt
 
 Images = NDArray[np.float32]
 """(B, 3, H, W) in [0, 1]."""
 Verdict = dict[str, NDArray]
-"""``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, where there are thresholds, ``pred_label`` and ``pred_mask``."""
+"""``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, with thresholds, ``pred_label`` and ``pred_mask``."""
 Judge = Callable[[Images], Verdict]
 
 EAGER = "eager"
 
 
-def open_backends(
-    model: Any, exports: Mapping[str, Exported], threads: int
-) -> tuple[dict[str, Judge], dict[str, Exception]]:
+def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> tuple[dict[str, Judge], dict[str, str]]:
     """Load whatever there is.
 
     Args:
@@ -35,22 +35,23 @@ def open_backends(
         Backends by name, and what was wrong with the others.
     """
     makers: dict[str, Callable[[], Judge]] = {
-        EAGER: lambda: eager_judge(model),
-        "torch.compile": lambda: compiled_judge(model),
+        EAGER: partial(eager_judge, model),
+        "torch.compile": partial(compiled_judge, model),
     }
     if "ONNX" in exports:
-        makers["ONNX Runtime"] = lambda: onnx_judge(exports["ONNX"].path, threads)
+        makers["ONNX Runtime"] = partial(onnx_judge, exports["ONNX"].path, threads)
     for name, exported in exports.items():
         if name.startswith("OpenVINO"):
-            makers[name] = lambda path=exported.path: openvino_judge(path, threads, "f32")
+            makers[name] = partial(openvino_judge, exported.path, threads, "f32")
     if "OpenVINO FP32" in exports:
-        makers["OpenVINO, its own precision"] = lambda: openvino_judge(exports["OpenVINO FP32"].path, threads)
+        makers["OpenVINO, its own precision"] = partial(openvino_judge, exports["OpenVINO FP32"].path, threads)
     judges, errors = {}, {}
     for name, make in makers.items():
-        try:
-            judges[name] = make()
-        except Exception as error:  # a missing runtime must not hide the others
-            errors[name] = error
+        judge, error = attempt(make)
+        if judge is None:
+            errors[name] = error or ""
+        else:
+            judges[name] = judge
     return judges, errors
 
 

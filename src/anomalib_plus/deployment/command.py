@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="anomalib-plus deployment", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True, help="plan, e.g. configs/deployment/small.yaml")
-    parser.add_argument("--data.root", dest="root", type=Path, help="folder in MVTec layout, instead of the plan's data")
+    parser.add_argument("--data.root", dest="root", type=Path, help="folder in MVTec layout, not the plan's data")
     parser.add_argument("--data.category", dest="category", help="its category")
     parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the plan to take")
     parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the plan's")

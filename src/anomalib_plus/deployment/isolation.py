@@ -1,4 +1,4 @@
-"""Run something in a process of its own, so that a crash, a kill or an endless loop there is an exception here."""
+"""Keep failures where they happen: exceptions become values, and crashes of another process exceptions here."""
 
 import os
 import sys
@@ -7,11 +7,28 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 class ProcessError(RuntimeError):
     """What went wrong in the other process; the message is for people."""
+
+
+def attempt(work: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """Give the result and None, or None and what was raised, as one line; the traceback is printed."""
+    try:
+        return work(), None
+    except Exception as error:
+        traceback.print_exc()
+        return None, in_one_line(error)
+
+
+def in_one_line(error: Exception) -> str:
+    """The kind of an exception and the first line of its message."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def run_apart(function: Callable[..., Any], arguments: tuple[Any, ...], log: Path, timeout_seconds: float) -> Any:
@@ -53,9 +70,5 @@ def _call(sender: Connection, log: Path, function: Callable[..., Any], arguments
     with log.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    try:
-        sender.send((True, function(*arguments)))
-    except Exception as error:
-        traceback.print_exc()
-        lines = str(error).strip().splitlines() or [""]
-        sender.send((False, f"{type(error).__name__}: {lines[0]}"))
+    result, error = attempt(lambda: function(*arguments))
+    sender.send((True, result) if error is None else (False, error))

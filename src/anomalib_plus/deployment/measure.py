@@ -1,7 +1,7 @@
 """Everything about one model: exports, agreement, latency. A part that fails is recorded and hides no other."""
 
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -17,8 +17,9 @@ from anomalib_plus.benchmark.offline_weights import offer_lite_weights
 from anomalib_plus.deployment import agreement
 from anomalib_plus.deployment.backends import EAGER, Images, Judge, engine_judge, open_backends
 from anomalib_plus.deployment.formats import FORMATS, Exported, export
+from anomalib_plus.deployment.isolation import attempt
 from anomalib_plus.deployment.plan import DeploymentPlan, label_of
-from anomalib_plus.deployment.preparation import prepare
+from anomalib_plus.deployment.preparation import Prepared, prepare
 
 MIB = 2**20
 
@@ -48,7 +49,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         formats, exports = _export_all(prepared, folder)
         samples = agreement.draw_samples(prepared.datamodule, plan.images)
         judges, errors = open_backends(model, exports, threads)
-        backends: dict[str, dict[str, Any]] = {name: {"error": _text(error)} for name, error in errors.items()}
+        backends: dict[str, dict[str, Any]] = {name: {"error": error} for name, error in errors.items()}
         backends |= _compare(judges, samples)
         running = {name: judge for name, judge in judges.items() if backends[name]["error"] is None}
         for name, figures in _time(running, _timed_images(model, samples), plan.batch_sizes).items():
@@ -71,22 +72,15 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
     }  # fmt: skip
 
 
-def _export_all(prepared: Any, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Exported]]:
+def _export_all(prepared: Prepared, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Exported]]:
     records: dict[str, dict[str, Any]] = {}
     exports = {}
     for name, form in FORMATS.items():
-        try:
-            exports[name] = export(prepared, form, folder / name.replace(" ", "_").lower())
-        except Exception as error:
-            traceback.print_exc()
-            records[name] = {"error": _text(error), "mib": None, "seconds": None}
-        else:
-            records[name] = {
-                "error": None,
-                "mib": exports[name].size / MIB,
-                "seconds": exports[name].seconds,
-                "path": str(exports[name].path),
-            }
+        exported, error = attempt(partial(export, prepared, form, folder / name.replace(" ", "_").lower()))
+        records[name] = {"error": error}
+        if exported is not None:
+            exports[name] = exported
+            records[name] |= {"mib": exported.size / MIB, "seconds": exported.seconds, "path": str(exported.path)}
     return records, exports
 
 
@@ -94,15 +88,11 @@ def _compare(judges: Mapping[str, Judge], samples: agreement.Samples) -> dict[st
     reference = agreement.judge_all(judges[EAGER], samples.images)
     records: dict[str, dict[str, Any]] = {}
     for name, judge in judges.items():
-        try:
-            judgement = agreement.judge_all(judge, samples.images)
-            record = agreement.differences(judgement, reference)
-            record["image_auroc"] = agreement.image_auroc(judgement, samples.labels)
-        except Exception as error:
-            traceback.print_exc()
-            records[name] = {"error": _text(error)}
-        else:
-            records[name] = {"error": None, **record}
+        judgement, error = attempt(partial(agreement.judge_all, judge, samples.images))
+        records[name] = {"error": error}
+        if judgement is not None:
+            records[name] |= agreement.differences(judgement, reference)
+            records[name]["image_auroc"] = agreement.image_auroc(judgement, samples.labels)
     return records
 
 
@@ -116,17 +106,9 @@ def _time(judges: Mapping[str, Judge], images: Images, batch_sizes: tuple[int, .
     records: dict[str, dict[str, Any]] = {name: {"latency_ms": {}, "speed_up": {}} for name in judges}
     for size in batch_sizes:
         batch = np.ascontiguousarray(np.resize(images, (size, *images.shape[1:])))
-        calls: dict[str, Callable[[], object]] = {
-            name: lambda judge=judge, batch=batch: judge(batch) for name, judge in judges.items()
-        }
-        seconds = seconds_in_turns(calls)
+        seconds = seconds_in_turns({name: partial(judge, batch) for name, judge in judges.items()})
         for name, values in seconds.items():
             pairs = zip(seconds[EAGER], values, strict=True)
             records[name]["latency_ms"][str(size)] = 1000 * median(values)
             records[name]["speed_up"][str(size)] = median(eager / own for eager, own in pairs)
     return records
-
-
-def _text(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"

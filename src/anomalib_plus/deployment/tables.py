@@ -81,7 +81,8 @@ def _sizes(records: Sequence[dict[str, Any]]) -> Rows:
         ]
         for record in records
     ]
-    return Rows("Parameters in training, and sizes of the exported files in MiB", ["model", "parameters (M)", *names], rows)  # fmt: skip
+    title = "Parameters in training, and sizes of the exported files in MiB"
+    return Rows(title, ["model", "parameters (M)", *names], rows)
 
 
 def _agreement(records: Sequence[dict[str, Any]]) -> Rows:
@@ -92,7 +93,7 @@ def _agreement(records: Sequence[dict[str, Any]]) -> Rows:
         for name, entry in [*others, ("anomalib's engine", {"error": None, **record["engine"]})]:
             if entry["error"] is not None:
                 continue
-            auroc = entry["image_auroc"]
+            auroc, changed = entry["image_auroc"], entry["decisions_changed"]
             known = auroc is not None and reference is not None
             rows.append(
                 [
@@ -100,13 +101,14 @@ def _agreement(records: Sequence[dict[str, Any]]) -> Rows:
                     name,
                     f"{entry['score_difference']:.1e}",
                     f"{entry['map_difference']:.1e}",
-                    _NOTHING if entry["decisions_changed"] is None else f"{entry['decisions_changed']}/{record['images']}",
+                    _NOTHING if changed is None else f"{changed}/{record['images']}",
                     f"{100 * auroc:.2f}" if known else _NOTHING,
                     f"{100 * (auroc - reference):+.2f}" if known else _NOTHING,
                 ]
-            )  # fmt: skip
+            )
     columns = ["model", "backend", "score", "map", "decisions", "image AUROC", "against eager"]
-    return Rows("Largest differences from the eager model over all images, decisions that differ, image AUROC", columns, rows)  # fmt: skip
+    title = "Largest differences from the eager model over all images, decisions that differ, image AUROC"
+    return Rows(title, columns, rows)
 
 
 def _failures(records: Sequence[dict[str, Any]]) -> Rows:

@@ -36,7 +36,7 @@ def transform_for_export(transform: Transform, images: Tensor) -> Tensor:
 
 
 def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation with antialiasing of (B, C, H, W), as two matrix products; what torchvision's Resize gives.
+    """Bilinear interpolation with antialiasing of (B, C, H, W), as two matrix products; what torchvision gives.
 
     Args:
         images: Of any size, which may be symbolic.
@@ -64,8 +64,9 @@ def interpolation_weights(old: int, new: int, like: Tensor) -> Tensor:
     """
     old_centres = (2 * torch.arange(old, device=like.device) + 1) * new
     new_centres = (2 * torch.arange(new, device=like.device) + 1) * old
-    reach = 2 * torch.sym_max(old, new)
-    weights = (reach - (old_centres - new_centres[:, None]).abs()).clamp(min=0)
+    reach: int = 2 * torch.sym_max(old, new)
+    distances = (old_centres - new_centres[:, None]).abs()
+    weights = (reach - distances).clamp(min=0)
     return weights.to(like.dtype) / weights.sum(dim=1, keepdim=True).to(like.dtype)
 
 
