@@ -71,4 +71,6 @@ def _call(sender: Connection, log: Path, function: Callable[..., Any], arguments
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
     result, error = attempt(lambda: function(*arguments))
+    sys.stdout.flush()  # this process ends by a kill as soon as its answer is there
+    sys.stderr.flush()
     sender.send((True, result) if error is None else (False, error))

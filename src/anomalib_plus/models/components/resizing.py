@@ -4,6 +4,8 @@ anomalib switches antialiasing off in exports, because ONNX's own operator is co
 are twice as large as the model's then give scores that differ from the engine's by a tenth of their spread and more.
 """
 
+from typing import Any
+
 import torch
 from anomalib.pre_processing import PreProcessor
 from anomalib.pre_processing.utils.transform import get_exportable_transform
@@ -64,7 +66,7 @@ def interpolation_weights(old: int, new: int, like: Tensor) -> Tensor:
     """
     old_centres = (2 * torch.arange(old, device=like.device) + 1) * new
     new_centres = (2 * torch.arange(new, device=like.device) + 1) * old
-    reach: int = 2 * torch.sym_max(old, new)
+    reach: Any = 2 * torch.sym_max(old, new)
     distances = (old_centres - new_centres[:, None]).abs()
     weights = (reach - distances).clamp(min=0)
     return weights.to(like.dtype) / weights.sum(dim=1, keepdim=True).to(like.dtype)
