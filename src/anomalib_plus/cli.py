@@ -24,6 +24,9 @@ OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "a paper's table beside ours, on your data"),
+    "deployment": OwnCommand(
+        "anomalib_plus.deployment.command", "export models in every format; compare and time the backends"
+    ),
     "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"

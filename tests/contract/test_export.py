@@ -1,37 +1,74 @@
-"""Exported models give what the eager model gives."""
+"""Exported models give what the eager model gives, and hold nothing that it does not need for that."""
 
+import copy
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 import torch.nn.functional as F
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import ImageBatch, InferenceBatch
-from anomalib.deploy import ExportType, TorchInferencer
+from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer, TorchInferencer
+from anomalib.models import AnomalibModule
+
+from anomalib_plus.models.components.quantization import operations_without_layers
 
 from .comparison import assert_same_output
-from .conftest import Trained
-from .small_models import SmallModel, quiet_engine
+from .conftest import Surfaces, Trained
+from .small_models import IMAGE_SIZE, SmallModel, quiet_engine
 
 TOLERANCE = 1e-4
+HALF_PRECISION_TOLERANCE = 1e-2
+FULL_PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Without it, OpenVINO computes in bfloat16 where the CPU can."""
+
+SIZES_AND_COUNTS = [((64, 64), 1), ((64, 64), 6), ((150, 90), 6)]
 
 
 @pytest.fixture(scope="package")
-def onnx_session(
-    small_model: SmallModel, trained: Trained, tmp_path_factory: pytest.TempPathFactory
-) -> onnxruntime.InferenceSession:
+def onnx_file(small_model: SmallModel, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint, exported by the command for images of any number and size."""
     folder = tmp_path_factory.mktemp("onnx")
     options = ["--export_type=onnx", f"--ckpt_path={trained.checkpoint}", f"--export_root={folder}"]
     AnomalibCLI(["export", *small_model.command_line, *options])
     (exported,) = folder.rglob("*.onnx")
-    return onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    return exported
 
 
-@pytest.mark.parametrize("size", [(64, 64), (100, 80)], ids=str)
-@pytest.mark.parametrize("count", [1, 6])
+@pytest.fixture(scope="package")
+def onnx_session(onnx_file: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="package")
+def openvino_files(onnx_file: Path) -> dict[str, Path]:
+    """What the export to OpenVINO makes of the ONNX file; that export itself would trace the model again."""
+    model = openvino.convert_model(onnx_file)
+    files = {precision: onnx_file.with_name(f"{precision}.xml") for precision in ("FP32", "FP16")}
+    for precision, file in files.items():
+        openvino.save_model(model, file, compress_to_fp16=precision == "FP16")
+    return files
+
+
+@pytest.fixture(scope="package")
+def openvino_models(openvino_files: dict[str, Path]) -> dict[str, openvino.CompiledModel]:
+    return {name: openvino.Core().compile_model(file, "CPU", FULL_PRECISION) for name, file in openvino_files.items()}
+
+
+def assert_agrees(outputs: dict[str, Any], model: AnomalibModule, images: torch.Tensor, tolerance: float) -> None:
+    with torch.inference_mode():
+        expected = model.eval()(images)
+    assert ((expected.anomaly_map > 0) & (expected.anomaly_map < 1)).float().mean() > 0.1, "clamped: shows nothing"
+    assert_same_output(InferenceBatch(**{k: torch.from_numpy(v) for k, v in outputs.items()}), expected, tolerance)
+
+
+@pytest.mark.parametrize(("size", "count"), SIZES_AND_COUNTS, ids=str)
 def test_onnx_agrees_with_the_eager_model(
     trained: Trained,
     onnx_session: onnxruntime.InferenceSession,
@@ -42,11 +79,47 @@ def test_onnx_agrees_with_the_eager_model(
     images = F.interpolate(surface_batch.image[:count], size, mode="bilinear")
     names = [output.name for output in onnx_session.get_outputs()]
     arrays = onnx_session.run(names, {"input": images.numpy()})
-    with torch.inference_mode():
-        expected = trained.model.eval()(images)
-    assert ((expected.anomaly_map > 0) & (expected.anomaly_map < 1)).float().mean() > 0.1, "clamped: shows nothing"
-    actual = InferenceBatch(**{name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)})
-    assert_same_output(actual, expected, TOLERANCE)
+    assert_agrees(dict(zip(names, arrays, strict=True)), trained.model, images, TOLERANCE)
+
+
+@pytest.mark.parametrize(("size", "count"), SIZES_AND_COUNTS, ids=str)
+@pytest.mark.parametrize(("precision", "tolerance"), [("FP32", TOLERANCE), ("FP16", HALF_PRECISION_TOLERANCE)])
+def test_openvino_agrees_with_the_eager_model(
+    trained: Trained,
+    openvino_models: dict[str, openvino.CompiledModel],
+    surface_batch: ImageBatch,
+    size: tuple[int, int],
+    count: int,
+    precision: str,
+    tolerance: float,
+) -> None:
+    images = F.interpolate(surface_batch.image[:count], size, mode="bilinear")
+    outputs = openvino_models[precision](images.numpy())
+    named = {name: outputs[name] for name in ("pred_score", "pred_label", "anomaly_map", "pred_mask")}
+    assert_agrees(named, trained.model, images, tolerance)
+
+
+def elements_in_use(model: AnomalibModule) -> int:
+    """Elements of the parameters and buffers on which the output depends: those whose NaN reaches it."""
+    network = copy.deepcopy(model.model).eval()
+    images, used = torch.rand(1, 3, *IMAGE_SIZE), 0
+    with torch.no_grad():
+        for values in [*network.parameters(), *network.buffers()]:
+            if values.is_floating_point() and values.numel():
+                original = values.clone()
+                values.fill_(torch.nan)
+                used += values.numel() * int(network(images).anomaly_map.isnan().any())
+                values.copy_(original)
+    return used
+
+
+def test_the_graph_holds_only_what_the_output_depends_on(trained: Trained, onnx_file: Path) -> None:
+    graph = onnx.load(onnx_file).graph
+    held = sum(int(np.prod(values.dims)) for values in graph.initializer)
+    used = elements_in_use(trained.model)
+    reference = sum(v.numel() for name, v in trained.model.model.named_buffers() if name.startswith("reference.layer"))
+    # Kernels and shapes come along, and RbAE's reference is kept cut into patches of both sizes.
+    assert 0.9 * used < held < used + 200 + 4 * reference
 
 
 def test_onnx_scores_are_in_the_unit_interval_and_repeat(onnx_session: onnxruntime.InferenceSession) -> None:
@@ -58,13 +131,72 @@ def test_onnx_scores_are_in_the_unit_interval_and_repeat(onnx_session: onnxrunti
         assert values.max() <= 1
 
 
-def test_torch_inferencer_agrees_with_the_eager_model(
-    trained: Trained, surface_batch: ImageBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_inferencers_agree_with_the_eager_model_and_with_each_other(
+    trained: Trained,
+    openvino_files: dict[str, Path],
+    surface_batch: ImageBatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
-    path = quiet_engine().export(trained.model, ExportType.TORCH, export_root=tmp_path)
-    inferencer = TorchInferencer(path, device="cpu")
-    for image_path, image in zip(surface_batch.image_path, surface_batch.image, strict=True):
+    by_torch = TorchInferencer(quiet_engine().export(trained.model, ExportType.TORCH, export_root=tmp_path), "cpu")
+    by_openvino = OpenVINOInferencer(openvino_files["FP32"], "CPU", FULL_PRECISION)
+    for path, image in zip(surface_batch.image_path, surface_batch.image, strict=True):
         with torch.inference_mode():
             expected = trained.model.eval()(image[None])
-            assert_same_output(inferencer.predict(image_path), expected, TOLERANCE)
+            assert_same_output(by_torch.predict(path), expected, TOLERANCE)
+        said = by_openvino.predict(path)
+        fields = ("pred_score", "pred_label", "anomaly_map", "pred_mask")
+        assert_same_output(
+            InferenceBatch(**{name: torch.from_numpy(np.asarray(getattr(said, name))) for name in fields}),
+            expected,
+            TOLERANCE,
+        )
+
+
+def test_quantisation_leaves_the_anomaly_map_alone(trained: Trained, openvino_files: dict[str, Path]) -> None:
+    """It keeps what computes map and score in floating point, and takes the learned layers."""
+    model = openvino.Core().read_model(openvino_files["FP32"])
+    kinds = {operation.get_friendly_name(): operation.get_type_name() for operation in model.get_ordered_ops()}
+    kept = Counter(kinds[name] for name in operations_without_layers(model))
+    assert kept["Clamp"] >= 2, "of the normalised score and map"
+    assert kept["ReduceMax"] == 1
+    quantised = Counter(kinds.values())["Convolution"] - kept["Convolution"]
+    layers = [module for module in trained.model.model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert 0 < quantised <= 2 * len(layers)  # RbAE's encoder runs twice
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_ranking(
+    small_model: SmallModel, trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("nncf")
+    file = quiet_engine().export(
+        trained.model,
+        ExportType.OPENVINO,
+        export_root=tmp_path,
+        compression_type=CompressionType.INT8_PTQ,
+        datamodule=surfaces(),
+    )
+    model = openvino.Core().read_model(file)
+    assert any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+    scores = openvino.Core().compile_model(model, "CPU", FULL_PRECISION)(surface_batch.image.numpy())["pred_score"]
+    assert scores.reshape(-1)[surface_batch.gt_label].min() > scores.reshape(-1)[~surface_batch.gt_label].max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pre_processor", [True, False], ids=["resizes", "takes images as they are"])
+def test_fixed_size(
+    small_model: SmallModel, trained: Trained, surface_batch: ImageBatch, tmp_path: Path, pre_processor: bool
+) -> None:
+    model = copy.deepcopy(trained.model)
+    if not pre_processor:
+        model.pre_processor = None
+    file = quiet_engine().export(model, ExportType.ONNX, export_root=tmp_path, input_size=IMAGE_SIZE)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[1:] == [3, *IMAGE_SIZE]
+    names = [output.name for output in session.get_outputs()]
+    for count in (1, 6):
+        images = surface_batch.image[:count]
+        arrays = session.run(names, {"input": images.numpy()})
+        assert_agrees(dict(zip(names, arrays, strict=True)), model, images, TOLERANCE)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,17 +42,38 @@ def inference_costs(network: nn.Module, images: Tensor) -> dict[str, Any]:
 @torch.inference_mode()
 def latency(network: nn.Module, images: Tensor) -> float:
     """Median seconds of a forward pass after two to warm up."""
-    seconds: list[float] = []
-    for run in range(_MAX_RUNS + 2):
-        started = time.perf_counter()
+
+    def run() -> None:
         network(images)
         if images.is_cuda:
             torch.cuda.synchronize(images.device)
-        if run >= 2:
-            seconds.append(time.perf_counter() - started)
-        if len(seconds) >= _MIN_RUNS and sum(seconds) > _SECONDS:
+
+    return median(seconds_in_turns({"network": run})["network"])
+
+
+def seconds_in_turns(
+    calls: Mapping[str, Callable[[], object]], max_runs: int = _MAX_RUNS, seconds_per_call: float = _SECONDS
+) -> dict[str, list[float]]:
+    """Time calls that take turns, so that whatever else the machine does burdens all of them alike.
+
+    Args:
+        calls: What to run, by name. Each runs twice before it counts.
+        max_runs: How often each runs at most.
+        seconds_per_call: What the calls may take on average; none runs less than three times.
+
+    Returns:
+        Seconds of each run, by name: equally many for each call, and in the same order.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(-2, max_runs):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - started)
+        if turn + 1 >= _MIN_RUNS and sum(map(sum, seconds.values())) > seconds_per_call * len(calls):
             break
-    return median(seconds)
+    return seconds
 
 
 @torch.no_grad()

@@ -85,10 +85,9 @@ def train(job: Job, folder: Path) -> Trained:
     )
     datamodule.prepare_data()  # its time is no part of the fit's
     history = TrainingHistory()
-    callbacks: list[Callback] = [history]
-    if (limit := job.budget.get("max_cpu_seconds")) is not None:
-        callbacks.append(ProcessorTimer(limit))
-    engine = Engine(callbacks=callbacks, default_root_dir=folder, **(_trainer_arguments(job) | job.trainer))
+    arguments = trainer_arguments(job.budget)
+    arguments["callbacks"].append(history)
+    engine = Engine(default_root_dir=folder, **(arguments | job.trainer))
     started = time.perf_counter()
     engine.fit(model=model, datamodule=datamodule)
     engine.trainer.validate(model, datamodule=datamodule, verbose=False)
@@ -98,12 +97,14 @@ def train(job: Job, folder: Path) -> Trained:
     return Trained(model, datamodule, engine.trainer, device, seconds, history.epochs)
 
 
-def _trainer_arguments(job: Job) -> dict[str, Any]:
-    limits = {"max_epochs": job.budget["max_epochs"], "max_steps": job.budget["max_steps"] or -1}
-    if job.budget["max_seconds"] is not None:
-        limits["max_time"] = timedelta(seconds=job.budget["max_seconds"])
+def trainer_arguments(budget: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a trainer that ends by the budget, prints nothing and validates one batch, when it is told to."""
+    limits = {"max_epochs": budget["max_epochs"], "max_steps": budget["max_steps"] or -1}
+    if budget["max_seconds"] is not None:
+        limits["max_time"] = timedelta(seconds=budget["max_seconds"])
     return {
         **limits,
+        "callbacks": [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])],
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,

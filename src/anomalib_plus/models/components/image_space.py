@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
+from anomalib.data import Batch, InferenceBatch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -19,7 +19,9 @@ from anomalib_plus.models.components.checked_checkpoint import CheckedCheckpoint
 from anomalib_plus.models.components.checkpoint_files import SafeCheckpoints
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.loss_watch import LossWatch
+from anomalib_plus.models.components.quantization import quantize_networks
 from anomalib_plus.models.components.random_states import RandomStatesInCheckpoint
+from anomalib_plus.models.components.resizing import pre_process
 
 _RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
@@ -120,6 +122,19 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
 
     on_test_batch_start = on_validation_batch_start
     on_predict_batch_start = on_validation_batch_start
+
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+        """Judge images (B, 3, H, W) in [0, 1] of any size, the way exported models do, and with the engine's results.
+
+        Unlike anomalib's, which resizes without antialiasing here and with it in the engine.
+        """
+        del args, kwargs
+        verdict = self.model(pre_process(self.pre_processor, batch))  # type: ignore[attr-defined]
+        return self.post_processor(verdict) if self.post_processor else verdict  # type: ignore[attr-defined]
+
+    def _post_training_quantization_ov(self, model: Any, datamodule: Any = None) -> Any:
+        """Quantise the networks alone: anomalib, which calls this for ``INT8_PTQ``, would quantise the map as well."""
+        return quantize_networks(model, datamodule)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are no numbers, so that they cannot replace an earlier checkpoint.

@@ -1,0 +1,1 @@
+"""Models as they are deployed: exported by anomalib, compared with the eager model, and timed."""

@@ -1,0 +1,68 @@
+"""Whether a backend says what the eager model says, and whether it still finds the defects."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_plus.benchmark import ranking
+from anomalib_plus.deployment.backends import Images, Judge
+
+
+class Samples(NamedTuple):
+    """Test images with their labels."""
+
+    images: list[Images]
+    """One (1, 3, H, W) each, of the size they have on disk."""
+    labels: NDArray[np.bool_]
+
+
+class Judgement(NamedTuple):
+    """What a backend says about images."""
+
+    scores: NDArray[np.float32]
+    decisions: NDArray[np.bool_] | None
+    maps: list[NDArray[np.float32]]
+
+
+def draw_samples(datamodule: Any, count: int | None) -> Samples:
+    """Read test images, spread over the data set; all of them if ``count`` is None."""
+    datamodule.setup("test")
+    data = datamodule.test_data
+    chosen = np.arange(len(data)) if count is None else np.unique(np.linspace(0, len(data) - 1, count).round())
+    items = [data[int(index)] for index in chosen]
+    return Samples(
+        [np.ascontiguousarray(item.image[None].numpy(), np.float32) for item in items],
+        np.array([bool(item.gt_label) for item in items]),
+    )
+
+
+def judge_all(judge: Judge, images: Sequence[Images]) -> Judgement:
+    """Judge images one by one."""
+    verdicts = [judge(image) for image in images]
+    return Judgement(
+        np.concatenate([verdict["pred_score"].reshape(-1) for verdict in verdicts]),
+        np.concatenate([verdict["pred_label"].reshape(-1) for verdict in verdicts])
+        if "pred_label" in verdicts[0]
+        else None,
+        [verdict["anomaly_map"].reshape(verdict["anomaly_map"].shape[-2:]) for verdict in verdicts],
+    )
+
+
+def differences(judgement: Judgement, reference: Judgement) -> dict[str, Any]:
+    """Largest differences of scores and maps, and how many images are decided otherwise."""
+    maps = zip(judgement.maps, reference.maps, strict=True)
+    return {
+        "score_difference": float(np.abs(judgement.scores - reference.scores).max()),
+        "map_difference": max(float(np.abs(ours - theirs).max()) for ours, theirs in maps),
+        "decisions_changed": None
+        if judgement.decisions is None or reference.decisions is None
+        else int((judgement.decisions != reference.decisions).sum()),
+    }
+
+
+def image_auroc(judgement: Judgement, labels: NDArray[np.bool_]) -> float | None:
+    """Image AUROC; None where the images are all normal or all anomalous."""
+    curve = ranking.roc_curve(ranking.rank(judgement.scores), labels)
+    return None if curve is None else ranking.area_under(curve)

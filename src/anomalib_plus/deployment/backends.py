@@ -1,0 +1,119 @@
+"""What can run a model: the eager module, the compiled one, and the runtimes of the exported files."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomalib_plus.benchmark import evaluation
+from anomalib_plus.deployment.formats import Exported
+from anomalib_plus.deployment.isolation import attempt
+
+Images = NDArray[np.float32]
+"""(B, 3, H, W) in [0, 1]."""
+Verdict = dict[str, NDArray]
+"""``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, with thresholds, ``pred_label`` and ``pred_mask``."""
+Judge = Callable[[Images], Verdict]
+
+EAGER = "eager"
+
+
+def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> tuple[dict[str, Judge], dict[str, str]]:
+    """Load whatever there is.
+
+    Args:
+        model: An anomalib module in evaluation mode.
+        exports: Exported files by format.
+        threads: Threads of each runtime.
+
+    Returns:
+        Backends by name, and what was wrong with the others.
+    """
+    makers: dict[str, Callable[[], Judge]] = {
+        EAGER: partial(eager_judge, model),
+        "torch.compile": partial(compiled_judge, model),
+    }
+    if "ONNX" in exports:
+        makers["ONNX Runtime"] = partial(onnx_judge, exports["ONNX"].path, threads)
+    for name, exported in exports.items():
+        if name.startswith("OpenVINO"):
+            makers[name] = partial(openvino_judge, exported.path, threads, "f32")
+    if "OpenVINO FP32" in exports:
+        makers["OpenVINO, its own precision"] = partial(openvino_judge, exports["OpenVINO FP32"].path, threads)
+    judges, errors = {}, {}
+    for name, make in makers.items():
+        judge, error = attempt(make)
+        if judge is None:
+            errors[name] = error or ""
+        else:
+            judges[name] = judge
+    return judges, errors
+
+
+def eager_judge(model: Any) -> Judge:
+    """The module's own forward pass, which is what gets exported."""
+    return _torch_judge(model)
+
+
+def engine_judge(model: Any) -> Judge:
+    """The module as anomalib's engine runs it: there, images are resized with antialiasing."""
+    return _torch_judge(lambda images: _judge_resized(model, evaluation.prepare(model, images)))
+
+
+def compiled_judge(model: Any) -> Judge:
+    """The module compiled by ``torch.compile``, all but the resizing: it would be compiled for every size of image."""
+    network = torch.compile(lambda images: _judge_resized(model, images), dynamic=False)
+    resize = model.pre_processor or torch.nn.Identity()
+    return _torch_judge(lambda images: network(resize(images)))
+
+
+def _judge_resized(model: Any, images: Tensor) -> Any:
+    verdict = model.model(images)
+    return model.post_processor(verdict) if model.post_processor else verdict
+
+
+def _torch_judge(run: Callable[[Tensor], Any]) -> Judge:
+    @torch.inference_mode()
+    def judge(images: Images) -> Verdict:
+        outputs = run(torch.from_numpy(images))._asdict()
+        return {name: value.numpy() for name, value in outputs.items() if value is not None}
+
+    return judge
+
+
+def onnx_judge(path: Path, threads: int) -> Judge:
+    """ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    source = session.get_inputs()[0].name
+    return lambda images: dict(zip(names, session.run(names, {source: images}), strict=True))
+
+
+def openvino_judge(path: Path, threads: int, precision: str | None = None) -> Judge:
+    """OpenVINO on the CPU.
+
+    Args:
+        path: The ``.xml`` file.
+        threads: Threads.
+        precision: ``f32`` computes in single precision what is not quantised; None lets OpenVINO choose, which is
+            bfloat16 on CPUs that have instructions for it.
+    """
+    import openvino
+    from openvino import properties
+    from openvino.properties import hint
+
+    options: dict[str, Any] = {properties.inference_num_threads(): threads}
+    if precision is not None:
+        options[hint.inference_precision()] = precision
+    compiled = openvino.Core().compile_model(path, "CPU", options)
+    names = [next(iter(output.get_names())) for output in compiled.outputs]
+    return lambda images: dict(zip(names, compiled(images).to_tuple(), strict=True))

@@ -1,0 +1,49 @@
+"""Build the model of a plan and train it with anomalib's engine."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anomalib.engine import Engine
+from anomalib.post_processing import PostProcessor
+from lightning.pytorch import seed_everything
+
+from anomalib_plus.benchmark.plan import ModelEntry
+from anomalib_plus.benchmark.training import load_class, trainer_arguments
+from anomalib_plus.deployment.plan import DeploymentPlan
+
+
+class Prepared(NamedTuple):
+    """A model in evaluation mode, ready to export."""
+
+    model: Any
+    datamodule: Any
+    engine: Engine
+
+
+def prepare(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Prepared:
+    """Seed everything, build, fit and, if the plan says so, set thresholds and ranges.
+
+    Args:
+        plan: The plan.
+        entry: The model of it.
+        folder: Scratch folder of the engine.
+    """
+    seed_everything(plan.seed, workers=True, verbose=False)
+    datamodule = load_class(plan.data.class_path)(**(plan.data.init_args | entry.data))
+    kind: Any = load_class(entry.class_path)
+    model = kind(
+        **entry.init_args,
+        pre_processor=kind.configure_pre_processor(plan.image_size) if plan.image_size else True,
+        post_processor=True if plan.normalize else PostProcessor(enable_normalization=False),
+        evaluator=False,
+        visualizer=False,
+    )
+    datamodule.prepare_data()
+    limits = trainer_arguments(asdict(entry.budget or plan.budget))
+    if plan.normalize:
+        limits["limit_val_batches"] = 1.0
+    engine = Engine(default_root_dir=folder, **(limits | {"accelerator": "cpu"} | plan.trainer | entry.trainer))
+    engine.fit(model=model, datamodule=datamodule)
+    engine.trainer.validate(model, datamodule=datamodule, verbose=False)
+    return Prepared(model.cpu().eval(), datamodule, engine)

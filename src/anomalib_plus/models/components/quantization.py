@@ -1,0 +1,79 @@
+"""INT8 quantisation for OpenVINO that leaves the computation of the anomaly map alone."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+if TYPE_CHECKING:  # an optional dependency
+    import openvino
+
+_CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
+_NO_OPERATIONS = ("Constant", "Parameter", "Result")
+
+
+def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Model":
+    """Quantise an exported model's networks, calibrated on the training images.
+
+    What precedes the first network (resizing) and what follows the last (distances, filters, normalisation of the
+    score) stays in floating point: it takes little time, and small differences are all that it is about. anomalib
+    quantises both, and calibrates on the validation images, which are the test images by default.
+
+    Args:
+        model: The converted model.
+        datamodule: Its training images are used.
+
+    Raises:
+        ValueError: If there is no datamodule.
+        ModuleNotFoundError: If nncf is not installed.
+    """
+    if datamodule is None:
+        msg = "INT8_PTQ needs a datamodule (--data on the command line): its training images set the value ranges."
+        raise ValueError(msg)
+    import nncf
+
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    batch = model.input(0).partial_shape[0]
+    images = datamodule.train_data
+    loader = DataLoader(
+        images, batch.get_length() if batch.is_static else datamodule.eval_batch_size, collate_fn=images.collate_fn
+    )
+    calibration = nncf.Dataset(loader, lambda items: items.image)
+    return nncf.quantize(
+        model,
+        calibration,
+        preset=nncf.QuantizationPreset.MIXED,  # not all of our activations are symmetric: halves the errors of RamFAE
+        ignored_scope=nncf.IgnoredScope(names=operations_without_layers(model)),
+    )
+
+
+def operations_without_layers(model: "openvino.Model") -> list[str]:
+    """Names of the operations before the first convolution and after the last learned layer, on every path."""
+    operations = model.get_ordered_ops()
+    before: set[str] = set()
+    for operation in operations:
+        sources = [value.get_node().get_friendly_name() for value in operation.input_values()]
+        if operation.get_type_name() not in _CONVOLUTIONS and all(source in before for source in sources):
+            before.add(operation.get_friendly_name())
+    after: set[str] = set()
+    for operation in reversed(operations):
+        readers = [
+            reader.get_node().get_friendly_name()
+            for value in operation.outputs()
+            for reader in value.get_target_inputs()
+        ]
+        if not _is_learned(operation) and all(reader in after for reader in readers):
+            after.add(operation.get_friendly_name())
+    return [
+        operation.get_friendly_name()
+        for operation in operations
+        if operation.get_friendly_name() in before | after and operation.get_type_name() not in _NO_OPERATIONS
+    ]
+
+
+def _is_learned(operation: "openvino.Node") -> bool:
+    """Whether it can be a layer with trained weights; a convolution of single channels is a filter of the map."""
+    kind = operation.get_type_name()
+    if kind == "MatMul":
+        return True
+    return kind in _CONVOLUTIONS[:2] and operation.input(1).get_partial_shape()[1].get_length() > 1

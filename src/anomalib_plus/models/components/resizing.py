@@ -1,0 +1,82 @@
+"""Resizing with antialiasing that exported graphs can hold, so that they see the images that the model was trained on.
+
+anomalib switches antialiasing off in exports, because ONNX's own operator is computed wrongly by OpenVINO. Images that
+are twice as large as the model's then give scores that differ from the engine's by a tenth of their spread and more.
+"""
+
+from typing import Any
+
+import torch
+from anomalib.pre_processing import PreProcessor
+from anomalib.pre_processing.utils.transform import get_exportable_transform
+from torch import Tensor, nn
+from torchvision.transforms.v2 import Compose, InterpolationMode, Resize, Transform
+
+
+def pre_process(pre_processor: nn.Module | None, images: Tensor) -> Tensor:
+    """What anomalib's engine does to images (B, C, H, W) before the network, in an exported graph as well."""
+    if not isinstance(pre_processor, PreProcessor):
+        return images if pre_processor is None else pre_processor(images)
+    if pre_processor.transform is None:
+        return images
+    if torch.compiler.is_exporting():
+        return transform_for_export(pre_processor.transform, images)
+    return pre_processor.transform(images)
+
+
+def transform_for_export(transform: Transform, images: Tensor) -> Tensor:
+    """Apply a pre-processor's transform to images (B, C, H, W) by operations that can be exported for any size."""
+    if isinstance(transform, Compose):
+        for part in transform.transforms:
+            images = transform_for_export(part, images)
+        return images
+    if _is_antialiased(transform):
+        height, width = transform.size
+        return resize_antialiased(images, (height, width))
+    exportable = get_exportable_transform(transform)
+    return exportable(images) if exportable else images
+
+
+def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation with antialiasing of (B, C, H, W), as two matrix products; what torchvision gives.
+
+    Args:
+        images: Of any size, which may be symbolic.
+        size: Height and width of the result.
+    """
+    height, width = images.shape[-2:]
+    if isinstance(height, int) and isinstance(width, int) and (height, width) == size:
+        return images
+    rows = interpolation_weights(height, size[0], images)
+    columns = interpolation_weights(width, size[1], images)
+    return rows @ (images @ columns.T)
+
+
+def interpolation_weights(old: int, new: int, like: Tensor) -> Tensor:
+    """Weights (new, old) by which the old pixels of a line contribute to the new ones.
+
+    A triangle around the centre of each new pixel that reaches to the centres of its neighbours, and at least to those
+    of the old ones. In whole numbers up to the last step, which makes it exact whatever precision the graph is run in:
+    bfloat16 does not know one pixel of a thousand from the next.
+
+    Args:
+        old: How many there are; may be symbolic.
+        new: How many are wanted.
+        like: Gives device and type.
+    """
+    old_centres = (2 * torch.arange(old, device=like.device) + 1) * new
+    new_centres = (2 * torch.arange(new, device=like.device) + 1) * old
+    reach: Any = 2 * torch.sym_max(old, new)
+    distances = (old_centres - new_centres[:, None]).abs()
+    weights = (reach - distances).clamp(min=0)
+    return weights.to(like.dtype) / weights.sum(dim=1, keepdim=True).to(like.dtype)
+
+
+def _is_antialiased(transform: Transform) -> bool:
+    return (
+        isinstance(transform, Resize)
+        and bool(transform.antialias)
+        and InterpolationMode(transform.interpolation) == InterpolationMode.BILINEAR
+        and transform.size is not None
+        and len(transform.size) == 2
+    )
