@@ -4,7 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import seed_everything
 
@@ -30,8 +32,8 @@ def prepare(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Prepared:
         folder: Scratch folder of the engine.
     """
     seed_everything(plan.seed, workers=True, verbose=False)
-    datamodule = load_class(plan.data.class_path)(**(plan.data.init_args | entry.data))
-    kind: Any = load_class(entry.class_path)
+    datamodule = load_class(plan.data.class_path, AnomalibDataModule)(**(plan.data.init_args | entry.data))
+    kind = load_class(entry.class_path, AnomalibModule)
     model = kind(
         **entry.init_args,
         pre_processor=kind.configure_pre_processor(plan.image_size) if plan.image_size else True,

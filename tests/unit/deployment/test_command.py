@@ -72,7 +72,9 @@ def called_here(function: Any, arguments: tuple) -> Any:
 
 def test_tables_name_figures_and_failures(plan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deployment", "--config", str(plan_file), "--threads", "3"]) == 1
-    assert "failed: ValueError: no such network See results/deployment/plan/01-Raises/log.txt." in capsys.readouterr().out
+    assert (
+        "failed: ValueError: no such network See results/deployment/plan/01-Raises/log.txt." in capsys.readouterr().out
+    )
     folder = Path("results/deployment/plan")
     content = json.loads((folder / "records.json").read_text())
     assert content["environment"]["threads"] == 3
