@@ -95,15 +95,18 @@ def load_directly(small_model: SmallModel, surfaces: Surfaces, file: Path) -> No
 
 
 def test_by_engine(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
-    quiet_engine().test(small_model.build(), datamodule=surfaces(), ckpt_path=file)
+    quiet_engine().test(small_model.build(evaluator=False), datamodule=surfaces(), ckpt_path=file)
 
 
 test_by_engine.__test__ = False
 ROUTES = {"load_from_checkpoint": load_directly, "Engine.test": test_by_engine}
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", CONTENTS)
+@pytest.mark.parametrize(
+    ("case", "route"),
+    [(case, "load_from_checkpoint") for case in CONTENTS]
+    + [(case, "Engine.test") for case in ("another model", "a missing weight", "weights only", "code")],
+)
 def test_content_that_does_not_fit_is_explained(
     small_model: SmallModel, trained: Trained, surfaces: Surfaces, tmp_path: Path, case: str, route: str
 ) -> None:
