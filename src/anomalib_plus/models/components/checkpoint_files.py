@@ -89,7 +89,8 @@ class SafeCheckpoints(Callback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for callback in trainer.checkpoint_callbacks:
                 folder = getattr(callback, "dirpath", None)
-                if folder and "://" not in str(folder):
+                writes = getattr(callback, "save_top_k", 1) or getattr(callback, "save_last", None)
+                if folder and writes and "://" not in str(folder):
                     check_writable(Path(folder))
 
 
