@@ -90,16 +90,15 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
 }
 
 
-def load_directly(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
+def directly(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
     small_model.cls.load_from_checkpoint(file)
 
 
-def test_by_engine(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
+def by_engine(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
     quiet_engine().test(small_model.build(evaluator=False), datamodule=surfaces(), ckpt_path=file)
 
 
-test_by_engine.__test__ = False
-ROUTES = {"load_from_checkpoint": load_directly, "Engine.test": test_by_engine}
+ROUTES = {"load_from_checkpoint": directly, "Engine.test": by_engine}
 
 
 @pytest.mark.parametrize(
@@ -163,4 +162,4 @@ def test_differing_arguments_are_named(
     torch.save(content, tmp_path / "model.ckpt")
     here = trained.model.hparams["learning_rate"]
     with pytest.raises(CheckpointError, match=rf"made with learning_rate=0\.125 \(here {here}\): build"):
-        test_by_engine(small_model, surfaces, tmp_path / "model.ckpt")
+        by_engine(small_model, surfaces, tmp_path / "model.ckpt")

@@ -26,7 +26,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
 
 from anomalib_plus import RamFAE
-from anomalib_plus.models.components.checkpoint_files import SafeCheckpointIO, check_writable, write_whole
+from anomalib_plus.models.components.checkpoint_files import SafeCheckpointIO, check_writable, explained, write_whole
 
 resource = pytest.importorskip("resource", reason="limits of files as Unix has them")
 
@@ -262,3 +262,8 @@ def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
     error, state = run.stdout.splitlines()
     assert "No space left on device (1.1 MiB left in that folder); the one before it is intact" in error
     assert state == f"100000.0 {tmp_path / 'model.ckpt'}"
+
+
+def test_faults_that_are_not_the_files_keep_their_names(good: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory$"), explained(good):
+        raise RuntimeError("CUDA out of memory")
