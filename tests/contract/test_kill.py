@@ -43,7 +43,7 @@ def train(
     seed_everything(1 if checkpoint is None else 2, verbose=False)
     datamodule = MVTecAD(root, "surface", num_workers=0, train_batch_size=2, eval_batch_size=4)
     engine = quiet_engine(max_epochs=EPOCHS, default_root_dir=folder, callbacks=[ReportSteps(connection)], **options)
-    engine.fit(SmallModel.named(name).build(), datamodule=datamodule, ckpt_path=checkpoint)
+    engine.fit(SmallModel.named(name).build(evaluator=False), datamodule=datamodule, ckpt_path=checkpoint)
     connection.send("end")
 
 

@@ -90,20 +90,22 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
 }
 
 
-def load_directly(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
+def directly(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
     small_model.cls.load_from_checkpoint(file)
 
 
-def test_by_engine(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
-    quiet_engine().test(small_model.build(), datamodule=surfaces(), ckpt_path=file)
+def by_engine(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
+    quiet_engine().test(small_model.build(evaluator=False), datamodule=surfaces(), ckpt_path=file)
 
 
-test_by_engine.__test__ = False
-ROUTES = {"load_from_checkpoint": load_directly, "Engine.test": test_by_engine}
+ROUTES = {"load_from_checkpoint": directly, "Engine.test": by_engine}
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", CONTENTS)
+@pytest.mark.parametrize(
+    ("case", "route"),
+    [(case, "load_from_checkpoint") for case in CONTENTS]
+    + [(case, "Engine.test") for case in ("another model", "a missing weight", "weights only", "code")],
+)
 def test_content_that_does_not_fit_is_explained(
     small_model: SmallModel, trained: Trained, surfaces: Surfaces, tmp_path: Path, case: str, route: str
 ) -> None:
@@ -160,4 +162,4 @@ def test_differing_arguments_are_named(
     torch.save(content, tmp_path / "model.ckpt")
     here = trained.model.hparams["learning_rate"]
     with pytest.raises(CheckpointError, match=rf"made with learning_rate=0\.125 \(here {here}\): build"):
-        test_by_engine(small_model, surfaces, tmp_path / "model.ckpt")
+        by_engine(small_model, surfaces, tmp_path / "model.ckpt")

@@ -21,6 +21,7 @@ from .conftest import Trained
 from .small_models import SmallModel, quiet_engine
 
 IMAGES = tuple(difficult_images(64, 64))
+BARE = {"evaluator": False, "post_processor": False}
 
 
 def phases(model: AnomalibModule) -> list[AnomalibModule]:
@@ -42,9 +43,10 @@ def assert_finite(named: dict[str, Tensor | None]) -> None:
 def test_a_training_step_on_difficult_images_has_finite_gradients(
     small_model: SmallModel, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them in one batch, and two of each kind."""
+    """All of them in one batch, and two of a kind, which batch normalisation divides by nothing."""
     images = difficult_images(64, 64)
-    batches = {"all": torch.stack(list(images.values())), **{name: torch.stack([x, x]) for name, x in images.items()}}
+    kinds = ("black",) if half else IMAGES
+    batches = {"all": torch.stack(list(images.values())), **{name: torch.stack([images[name]] * 2) for name in kinds}}
     for phase, model in enumerate(phases(small_model.build())):
         monkeypatch.setattr(type(model), "log", lambda *_, **__: None)
         monkeypatch.setattr(type(model), "log_dict", lambda *_, **__: None)
@@ -89,14 +91,10 @@ class BreakWeights(Callback):
                         parameter.fill_(torch.nan)
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_loss_that_is_no_number_stops_the_training_and_names_term_and_images(
-    small_model: SmallModel,
-    ordered_loader: Callable[[int], DataLoader],
-    monkeypatch: pytest.MonkeyPatch,
-    value: float,
+    small_model: SmallModel, ordered_loader: Callable[[int], DataLoader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = small_model.build()
+    model = small_model.build(**BARE)
     original, calls, terms = model.loss.forward, [], []
 
     def second_is_none(*args: Any, **kwargs: Any) -> LossTerms:
@@ -105,13 +103,13 @@ def test_a_loss_that_is_no_number_stops_the_training_and_names_term_and_images(
         if len(calls) != 2:
             return loss
         terms.extend(loss.terms)
-        return LossTerms(loss.total * value, loss.terms | {terms[-1]: loss.terms[terms[-1]] * value})
+        return LossTerms(loss.total * torch.nan, loss.terms | {terms[-1]: loss.terms[terms[-1]] * torch.nan})
 
     monkeypatch.setattr(model.loss, "forward", second_is_none)
     with pytest.raises(FloatingPointError) as stop:
         quiet_engine(max_epochs=2).fit(model, ordered_loader(2))
     message = str(stop.value)
-    assert message.startswith(f"{small_model.name}: the loss is no number: {terms[-1]}={value}, total={value}")
+    assert message.startswith(f"{small_model.name}: the loss is no number: {terms[-1]}=nan, total=nan")
     assert "in epoch 0, batch 1 (images " in message
     images = [f"{index:03d}.png" for index in range(6)]
     assert [image for image in images if f"good/{image}" in message] == images[2:4]
@@ -122,9 +120,9 @@ def test_weights_that_are_no_numbers_stop_the_training_and_leave_the_checkpoint_
     small_model: SmallModel, ordered_loader: Callable[[int], DataLoader]
 ) -> None:
     """The loss shows them one step later, so both batches are named."""
-    engine = quiet_engine(max_epochs=4, callbacks=[BreakWeights(1, 1)])
-    with pytest.raises(FloatingPointError, match=r"in epoch 1, batch 2 .*step before was epoch 1, batch 1 .*003\.png"):
-        engine.fit(small_model.build(), ordered_loader(2))
+    engine = quiet_engine(max_epochs=2, callbacks=[BreakWeights(1, 0)])
+    with pytest.raises(FloatingPointError, match=r"in epoch 1, batch 1 .*step before was epoch 1, batch 0 .*002\.png"):
+        engine.fit(small_model.build(**BARE), ordered_loader(3))
     content = torch.load(engine.best_model_path, weights_only=True)
     assert content["epoch"] == 0
     assert_finite({name: value for name, value in content["state_dict"].items() if name.startswith("model.")})
@@ -133,8 +131,8 @@ def test_weights_that_are_no_numbers_stop_the_training_and_leave_the_checkpoint_
 def test_weights_that_no_loss_has_seen_do_not_get_into_a_checkpoint(
     small_model: SmallModel, ordered_loader: Callable[[int], DataLoader]
 ) -> None:
-    engine = quiet_engine(max_epochs=2, limit_val_batches=0, callbacks=[BreakWeights(1, 2)])
+    engine = quiet_engine(max_epochs=2, limit_val_batches=0, callbacks=[BreakWeights(1, 1)])
     with pytest.raises(FloatingPointError, match=r"weights are NaN or infinite, .* checkpoint is not written"):
-        engine.fit(small_model.build(), ordered_loader(2))
+        engine.fit(small_model.build(**BARE), ordered_loader(3))
     assert torch.load(engine.best_model_path, weights_only=True)["epoch"] == 0
     assert [path.name for path in Path(engine.best_model_path).parent.iterdir()] == ["model.ckpt"]

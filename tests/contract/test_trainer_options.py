@@ -15,9 +15,12 @@ from torch.utils.data import DataLoader
 from .conftest import Surfaces
 from .small_models import SmallModel, quiet_engine
 
+BARE = {"evaluator": False, "post_processor": False}
+"""Validation would take most of the time of these tests."""
+
 
 def trained_by(small_model: SmallModel, surfaces: Surfaces, **options: Any) -> tuple[AnomalibModule, Trainer]:
-    model = small_model.build()
+    model = small_model.build(**BARE)
     before = copy.deepcopy(model.state_dict())
     engine = quiet_engine(**options)
     engine.fit(model, datamodule=surfaces())
@@ -35,8 +38,8 @@ def test_fast_dev_run_trains_one_batch_and_writes_nothing(small_model: SmallMode
 
 def test_barebones_trains_and_writes_nothing(small_model: SmallModel, surfaces: Surfaces) -> None:
     silent = {"enable_progress_bar": None, "enable_model_summary": None, "logger": None}
-    _, trainer = trained_by(small_model, surfaces, barebones=True, max_epochs=2, limit_val_batches=1, **silent)
-    assert trainer.global_step == 6
+    _, trainer = trained_by(small_model, surfaces, barebones=True, max_epochs=1, limit_val_batches=1, **silent)
+    assert trainer.global_step == 3
     assert not list(Path().rglob("*.ckpt"))
 
 
@@ -47,7 +50,7 @@ def test_overfit_batches_trains_on_the_same_ones(small_model: SmallModel, surfac
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
             seen.append(batch.image_path)
 
-    trained_by(small_model, surfaces, overfit_batches=1, max_epochs=2, callbacks=[Names()])
+    trained_by(small_model, surfaces, overfit_batches=1, max_epochs=2, limit_val_batches=0, callbacks=[Names()])
     assert len(seen) == 2
     assert seen[0] == seen[1]
 
@@ -56,7 +59,7 @@ def test_accumulated_gradients_move_the_weights_once_for_several_batches(
     small_model: SmallModel, surfaces: Surfaces
 ) -> None:
     """Three batches: a step after two, and one for the rest."""
-    _, trainer = trained_by(small_model, surfaces, max_epochs=1, accumulate_grad_batches=2)
+    _, trainer = trained_by(small_model, surfaces, max_epochs=1, limit_val_batches=0, accumulate_grad_batches=2)
     assert trainer.global_step == 2
 
 
@@ -93,7 +96,8 @@ def test_channels_last_batches_train(small_model: SmallModel, ordered_loader: Ca
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.manual_seed(0)
         callback = Losses(layout)
-        quiet_engine(max_epochs=1, callbacks=[callback]).fit(small_model.build(), ordered_loader(3))
+        engine = quiet_engine(max_epochs=1, limit_train_batches=2, callbacks=[callback])
+        engine.fit(small_model.build(**BARE), ordered_loader(2))
         losses.append(callback.values)
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
@@ -123,7 +127,7 @@ class Processes(Callback):
 
 def test_two_processes_end_with_the_same_weights(small_model: SmallModel, surfaces: Surfaces, tmp_path: Path) -> None:
     """Through gloo. A model of two phases says that parts of it are idle; the others must not have idle parameters."""
-    model = small_model.build(evaluator=False)
+    model = small_model.build(**BARE)
     two_phases = hasattr(model.model, "phase")
     engine = quiet_engine(
         max_epochs=2,

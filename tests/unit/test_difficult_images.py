@@ -46,8 +46,8 @@ def rbae_phase_2(clean: Tensor, made: Tensor, mask: Tensor, certainty: float = 1
     return RbAELoss()(RepairOutput(made, [made], [clean], logits), clean, mask).total
 
 
-def tsdn(clean: Tensor, made: Tensor, mask: Tensor, certainty: float = 1.0) -> Tensor:
-    logits = certainty * (made.mean(dim=(2, 3)) - 0.5)
+def tsdn(clean: Tensor, made: Tensor, mask: Tensor) -> Tensor:
+    logits = 1e4 * (made.mean(dim=(2, 3)) - 0.5)
     output = TSDNOutput(made, made[:, :1], made, logits)
     return TSDNLoss(gms_scales=2, ssim_size=16)(clean, output, mask).total
 
@@ -70,8 +70,7 @@ LOSSES: dict[str, Loss] = {
     "RbAE, phase 1": rbae_phase_1,
     "RbAE, phase 2": rbae_phase_2,
     "RbAE, phase 2, certain": partial(rbae_phase_2, certainty=1e4),
-    "TSDN": tsdn,
-    "TSDN, certain": partial(tsdn, certainty=1e4),
+    "TSDN, certain": tsdn,
     "focal, no focus": partial(focal, gamma=0.0),
     "focal, gamma 0.5": partial(focal, gamma=0.5),
     "focal, gamma 1": partial(focal, gamma=1.0),

@@ -2,11 +2,16 @@
 
 import contextlib
 import errno
+import itertools
+import multiprocessing
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +26,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
 
 from anomalib_plus import RamFAE
-from anomalib_plus.models.components.checkpoint_files import SafeCheckpointIO, check_writable, write_whole
+from anomalib_plus.models.components.checkpoint_files import SafeCheckpointIO, check_writable, explained, write_whole
 
 resource = pytest.importorskip("resource", reason="limits of files as Unix has them")
 
@@ -94,6 +99,30 @@ def test_a_write_that_was_killed_leaves_nothing_that_disturbs_the_next(good: Pat
     assert torch.load(good, weights_only=True).keys() == GOOD.keys()
     io().save_checkpoint(GOOD, good)
     assert_good(good)
+
+
+def save_forever(file: Path) -> None:
+    for number in itertools.count():
+        io().save_checkpoint({"state_dict": {"weight": torch.full((1_000_000,), float(number))}}, file)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_kills_while_checkpoints_are_written_leave_whole_ones(tmp_path: Path, kills: int) -> None:
+    """One version or the next, but no mixture and nothing torn."""
+    rng = random.Random(0)
+    file = tmp_path / "model.ckpt"
+    for _ in range(kills):
+        process = multiprocessing.get_context("fork").Process(target=save_forever, args=(file,))
+        process.start()
+        while not file.exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        weight = torch.load(file, weights_only=True)["state_dict"]["weight"]
+        assert weight.shape == (1_000_000,)
+        assert (weight == weight[0]).all()
+        file.unlink()
 
 
 @contextlib.contextmanager
@@ -233,3 +262,8 @@ def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
     error, state = run.stdout.splitlines()
     assert "No space left on device (1.1 MiB left in that folder); the one before it is intact" in error
     assert state == f"100000.0 {tmp_path / 'model.ckpt'}"
+
+
+def test_faults_that_are_not_the_files_keep_their_names(good: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory$"), explained(good):
+        raise RuntimeError("CUDA out of memory")

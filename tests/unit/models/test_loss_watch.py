@@ -1,14 +1,20 @@
 """On a GPU the watch looks late; what it says then is tested here with losses that pretend to be elsewhere."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException
 
+from anomalib_plus import RamFAE
 from anomalib_plus.models.components import loss_watch
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.loss_watch import LossWatch
+from anomalib_plus.models.ramfae.loss import RamFAELoss
 
 
 class Elsewhere(Tensor):
@@ -87,3 +93,19 @@ def test_weights_and_buffers_are_looked_at_together(looks: list[int]) -> None:
         watch.check_weights()
     network[1].running_var = network[1].running_var.new_empty(0)  # such as RbAE's reference before it is chosen
     watch.check_weights()
+
+
+class OneLossIsNone(RamFAELoss):
+    """NaN in the second of two processes only."""
+
+    def forward(self, clean: Tensor, reconstruction: Tensor) -> LossTerms:
+        loss = super().forward(clean, reconstruction)
+        return LossTerms(loss.total * torch.nan, loss.terms) if torch.distributed.get_rank() == 1 else loss
+
+
+def test_several_processes_stop_together(mvtec_layout: Path, tmp_path: Path) -> None:
+    model = RamFAE(channels=(4, 8, 8, 8), pre_processor=False, evaluator=False, visualizer=False)
+    model.loss = OneLossIsNone()
+    engine = Engine(max_epochs=1, devices=2, accelerator="cpu", strategy="ddp_fork", enable_progress_bar=False)
+    with pytest.raises(ProcessRaisedException, match=r"RamFAE: the loss is no number: total=nan .*\(images "):
+        engine.fit(model, datamodule=MVTecAD(mvtec_layout, "surface", train_batch_size=2, num_workers=0))

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-OWN_SUFFIX = ".part"
+PART_SUFFIX = ".part"
 """Of a file that is being written; the next checkpoint of the same name overwrites what an interruption left."""
 
 
@@ -89,7 +89,8 @@ class SafeCheckpoints(Callback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for callback in trainer.checkpoint_callbacks:
                 folder = getattr(callback, "dirpath", None)
-                if folder and "://" not in str(folder):
+                writes = getattr(callback, "save_top_k", 1) or getattr(callback, "save_last", None)
+                if folder and writes and "://" not in str(folder):
                     check_writable(Path(folder))
 
 
@@ -109,7 +110,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: If that fails; what was there before is left as it was.
     """
-    part = path.with_name(f".{path.name}{OWN_SUFFIX}")
+    part = path.with_name(f".{path.name}{PART_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -148,21 +149,24 @@ def explained(path: Any) -> Iterator[None]:
         # torch names the first object that is neither tensor nor plain data.
         msg = (
             f"The checkpoint {path} was refused: it is damaged, or holds more than tensors and plain data, and loading "
-            f"that could run any code. Use a checkpoint that this library wrote. ({_first_sentences(error)})"
+            f"that could run any code. Use a checkpoint that this library wrote. ({_shorten(error)})"
         )
         raise CheckpointError(msg) from error
-    except (EOFError, zipfile.BadZipFile, OSError, RuntimeError) as error:
-        if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError | CheckpointError):
+    except (EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        if not isinstance(path, str | Path) or (isinstance(error, RuntimeError) and not _is_damage(error)):
             raise
-        size = Path(path).stat().st_size if isinstance(path, str | Path) and Path(path).is_file() else None
-        if size is None:
-            raise
+        size = Path(path).stat().st_size
         fault = "it is empty" if size == 0 else f"it is damaged or incomplete ({size} bytes)"
         msg = (
-            f"The checkpoint {path} cannot be read: {fault}. Copy it again, or use an earlier one. "
-            f"({_first_sentences(error)})"
+            f"The checkpoint {path} cannot be read: {fault}. Copy it again, or use an earlier one. ({_shorten(error)})"
         )
         raise CheckpointError(msg) from error
+
+
+def _is_damage(error: RuntimeError) -> bool:
+    """Whether it is the file, and not, for one, the memory of a GPU."""
+    signs = ("PytorchStreamReader", "magic number", "unexpected EOF", "wrong byte size")
+    return any(sign in str(error) for sign in signs)
 
 
 def check_is_checkpoint(content: Any) -> None:
@@ -180,5 +184,5 @@ def check_is_checkpoint(content: Any) -> None:
         raise CheckpointError(msg)
 
 
-def _first_sentences(error: BaseException) -> str:
+def _shorten(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

@@ -55,7 +55,8 @@ def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: se
             f"(--model {said['model']} or {said['model']}.load_from_checkpoint)."
         )
         raise CheckpointError(msg)
-    saved = set(checkpoint.get("hyper_parameters", {}))
+    # Lightning's command line adds names of its own, with an underscore.
+    saved = {name for name in checkpoint.get("hyper_parameters", {}) if not name.startswith("_")}
     unknown = sorted(saved - known_arguments) if known_arguments is not None else []
     if unknown:
         msg = (

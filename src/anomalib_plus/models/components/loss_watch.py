@@ -90,8 +90,8 @@ class LossWatch:
 
 
 _ADVICE = (
-    "Look at the images, lower learning_rate or train in full precision (--trainer.precision=32), then resume from the "
-    "last checkpoint."
+    "Look at the images; go on from the last checkpoint in full precision (--trainer.precision=32), or begin anew with "
+    "a lower learning_rate, which a resumed optimizer would not take over."
 )
 
 
