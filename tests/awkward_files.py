@@ -294,6 +294,7 @@ def awkward_masks() -> list[AwkwardMask]:
         AwkwardMask("tiff", encode(white, "tif"), "tif"),
         AwkwardMask("JPEG with sharp edges", encode(white, "jpg", quality=100), "jpg"),
         AwkwardMask("JPEG with noise", encode(_tilted(white), "jpg", quality=60), "jpg", "JPEG with .* grey values"),
+        AwkwardMask("damaged JPEG", _broken_inside(white), "jpg", "damaged or cut off"),
         AwkwardMask("half the size", encode(white.resize((32, 32))), reason=size),
         AwkwardMask("one pixel", encode(white.resize((1, 1))), reason=size),
         AwkwardMask("larger", encode(white.resize((65, 64))), reason=size),
@@ -306,6 +307,12 @@ def awkward_masks() -> list[AwkwardMask]:
         AwkwardMask("enormous", png(60_000, 60_000, 8, 0, bytes(9)), reason="pixels"),
         AwkwardMask("missing", None, reason="does not exist"),
     ]
+
+
+def _broken_inside(mask: Image.Image) -> bytes:
+    """A JPEG that starts and ends as it should, with a second picture begun in its middle."""
+    content = encode(mask, "jpg")
+    return content[:-2] + content
 
 
 def _tilted(mask: Image.Image) -> Image.Image:

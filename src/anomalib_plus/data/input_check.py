@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import LabelName, Split
+from anomalib.data.utils import LabelName, Split, read_image
 from anomalib.data.utils.image import is_image_file
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -23,6 +23,7 @@ from anomalib_plus.data.predict_images import report_skipped
 
 logger = logging.getLogger(__name__)
 
+_READER = read_image.__module__
 NO_MASK = Path()  # stands for the mask of an anomalous image that has none
 PARTS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
@@ -117,7 +118,7 @@ def _inspect_mask(mask: Path, image: ImageFacts) -> str | None:
     if facts.fault or not facts.size:
         return facts.fault
     if facts.size == image.size:
-        return _compression_noise(mask) if facts.format == "JPEG" else None
+        return (inspect_image(mask, decode=True).fault or _compression_noise(mask)) if facts.format == "JPEG" else None
     turned = facts.size[::-1] == image.size
     return "differs in size from its image" + (
         ", as if one were turned: anomalib ignores the orientation that cameras note in EXIF" if turned else ""
@@ -166,7 +167,7 @@ def _datasets_of(loaders: Any) -> list[Any]:
 def _file_being_read(exception: BaseException) -> Path | None:
     """The file that anomalib was reading when an exception of this process was raised."""
     for frame, _ in walk_tb(exception.__traceback__):
-        if frame.f_code.co_name in {"read_image", "read_mask"}:
+        if frame.f_code.co_name in {"read_image", "read_mask"} and frame.f_globals.get("__name__") == _READER:
             return Path(frame.f_locals["path"])
     return None
 
