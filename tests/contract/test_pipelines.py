@@ -23,10 +23,10 @@ def data(mvtec_layout: Path) -> dict[str, Any]:
     return {"class_path": "MVTec", "init_args": arguments}
 
 
-def errors() -> list[str]:
-    """What was raised in the pipelines of this folder: they only write it into their log."""
+def first_error() -> str:
+    """What was raised first in the pipelines of this folder, if anything: they only write it into their log."""
     lines = Path("runs/pipeline.log").read_text().splitlines()
-    return [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return next((line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)), "")
 
 
 def write(config: dict[str, Any]) -> list[str]:
@@ -41,7 +41,7 @@ def test_benchmark(small_model: SmallModel, data: dict[str, Any], monkeypatch: p
     model = {"class_path": small_model.name, "init_args": {**small_model.arguments, "visualizer": False}}
     config = {"accelerator": "cpu", "benchmark": {"seed": {"grid": [1, 2]}, "model": model, "data": data}}
     AnomalibCLI(["benchmark", *write(config)])
-    assert errors() == []
+    assert not first_error()
     (results,) = Path("runs/benchmark").rglob("results.csv")
     rows = pd.read_csv(results)
     assert rows["seed"].to_list() == [1, 2]
@@ -73,13 +73,13 @@ def test_tiled_ensemble(small_model: SmallModel, data: dict[str, Any], monkeypat
     )
     training = TrainTiledEnsemble()
     training.run(training.get_parser().parse_args(options))
-    assert errors() == []
+    assert not first_error()
     weights = {file.name for file in (training.root_dir / "weights" / "lightning").iterdir()}
     assert weights >= {"model0_0.ckpt", "model0_1.ckpt", "stats.json"}
 
     evaluation = EvalTiledEnsemble(training.root_dir)
     evaluation.run(evaluation.get_parser().parse_args(options))
-    assert errors() == []
+    assert not first_error()
     pictures = [file.name for file in (training.root_dir / "images" / "defect").iterdir()]
     assert sorted(pictures) == ["000.png", "001.png", "002.png"]
     (metrics,) = pd.read_csv(training.root_dir / "metric_results.csv").to_dict("records")
