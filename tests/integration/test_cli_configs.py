@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 import anomalib_plus.models
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent.name != "benchmark")
+FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent.name not in ("benchmark", "deployment"))
 
 
 class ParsingCLI(AnomalibCLI):

@@ -27,7 +27,8 @@ class Judgement(NamedTuple):
 
 
 def draw_samples(datamodule: Any, count: int | None) -> Samples:
-    """Read test images, spread over the data set; all of them if ``count`` is None."""
+    """Read test images of a datamodule that no engine knows, spread over them; all if ``count`` is None."""
+    datamodule.prepare_data()
     datamodule.setup("test")
     data = datamodule.test_data
     chosen = np.arange(len(data)) if count is None else np.unique(np.linspace(0, len(data) - 1, count).round())

@@ -19,7 +19,7 @@ from anomalib_plus.deployment.backends import EAGER, Images, Judge, engine_judge
 from anomalib_plus.deployment.formats import FORMATS, Exported, export
 from anomalib_plus.deployment.isolation import attempt
 from anomalib_plus.deployment.plan import DeploymentPlan, label_of
-from anomalib_plus.deployment.preparation import Prepared, prepare
+from anomalib_plus.deployment.preparation import Prepared, make_data, prepare
 
 MIB = 2**20
 
@@ -47,7 +47,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         prepared = prepare(plan, entry, Path(scratch))
         model = prepared.model
         formats, exports = _export_all(prepared, folder)
-        samples = agreement.draw_samples(prepared.datamodule, plan.images)
+        samples = agreement.draw_samples(make_data(plan, entry), plan.images)
         judges, errors = open_backends(model, exports, threads)
         backends: dict[str, dict[str, Any]] = {name: {"error": error} for name, error in errors.items()}
         backends |= _compare(judges, samples)

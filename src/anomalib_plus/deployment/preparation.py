@@ -23,6 +23,11 @@ class Prepared(NamedTuple):
     engine: Engine
 
 
+def make_data(plan: DeploymentPlan, entry: ModelEntry) -> Any:
+    """Data of the plan as a model of it needs them. An engine that they go through makes them resize their images."""
+    return load_class(plan.data.class_path, AnomalibDataModule)(**(plan.data.init_args | entry.data))
+
+
 def prepare(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Prepared:
     """Seed everything, build, fit and, if the plan says so, set thresholds and ranges.
 
@@ -32,7 +37,7 @@ def prepare(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Prepared:
         folder: Scratch folder of the engine.
     """
     seed_everything(plan.seed, workers=True, verbose=False)
-    datamodule = load_class(plan.data.class_path, AnomalibDataModule)(**(plan.data.init_args | entry.data))
+    datamodule = make_data(plan, entry)
     kind = load_class(entry.class_path, AnomalibModule)
     model = kind(
         **entry.init_args,

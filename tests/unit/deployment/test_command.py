@@ -53,11 +53,12 @@ def measured(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> di
 def plan_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "measure", measured)
     monkeypatch.setattr(command, "run_apart", lambda function, arguments, *_: called_here(function, arguments))
+    good = {"class_path": "x.Net", "label": "Good", "variant": "narrow"}
     plan = {
-        "models": [{"class_path": "x.Net", "label": "Good", "variant": "narrow"}, {"class_path": "x.Net", "label": "Raises"}],
+        "models": [good, {"class_path": "x.Net", "label": "Raises"}],
         "data": {"class_path": "x.Data", "init_args": {"category": "washer", "num_workers": 0}},
         "image_size": [128, 128],
-    }  # fmt: skip
+    }
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan))
     return file

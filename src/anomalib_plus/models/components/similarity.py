@@ -17,12 +17,16 @@ def gradient_magnitude(images: Tensor, eps: float = 1e-12) -> Tensor:
 
     The kernels are ``[1, 0, -1] / 3`` over three rows and its transpose. Borders are replicated, because zero padding
     would invent edges. ``eps`` stands inside the root: without it a flat area back-propagates NaN.
+
+    Sums and differences of shifted images: convolutions of single channels are slow everywhere, and take three times as
+    long in training.
     """
-    row = images.new_tensor([1.0, 0.0, -1.0]).expand(3, 3) / 3
-    kernels = torch.stack([row, row.T]).unsqueeze(1)
-    single_channel = F.pad(images, (1, 1, 1, 1), mode="replicate").flatten(0, 1).unsqueeze(1)
-    gradients = F.conv2d(single_channel, kernels)
-    return gradients.square().sum(dim=1).add(eps).sqrt().unflatten(0, images.shape[:2])
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    columns = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
+    rows = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
+    horizontal = (columns[..., :-2] - columns[..., 2:]) / 3
+    vertical = (rows[..., :-2, :] - rows[..., 2:, :]) / 3
+    return (horizontal * horizontal + vertical * vertical + eps).sqrt()
 
 
 def gms_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
