@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import openvino
 import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
@@ -91,3 +92,13 @@ def test_export_to_torch(small_model: SmallModel, trained: Trained) -> None:
     (exported,) = RESULTS.rglob("weights/torch/model.pt")
     model = torch.load(exported, weights_only=False)["model"]
     torch.testing.assert_close(model.state_dict(), trained.model.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_export_to_openvino(small_model: SmallModel, trained: Trained) -> None:
+    """Most of it is the export to ONNX once more."""
+    AnomalibCLI(["export", *small_model.command_line, "--export_type=openvino", f"--ckpt_path={trained.checkpoint}"])
+    (exported,) = RESULTS.rglob("weights/openvino/model.xml")
+    outputs = openvino.Core().compile_model(exported, "CPU")(torch.rand(2, 3, *IMAGE_SIZE).numpy())
+    assert {output.get_any_name() for output in outputs} == {"pred_score", "pred_label", "anomaly_map", "pred_mask"}
+    assert outputs["anomaly_map"].shape == (2, 1, *IMAGE_SIZE)

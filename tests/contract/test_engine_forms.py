@@ -44,6 +44,7 @@ def test_barebones_trainer(small_model: SmallModel, trained: Trained, surfaces: 
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
     (metrics,) = engine.test(small_model.build(), datamodule=surfaces(), ckpt_path=trained.checkpoint, verbose=False)
     assert metrics == pytest.approx(trained.metrics, abs=1e-6)
+    assert not list(Path().rglob("*.ckpt"))
 
 
 def test_anomalib_measures_what_scikit_learn_measures(

@@ -1,7 +1,6 @@
-"""What Lightning's trainer offers besides: short runs, accumulation, memory layouts, several processes."""
+"""What Lightning's trainer offers besides: short runs, accumulation, memory layouts."""
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ def trained_by(small_model: SmallModel, surfaces: Surfaces, **options: Any) -> t
 def test_fast_dev_run_trains_one_batch_and_writes_nothing(small_model: SmallModel, surfaces: Surfaces) -> None:
     _, trainer = trained_by(small_model, surfaces, fast_dev_run=True)
     assert trainer.global_step == 1
-    assert not list(Path().rglob("*.ckpt"))
-
-
-def test_barebones_trains_and_writes_nothing(small_model: SmallModel, surfaces: Surfaces) -> None:
-    silent = {"enable_progress_bar": None, "enable_model_summary": None, "logger": None}
-    _, trainer = trained_by(small_model, surfaces, barebones=True, max_epochs=1, limit_val_batches=1, **silent)
-    assert trainer.global_step == 3
     assert not list(Path().rglob("*.ckpt"))
 
 
@@ -100,45 +92,3 @@ def test_channels_last_batches_train(small_model: SmallModel, ordered_loader: Ca
         engine.fit(small_model.build(**BARE), ordered_loader(2))
         losses.append(callback.values)
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
-
-
-class Processes(Callback):
-    """Compares the weights of two processes at the end, and writes what both saw."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.losses: list[float] = []
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *args: Any) -> None:
-        self.losses.append(trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean").item())
-
-    def on_train_end(self, trainer: Any, module: Any) -> None:
-        weights = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
-        both = trainer.strategy.all_gather(weights)
-        losses = trainer.strategy.all_gather(torch.tensor(self.losses))
-        facts = {
-            "largest difference": (both[0] - both[1]).abs().max().item(),
-            "losses": losses.tolist(),
-            "phase": getattr(module.model, "phase", None),
-        }
-        if trainer.is_global_zero:
-            self.file.write_text(json.dumps(facts))
-
-
-def test_two_processes_end_with_the_same_weights(small_model: SmallModel, surfaces: Surfaces, tmp_path: Path) -> None:
-    """Through gloo. A model of two phases says that parts of it are idle; the others must not have idle parameters."""
-    model = small_model.build(**BARE)
-    two_phases = hasattr(model.model, "phase")
-    engine = quiet_engine(
-        max_epochs=2,
-        limit_val_batches=0,
-        devices=2,
-        strategy="ddp_fork_find_unused_parameters_true" if two_phases else "ddp_fork",
-        callbacks=[Processes(tmp_path / "facts.json")],
-    )
-    engine.fit(model, datamodule=surfaces())
-    facts = json.loads((tmp_path / "facts.json").read_text())
-    assert facts["largest difference"] == 0
-    assert len(facts["losses"][0]) == 4  # three images each, two at a time, two epochs
-    assert facts["losses"][0] == facts["losses"][1]
-    assert facts["phase"] in (None, 2)

@@ -18,8 +18,8 @@ JUNIT = """<?xml version="1.0" encoding="utf-8"?>
     command()
 E   RuntimeError: first line
 E   second line</failure></testcase>
-<testcase classname="tests.contract.test_openvino" name="test_inferencers_score_alike[FEAR-f32]" time="1">
-<skipped type="pytest.skip" message="needs OpenVINO">test_openvino.py:9: needs OpenVINO</skipped></testcase>
+<testcase classname="tests.contract.test_export" name="test_int8_keeps_the_ranking[FEAR-f32]" time="1">
+<skipped type="pytest.skip" message="needs nncf">test_export.py:9: needs nncf</skipped></testcase>
 <testcase classname="tests.integration.test_packaging" name="test_plain_anomalib_knows_every_name[build_wheel]">
 <error message="failed on setup with &quot;OSError: no space&quot;">no traceback</error></testcase>
 <testcase classname="" name="tests.contract.test_pipelines" time="0">
@@ -50,7 +50,7 @@ def test_reading(outcomes: list[Outcome]) -> None:
     assert outcomes == [
         Outcome("contract/test_cli.py::test_export_to_torch", "AstMFR", "ok"),
         Outcome("contract/test_cli.py::test_export_to_torch", "FEAR", "broke", "RuntimeError: first line"),
-        Outcome("contract/test_openvino.py::test_inferencers_score_alike", "FEAR", "skipped", "needs OpenVINO"),
+        Outcome("contract/test_export.py::test_int8_keeps_the_ranking", "FEAR", "skipped", "needs nncf"),
         Outcome(
             "integration/test_packaging.py::test_plain_anomalib_knows_every_name",
             "",
