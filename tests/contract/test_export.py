@@ -169,11 +169,14 @@ def test_quantisation_leaves_the_anomaly_map_alone(trained: Trained, openvino_fi
 
 @pytest.mark.slow
 def test_int8_keeps_the_ranking(
-    small_model: SmallModel, trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path
+    trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path
 ) -> None:
+    """Scores as the network gives them: a short training has so small a range that normalisation would clamp them."""
     pytest.importorskip("nncf")
+    network = copy.deepcopy(trained.model).eval()
+    network.post_processor = None
     file = quiet_engine().export(
-        trained.model,
+        network,
         ExportType.OPENVINO,
         export_root=tmp_path,
         compression_type=CompressionType.INT8_PTQ,
@@ -183,7 +186,7 @@ def test_int8_keeps_the_ranking(
     assert any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
     scores = openvino.Core().compile_model(model, "CPU", FULL_PRECISION)(surface_batch.image.numpy())["pred_score"]
     with torch.inference_mode():
-        expected = trained.model.eval()(surface_batch.image).pred_score
+        expected = network(surface_batch.image).pred_score
     one_pair = 1 / 9  # of three defective images and three good ones
     reference = roc_auc_score(surface_batch.gt_label, expected)
     assert roc_auc_score(surface_batch.gt_label, scores.reshape(-1)) >= reference - one_pair - 1e-6
