@@ -16,6 +16,7 @@ from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer, TorchInferencer
 from anomalib.models import AnomalibModule
+from sklearn.metrics import roc_auc_score
 
 from anomalib_plus.models.components.quantization import operations_without_layers
 
@@ -167,10 +168,10 @@ def test_quantisation_leaves_the_anomaly_map_alone(trained: Trained, openvino_fi
 
 
 @pytest.mark.slow
-def test_int8_scores_are_near(trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path) -> None:
-    """Scores as the network gives them. Trained so briefly, defects are told apart by less than INT8 changes: whether
-    the ranking survives shows on the demo (docs/deploy.md), not here.
-    """
+def test_int8_keeps_the_ranking(
+    trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path
+) -> None:
+    """Scores as the network gives them: a short training has so small a range that normalisation would clamp them."""
     pytest.importorskip("nncf")
     network = copy.deepcopy(trained.model).eval()
     network.post_processor = None
@@ -186,7 +187,9 @@ def test_int8_scores_are_near(trained: Trained, surfaces: Surfaces, surface_batc
     scores = openvino.Core().compile_model(model, "CPU", FULL_PRECISION)(surface_batch.image.numpy())["pred_score"]
     with torch.inference_mode():
         expected = network(surface_batch.image).pred_score
-    np.testing.assert_allclose(scores.reshape(-1), expected.numpy(), atol=0.1)
+    one_pair = 1 / 9  # of three defective images and three good ones
+    reference = roc_auc_score(surface_batch.gt_label, expected)
+    assert roc_auc_score(surface_batch.gt_label, scores.reshape(-1)) >= reference - one_pair - 1e-6
 
 
 @pytest.mark.slow

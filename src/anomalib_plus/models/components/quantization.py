@@ -17,8 +17,7 @@ _WIDE = 10_000_000
 def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Model":
     """Quantise an exported model's networks, calibrated on the validation images, as anomalib does.
 
-    Ranges found on good images alone would cut off what defects excite: the scores of bad parts drop, those of good ones
-    stay.
+    Ranges found on good images alone would cut off what defects excite, and bad parts would score like good ones.
 
     What precedes the first network (resizing) and what follows the last (distances, filters, normalisation of the
     score) stays in floating point: it takes little time, and small differences are all that it is about. anomalib
