@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer, TorchInferencer
+from anomalib.metrics import AUROC
 from anomalib.models import AnomalibModule
 from sklearn.metrics import roc_auc_score
 
@@ -168,8 +169,9 @@ def test_quantisation_leaves_the_anomaly_map_alone(trained: Trained, openvino_fi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("compression", [CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
 def test_int8_keeps_the_ranking(
-    trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path
+    trained: Trained, surfaces: Surfaces, surface_batch: ImageBatch, tmp_path: Path, compression: CompressionType
 ) -> None:
     """Scores as the network gives them: a short training has so small a range that normalisation would clamp them."""
     pytest.importorskip("nncf")
@@ -179,8 +181,9 @@ def test_int8_keeps_the_ranking(
         network,
         ExportType.OPENVINO,
         export_root=tmp_path,
-        compression_type=CompressionType.INT8_PTQ,
+        compression_type=compression,
         datamodule=surfaces(),
+        metric=AUROC(fields=["pred_score", "gt_label"]),
     )
     model = openvino.Core().read_model(file)
     assert any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())

@@ -19,7 +19,7 @@ from anomalib_plus.models.components.checked_checkpoint import CheckedCheckpoint
 from anomalib_plus.models.components.checkpoint_files import SafeCheckpoints
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.loss_watch import LossWatch
-from anomalib_plus.models.components.quantization import quantize_networks
+from anomalib_plus.models.components.quantization import quantize_networks, quantize_networks_cautiously
 from anomalib_plus.models.components.random_states import RandomStatesInCheckpoint
 from anomalib_plus.models.components.resizing import pre_process
 
@@ -135,6 +135,13 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
     def _post_training_quantization_ov(self, model: Any, datamodule: Any = None) -> Any:
         """Quantise the networks alone: anomalib, which calls this for ``INT8_PTQ``, would quantise the map as well."""
         return quantize_networks(model, datamodule)
+
+    def _accuracy_control_quantization_ov(
+        self, model: Any, datamodule: Any = None, metric: Any = None, task: Any = None, max_drop: float = 0.01
+    ) -> Any:
+        """As above, for ``INT8_ACQ``. Anomalib's judges by outputs that the next batch has overwritten."""
+        del task
+        return quantize_networks_cautiously(model, datamodule, metric, max_drop)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are no numbers, so that they cannot replace an earlier checkpoint.
