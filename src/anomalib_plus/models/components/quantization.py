@@ -36,9 +36,9 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
+    calibration, options = _calibration(model, datamodule, "INT8_PTQ")
     import nncf
 
-    calibration, options = _calibration(model, datamodule, "INT8_PTQ")
     return nncf.quantize(model, calibration, **options)
 
 
@@ -58,9 +58,9 @@ def quantize_networks_cautiously(
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
+    calibration, options = _calibration(model, datamodule, "INT8_ACQ")
     import nncf
 
-    calibration, options = _calibration(model, datamodule, "INT8_ACQ")
     metric = metric or AUROC(fields=["pred_score", "gt_label"])
 
     def measure(network: "openvino.CompiledModel", batches: Iterable[ImageBatch]) -> float:
