@@ -87,7 +87,26 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
         lambda small, content, file: {**content, "hyper_parameters": {"learning_rate": Payload(file)}},
         r"was refused.*could run any code",
     ),
+    "code by its name": (
+        lambda small, content, _: {
+            **content,
+            "hyper_parameters": content["hyper_parameters"] | {"_instantiator": f"{__name__}.run_by_name"},
+        },
+        r"was refused, because it names code to be called \(_instantiator='\S+run_by_name'\)",
+    ),
+    "code by its name among the arguments": (
+        lambda small, content, _: {
+            **content,
+            "hyper_parameters": content["hyper_parameters"]
+            | {"_instantiator": "lightning.pytorch.cli.instantiate_module", "_class_path": "subprocess.Popen"},
+        },
+        r"was refused, because it names code to be called \(_instantiator=.*, _class_path='subprocess\.Popen'\)",
+    ),
 }
+
+
+def run_by_name(*_: object) -> None:
+    pytest.fail("the checkpoint ran code")
 
 
 def directly(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:

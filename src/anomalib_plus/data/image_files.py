@@ -9,6 +9,12 @@ from PIL import Image, UnidentifiedImageError
 EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What may be decoded, whatever a file's name says.
+
+Pillow goes by the content and knows dozens more: rarely tried decoders, and one that starts another program (EPS).
+"""
+
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -25,7 +31,8 @@ def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
 
     Anomalib reads every file as 8-bit RGB: grey, palette and CMYK images are converted, an alpha channel is dropped, of
     several frames the first is taken, which is fine. Images of 16 bits or of real numbers would be clipped to white
-    without a word: that is a fault. So is a size that Pillow warns of, because a few bytes can declare it.
+    without a word: that is a fault. So is a size that Pillow warns of, because a few bytes can declare it, and content
+    that is not BMP, GIF, JPEG, PNG, PPM, TIFF or WebP, whatever the name says: no other decoder is run.
 
     Args:
         path: The file. Only regular files are opened: reading a pipe could last for ever.
@@ -36,17 +43,17 @@ def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
         fault = _is_no_file(path)
         if fault:
             return ImageFacts(None, fault)
-        with path.open("rb") as stream, Image.open(stream) as image:
+        with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
             facts = ImageFacts(image.size, _fault_of_pixels(image), image.format)
             whole = facts.fault is not None or (not decode and _seems_whole(image, path))
         if not whole:
-            with path.open("rb") as stream, Image.open(stream) as image:
+            with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
                 image.convert("RGB")
     except PermissionError:
         return ImageFacts(None, "may not be read: change its permissions")
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
-        return ImageFacts(None, "is empty (0 bytes)" if empty else "is not an image that Pillow knows")
+        return ImageFacts(None, "is empty (0 bytes)" if empty else f"is not an image ({', '.join(IMAGE_FORMATS)})")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return ImageFacts(None, _too_large())
     except Exception:  # every format fails in its own way, and every failure is an answer

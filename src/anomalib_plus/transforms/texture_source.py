@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tv
 
+from anomalib_plus.data.image_files import IMAGE_FORMATS
 from anomalib_plus.transforms.procedural_textures import procedural_textures
 
 NUM_PROCEDURAL_TEXTURES = 128
@@ -110,7 +111,7 @@ def _image_paths(folder: Path) -> list[Path]:
 
 def _read_texture(path: Path, size: tuple[int, int]) -> Tensor:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             image.draft("RGB", (size[1], size[0]))  # lets a JPEG be decoded at a fraction of its size
             if image.mode.startswith(("I", "F")):  # 16-bit greys, which convert("RGB") would clip at 255
                 values = np.asarray(image, dtype=np.float32)

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anomalib.data.utils import read_image
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from anomalib_plus.data.image_files import inspect_image
+from anomalib_plus.transforms.texture_source import TextureSource
 
 RNG_PIXELS = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 
@@ -117,9 +118,23 @@ def test_faults_say_what_is_wrong(tmp_path: Path) -> None:
     assert faults == [
         "does not exist",
         "is empty (0 bytes)",
-        "is not an image that Pillow knows",
+        "is not an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
         "is damaged or cut off",
     ]
+
+
+@pytest.mark.parametrize("content", ["eps", "ico", "jpeg2000", "pcx", "sgi", "tga"])
+def test_other_formats_are_not_decoded_under_a_false_name(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would, and hands EPS to Ghostscript."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", pytest.fail)
+    Image.fromarray(RNG_PIXELS).save(tmp_path / "a.png", content)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size[0] > 0, "Pillow knows the format"
+    assert "is not an image (BMP, GIF, " in inspect_image(tmp_path / "a.png", decode=True).fault
+    with pytest.raises(ValueError, match=r"Texture .*a\.png cannot be read as an image"):
+        TextureSource(tmp_path).load((16, 16))
 
 
 @pytest.mark.parametrize("limit", [900, 1900])

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from anomalib.data import MVTecAD
@@ -140,8 +141,11 @@ def test_a_missing_file_stops_the_training_before_it_starts(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError, match=r"reference=.*missing\.png.*\"first\" or \"medoid\""):
         RbAE(**SMALL, reference=tmp_path / "missing.png").on_fit_start()
     (tmp_path / "no_image.png").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"no_image\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"no_image\.png is not an image"):
         RbAE(**SMALL, reference=tmp_path / "no_image.png").on_fit_start()
+    Image.fromarray(np.full((64, 64), 1000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png has pixels of more than 8 bits"):
+        RbAE(**SMALL, reference=tmp_path / "deep.png").on_fit_start()
     RbAE(**SMALL, reference=tmp_path / "missing.png", use_rbam=False).on_fit_start()
 
 

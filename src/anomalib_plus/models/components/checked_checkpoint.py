@@ -8,7 +8,13 @@ from torch import nn
 
 from anomalib_plus import __version__
 from anomalib_plus.models.components.checkpoint_files import CheckpointError
-from anomalib_plus.models.components.checkpoint_origin import ORIGIN, check_origin, describe_misfit, read_head
+from anomalib_plus.models.components.checkpoint_origin import (
+    ORIGIN,
+    check_names_no_code,
+    check_origin,
+    describe_misfit,
+    read_head,
+)
 
 Model = TypeVar("Model", bound="CheckedCheckpointMixin")
 
@@ -26,12 +32,14 @@ class CheckedCheckpointMixin:
         """Load a model; see :meth:`anomalib.models.AnomalibModule.load_from_checkpoint`.
 
         Raises:
-            CheckpointError: If the file is damaged, holds code or is of another model or version.
+            CheckpointError: If the file is damaged, holds or names code, or is of another model or version.
             FileNotFoundError: If there is no such file.
         """
         if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
             # Before a model is built, because another model's arguments could fail to build this one.
-            check_origin(read_head(checkpoint_path), cls, _arguments(cls))
+            head = read_head(checkpoint_path)
+            check_names_no_code(head)
+            check_origin(head, cls, _arguments(cls))
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

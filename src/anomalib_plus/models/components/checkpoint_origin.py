@@ -66,6 +66,26 @@ def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: se
         raise CheckpointError(msg)
 
 
+def check_names_no_code(checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose arguments say what is to build the model, as Lightning's own command line writes it.
+
+    ``load_from_checkpoint`` would import that function, and classes that other arguments name, and call them. Neither
+    anomalib nor its command line writes such entries.
+
+    Raises:
+        CheckpointError: If it is one.
+    """
+    arguments = checkpoint.get("hyper_parameters", {})
+    found = [f"{name}={arguments[name]!r}" for name in ("_instantiator", "_class_path") if name in arguments]
+    if found:
+        msg = (
+            f"This checkpoint was refused, because it names code to be called ({', '.join(found)}). If Lightning's own "
+            "command line wrote it, build the model yourself and let Engine.test, .predict or .fit load the weights "
+            "(ckpt_path)."
+        )
+        raise CheckpointError(msg)
+
+
 def describe_misfit(
     network: nn.Module,
     arguments: Mapping[str, Any],

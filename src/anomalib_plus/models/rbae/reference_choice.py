@@ -10,6 +10,8 @@ from anomalib.data.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from anomalib_plus.data.image_files import inspect_image, printable
+
 MEDOID_CANDIDATES = 64
 """Most training images that are compared; of more, as many evenly spread ones."""
 
@@ -70,16 +72,15 @@ def read_reference(file: Path) -> Tensor:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no image.
+        ValueError: If it is no image, or one that would not be read rightly (16 bits).
     """
     if not file.is_file():
         msg = f'reference={file}: there is no such file. Give an image file, "first" or "medoid".'
         raise FileNotFoundError(msg)
-    try:
-        return read_image(file, as_tensor=True)
-    except Exception as error:
-        msg = f"reference={file} cannot be read as an image: {error}"
-        raise ValueError(msg) from error
+    if fault := inspect_image(file, decode=True).fault:
+        msg = f"reference={printable(file)} {fault}."
+        raise ValueError(msg)
+    return read_image(file, as_tensor=True)
 
 
 def as_batch(image: Tensor) -> Tensor:
