@@ -1,5 +1,6 @@
 """What can run a model: the eager module, the compiled one, and the runtimes of the exported files."""
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -66,10 +67,10 @@ def engine_judge(model: Any) -> Judge:
 
 
 def compiled_judge(model: Any) -> Judge:
-    """The module compiled by ``torch.compile``, all but the resizing: it would be compiled for every size of image."""
-    network = torch.compile(lambda images: _judge_resized(model, images), dynamic=False)
-    resize = model.pre_processor or torch.nn.Identity()
-    return _torch_judge(lambda images: network(resize(images)))
+    """The module, its network compiled by ``torch.compile``; resizing would be compiled anew for every size."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "model": torch.compile(model.model, dynamic=False)}
+    return _torch_judge(twin)
 
 
 def _judge_resized(model: Any, images: Tensor) -> Any:
