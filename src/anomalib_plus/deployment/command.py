@@ -20,6 +20,7 @@ from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.environment import device_name
 from anomalib_plus.benchmark.plan import Budget
 from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.deployment.formats import FORMATS
 from anomalib_plus.deployment.isolation import ProcessError, run_apart
 from anomalib_plus.deployment.measure import measure
 from anomalib_plus.deployment.plan import DeploymentPlan, label_of, load_plan, with_folder, with_models
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the plan to take")
     parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the plan's")
     parser.add_argument("--images", type=int, help="test images to judge, instead of the plan's")
+    parser.add_argument("--formats", nargs="+", metavar="FORMAT", help=f"exports to make, of {', '.join(FORMATS)}")
     parser.add_argument("--no-timing", action="store_true", help="leave out the latencies")
     parser.add_argument("--threads", type=int, help="threads of every backend (default: cores)")
     parser.add_argument("--output", type=Path, help="folder of exports, tables.md and records.json")
@@ -101,6 +103,8 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
     if options.max_epochs is not None:
         models = tuple(replace(model, budget=None) for model in plan.models)
         plan = replace(plan, models=models, budget=Budget(max_epochs=options.max_epochs))
+    if options.formats:
+        plan = replace(plan, formats=tuple(options.formats))
     if options.no_timing:
         plan = replace(plan, batch_sizes=())
     return plan if options.images is None else replace(plan, images=options.images)

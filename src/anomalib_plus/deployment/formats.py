@@ -2,11 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib.deploy import CompressionType, ExportType
 
-from anomalib_plus.deployment.preparation import Prepared
+if TYPE_CHECKING:
+    from anomalib_plus.deployment.preparation import Prepared
 
 
 class Format(NamedTuple):
@@ -34,7 +35,7 @@ class Exported(NamedTuple):
     seconds: float
 
 
-def export(prepared: Prepared, form: Format, folder: Path) -> Exported:
+def export(prepared: "Prepared", form: Format, folder: Path) -> Exported:
     """Export by ``Engine.export``, for images of any number and size.
 
     Args:

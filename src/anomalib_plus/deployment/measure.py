@@ -1,6 +1,6 @@
 """Everything about one model: exports, agreement, latency. A part that fails is recorded and hides no other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -46,7 +46,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
     with TemporaryDirectory() as scratch:
         prepared = prepare(plan, entry, Path(scratch))
         model = prepared.model
-        formats, exports = _export_all(prepared, folder)
+        formats, exports = _export_all(prepared, plan.formats, folder)
         samples = agreement.draw_samples(make_data(plan, entry), plan.images)
         judges, errors = open_backends(model, exports, threads)
         backends: dict[str, dict[str, Any]] = {name: {"error": error} for name, error in errors.items()}
@@ -72,11 +72,13 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
     }  # fmt: skip
 
 
-def _export_all(prepared: Prepared, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Exported]]:
+def _export_all(
+    prepared: Prepared, wanted: Sequence[str], folder: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, Exported]]:
     records: dict[str, dict[str, Any]] = {}
     exports = {}
-    for name, form in FORMATS.items():
-        exported, error = attempt(partial(export, prepared, form, folder / name.replace(" ", "_").lower()))
+    for name in wanted:
+        exported, error = attempt(partial(export, prepared, FORMATS[name], folder / name.replace(" ", "_").lower()))
         records[name] = {"error": error}
         if exported is not None:
             exports[name] = exported

@@ -9,6 +9,7 @@ import yaml
 
 from anomalib_plus.benchmark.plan import Budget, DataEntry, ModelEntry
 from anomalib_plus.benchmark.schema import PlanError, read
+from anomalib_plus.deployment.formats import FORMATS
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class DeploymentPlan:
             has them. False leaves scores as the network gives them, which is all that random weights are good for.
         images: Test images, spread over the data set, that the backends judge; None for all.
         batch_sizes: Batches that are timed; none for no timing.
+        formats: Names in :data:`~anomalib_plus.deployment.formats.FORMATS` of the exports to make.
         trainer: Further arguments of Lightning's trainer.
         seed: Of the training.
         timeout_seconds: A model that takes longer is ended and recorded as failed.
@@ -37,15 +39,19 @@ class DeploymentPlan:
     normalize: bool = True
     images: int | None = None
     batch_sizes: tuple[int, ...] = (1, 8)
+    formats: tuple[str, ...] = tuple(FORMATS)
     trainer: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     timeout_seconds: float = 7200.0
     output: str | None = None
 
     def __post_init__(self) -> None:
-        """Check numbers."""
+        """Check numbers and names."""
         if not self.models or min(self.batch_sizes, default=1) < 1:
             msg = "there must be a model, and batch sizes must be positive."
+            raise ValueError(msg)
+        if unknown := set(self.formats) - set(FORMATS):
+            msg = f"there is no format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}."
             raise ValueError(msg)
         if self.images is not None and self.images < 1:
             msg = f"images must be positive, got {self.images}."

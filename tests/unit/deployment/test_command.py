@@ -98,17 +98,23 @@ def test_options_change_the_plan(plan_file: Path, monkeypatch: pytest.MonkeyPatc
     seen = []
     monkeypatch.setattr(command, "measure", lambda *arguments: seen.append(arguments) or measured(*arguments))
     options = ["--models", "good", "--data.root", "folder", "--data.category", "tile", "--max-epochs", "3"]
+    options += ["--formats", "ONNX", "OpenVINO FP16"]
     main(["deployment", "--config", str(plan_file), *options, "--images", "5", "--no-timing", "--output", "here"])
     ((plan, index, threads, folder),) = seen
     assert (index, folder, threads > 0) == (0, Path("here/00-Good"), True)
     assert plan.data.class_path == "anomalib_plus.data.MVTec"
     assert plan.data.init_args == {"root": "folder", "category": "tile", "num_workers": 0}
     assert (plan.budget.max_epochs, plan.images, plan.batch_sizes) == (3, 5, ())
+    assert plan.formats == ("ONNX", "OpenVINO FP16")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--models", "nothing"], "no model nothing"), (["--data.root", "folder"], "go together")],
+    [
+        (["--models", "nothing"], "no model nothing"),
+        (["--data.root", "folder"], "go together"),
+        (["--formats", "ONNX", "INT8"], "no format INT8; there are torch, ONNX, OpenVINO FP32, "),
+    ],
 )
 def test_wrong_options_say_what_is_wrong(
     plan_file: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
