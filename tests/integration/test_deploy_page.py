@@ -1,4 +1,4 @@
-"""The inspection station of docs/deploy.md runs as it stands there, on a model exported here and with bad files."""
+"""The scripts of docs/deploy.md run as they stand there, on a model exported here."""
 
 import csv
 import os
@@ -16,11 +16,14 @@ from anomalib.data.utils import read_image
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
+from anomalib_plus import DemoSurfaces
 from anomalib_plus.models import RamFAE
 
 DOCS = Path(__file__).parents[2] / "docs"
 STATION = DOCS / "inspection_station.py"
+JUDGE = DOCS / "int8_on_draws.py"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,7 @@ def model(mvtec_layout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         check_val_every_n_epoch=10,
     )  # fmt: skip
     engine.fit(trained, datamodule=MVTecAD(root=mvtec_layout, category="surface", train_batch_size=2, num_workers=0))
+    engine.trainer.save_checkpoint(folder / "model.ckpt")
     return trained.eval(), engine.export(trained, ExportType.OPENVINO, export_root=folder)
 
 
@@ -79,6 +83,29 @@ def test_the_station_judges_good_and_bad_files_once(
     again = run_station(monkeypatch, exported, inbox, outbox, "--threshold", "2")
     assert [row["file"] for row in again[len(rows) :]] == ["good_001.png", "later.png"]
     assert again[-1]["decision"] == "accept"
+
+
+@pytest.mark.slow
+def test_int8_is_judged_on_draws_of_the_demo(
+    model: tuple[RamFAE, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf")
+    trained, exported = model
+    checkpoint = exported.parents[2] / "model.ckpt"
+    monkeypatch.setattr(sys, "argv", [str(JUDGE), "RamFAE", str(checkpoint), "--draws", "1", "--folder", str(tmp_path)])
+    monkeypatch.chdir(tmp_path)  # for OpenVINO's cache
+    runpy.run_path(str(JUDGE), run_name="__main__")
+    printed = capfd.readouterr().out
+    said = re.search(r"draw 0: FP32 (.*), INT8 (.*)\nRamFAE, washer: INT8 (.*) points in the mean", printed)
+    assert said
+    before, change, mean = map(float, said.groups())
+    data = DemoSurfaces(tmp_path / "draw0", num_workers=0)
+    data.setup()
+    with torch.inference_mode():
+        scores = torch.cat([trained(batch.image).pred_score for batch in data.test_dataloader()])
+    assert before == pytest.approx(100 * roc_auc_score(data.test_data.samples.label_index, scores), abs=0.2)
+    assert mean == change
+    assert (tmp_path / "RamFAE" / "INT8" / "weights" / "openvino" / "model.xml").is_file()
 
 
 def test_the_page_shows_the_station_as_it_is() -> None:
