@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
+
+from anomalib_plus.benchmark.store import ResultStore
 
 RUN = "import sys; from anomalib_plus.cli import main; sys.exit(main(sys.argv[1:]))"
 RAMFAE = {
@@ -88,14 +91,19 @@ def test_a_killed_training_starts_again_and_finishes(sweep):
 @pytest.mark.slow
 def test_five_kills_change_nothing(sweep):
     config = sweep([RAMFAE, PADIM], [0, 1])
+    begin = time.time()
     assert start(config, "whole").wait() == 0
-    begin = time.monotonic()
+    moments = [begin, *(datetime.fromisoformat(record["finished"]).timestamp() for record in results("whole"))]
     rng = random.Random(0)
     for _ in range(5):
-        end = time.monotonic() + rng.uniform(5, 40)
-        kill_when(start(config, "killed"), lambda end=end: time.monotonic() > end)
+        finished = len(ResultStore(Path("killed")).states())
+        left = moments[-1] - moments[finished]
+        end = time.monotonic() + rng.uniform(0.1, 0.6) * left
+        process = start(config, "killed")
+        kill_when(process, lambda end=end: time.monotonic() > end)
+        assert process.returncode == -signal.SIGKILL, "the sweep was over before it could be killed"
+        print(f"killed with {finished} of 4 jobs finished and at most {left:.0f} s to go")
     assert start(config, "killed").wait() == 0
-    print(f"5 kills, {time.monotonic() - begin:.0f} s")
     whole, killed = ({record["job_id"]: record for record in results(name)} for name in ("whole", "killed"))
     assert len(results("killed")) == len(killed) == len(whole) == 4
     for job_id, record in whole.items():

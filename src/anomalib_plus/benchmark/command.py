@@ -15,8 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep, with_budget, with_models, with_roots
-from anomalib_plus.benchmark.progress import SweepProgress
+from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
+from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep
+from anomalib_plus.benchmark.progress import SweepProgress, printable
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
@@ -26,8 +27,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs jobs."""
     parser.add_argument("--output", type=Path, help="folder of the results")
     parser.add_argument("--runner", choices=("local", "ray"), default="local", help="where jobs run (default: local)")
-    parser.add_argument("--workers", type=int, default=1, help="jobs at a time on this machine (default: 1)")
+    parser.add_argument("--workers", type=int, default=1, help="jobs at a time on a machine (default: 1)")
     parser.add_argument("--threads", type=int, help="threads of each job (default: cores / workers)")
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu", "mps"), help="device, instead of the file's")
     parser.add_argument(
         "--devices", nargs="+", default=[], metavar="ID", help="CUDA devices to deal out to the workers"
     )
@@ -59,14 +61,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
-    """The sweep as :func:`add_run_options` change it."""
+    """The sweep as :func:`add_run_options` change it.
+
+    Raises:
+        PlanError: If a value cannot be used.
+    """
     limits = {name: getattr(options, name) for name in ("max_epochs", "max_steps", "max_seconds", "max_cpu_seconds")}
     if any(limit is not None for limit in limits.values()):
         sweep = with_budget(sweep, {name: limit for name, limit in limits.items() if limit is not None})
     if options.seeds:
         sweep = replace(sweep, seeds=tuple(options.seeds))
     if options.image_size:
-        sweep = replace(sweep, protocol=replace(sweep.protocol, image_size=tuple(options.image_size)))
+        sweep = with_image_size(sweep, options.image_size)
+    if options.accelerator:
+        sweep = with_accelerator(sweep, options.accelerator)
     return sweep
 
 
@@ -77,15 +85,19 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
         The exit status: 0 if all jobs have succeeded, 1 if one has failed.
     """
     todo = unfinished(jobs, store, options.retry_failed)
-    console.print(f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {store.file}", soft_wrap=True)
+    console.print(
+        f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {printable(str(store.file))}",
+        soft_wrap=True,
+    )
     workers = max(options.workers, 1)
-    threads = options.threads or max(usable_cores() // workers, 1)
     with SweepProgress(len(jobs), len(jobs) - len(todo), workers, console) as progress:
         if options.runner == "ray":
-            from anomalib_plus.benchmark.ray_runner import run_on_ray
+            from anomalib_plus.benchmark.ray_runner import Share, run_on_ray
 
-            run_on_ray(todo, store, progress, threads, options.gpus_per_job, options.retries, options.ray_address)
+            wish = Share(options.threads, options.gpus_per_job, workers)
+            run_on_ray(todo, store, progress, wish, options.retries, options.ray_address)
         else:
+            threads = options.threads or max(usable_cores() // workers, 1)
             run_local(todo, store, progress, workers, threads, options.devices)
     states = store.states()
     failed = [job for job in jobs if states.get(job.job_id) != "ok"]
@@ -106,7 +118,8 @@ def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) 
     for job in jobs:
         model = " ".join(filter(None, [job.model["label"], job.model["variant"] and f"({job.model['variant']})"]))
         data = f"{job.data['label']} {job.data['category']}"
-        table.add_row(job.job_id, model, data, str(job.seed), states.get(job.job_id, "to do"))
+        cells = (job.job_id, model, data, str(job.seed), states.get(job.job_id, "to do"))
+        table.add_row(*map(printable, cells))
     console.print(table)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
@@ -53,18 +54,31 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
         offered: Files by backbone that were offered to timm.
 
     Returns:
-        Hashes by file name or weight tag; None where timm's weights came from a file that is not in its cache.
+        Hashes by argument for files and by weight tag for timm's weights; None where those are not in its cache.
     """
-    files = {Path(value) for value in _values(arguments) if isinstance(value, str) and _is_file(value)}
-    found: dict[str, str | None] = {file.name: file_hash(file) for file in sorted(files)}
-    if arguments.get("pre_trained") is False or files:
-        return found
-    for module in model.modules():
+    texts = {name: value for name, value in _values(arguments) if isinstance(value, str)}
+    found: dict[str, str | None] = {name: file_hash(Path(text)) for name, text in texts.items() if _is_file(text)}
+    for path, module in model.named_modules():
         configuration = getattr(module, "pretrained_cfg", None)
-        if isinstance(configuration, dict) and (name := configuration.get("architecture")):
+        if isinstance(configuration, dict) and configuration.get("architecture") and _from_timm(path, arguments):
+            name = configuration["architecture"]
             tag = ".".join(filter(None, [name, configuration.get("tag")]))
             found[tag] = file_hash(offered[name]) if name in offered else _cached_hash(configuration)
+    if getattr(model, "perceptual", False) and arguments.get("w_per", 1) and _from_timm("perceptual", arguments):
+        for tag in getattr(model, "pretrained_backbones", ()):  # RbAE's VGG, which is no module of it
+            found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
     return found
+
+
+def _from_timm(path: str, arguments: dict[str, Any]) -> bool:
+    """Whether timm gave the network at a path (``model.student.network``) its weights: neither a file nor nobody.
+
+    The arguments that say otherwise hold for the whole model, or begin with the network's name.
+    """
+    owners = ["", *(f"{part}_" for part in path.split("."))]
+    switches = [f"{owner}{ending}" for owner in owners for ending in ("pre_trained", "pretrained")]
+    files = [arguments.get(f"{owner}weights") for owner in owners]
+    return not any(files) and all(arguments.get(switch, True) for switch in switches)
 
 
 def file_hash(file: Path) -> str:
@@ -84,15 +98,14 @@ def _cached_hash(configuration: dict[str, Any]) -> str | None:
     return None
 
 
-def _values(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _values(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _values(item)
+def _values(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Single values in nested arguments, with the path of names and positions to each."""
+    if isinstance(value, (dict, list, tuple)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from _values(item, f"{name}.{key}" if name else str(key))
     else:
-        yield value
+        yield name, value
 
 
 def _is_file(text: str) -> bool:

@@ -2,17 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from anomalib_plus.benchmark.folders import find_categories
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError, read
 
 ID_LENGTH = 12
+_COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
+_LIMITS = {"max_epochs", "max_steps", "max_time", "callbacks"}
+"""Arguments of the trainer that would undo the budget."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Budget:
     max_cpu_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        """Check that each limit is positive."""
-        if any(limit is not None and limit <= 0 for limit in asdict(self).values()):
-            msg = f"limits must be positive, got {self}."
+        """Check that each limit is positive and finite."""
+        if not all(limit is None or 0 < limit < math.inf for limit in asdict(self).values()):
+            msg = f"limits must be positive and finite, got {self}; leave out those that shall not count."
             raise ValueError(msg)
 
 
@@ -71,7 +76,7 @@ class DataEntry:
         categories: Values of its argument ``category_argument``; None for every category below ``root`` in MVTec
             layout (folders that hold ``train/good`` and ``test``).
         init_args: Its arguments.
-        label: Its name in results; the class's by default, or the folder's where ``--data.root`` gives one.
+        label: Its name in results; the class's by default. Where ``--data.root`` gives a folder, the folder's counts.
         category_argument: The argument that the categories are for.
     """
 
@@ -124,10 +129,9 @@ class Job:
 
     @property
     def job_id(self) -> str:
-        """Hash of all that decides the result: not of the device, the gallery or the timeout."""
-        machine = ("accelerator", "devices", "num_nodes")
-        trainer = {key: value for key, value in self.trainer.items() if key not in machine}
-        decisive = [self.model, self.data, self.seed, self.budget, self.protocol, trainer]
+        """Hash of all that decides the result: not of the kind of device, the gallery or the timeout."""
+        trainer = {key: value for key, value in self.trainer.items() if _is_decisive(key, value)}
+        decisive = [self.model, _identity(self.data), self.seed, self.budget, self.protocol, trainer]
         return digest(decisive)[:ID_LENGTH]
 
     @property
@@ -137,13 +141,26 @@ class Job:
         return f"{self.model['label']}{variant} / {self.data['label']} {self.data['category']} / seed {self.seed}"
 
     def to_json(self) -> str:
-        """The job as JSON."""
-        return json.dumps(asdict(self), indent=1)
+        """The job as JSON; what JSON cannot hold, a date for one, is text."""
+        return json.dumps(asdict(self), indent=1, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """A job from :meth:`to_json`."""
         return cls(**json.loads(text))
+
+
+def _is_decisive(key: str, value: Any) -> bool:
+    """Whether an argument of the trainer moves the numbers: several devices do, their kind does not."""
+    is_one = value in (1, "1", "auto", None) or (isinstance(value, list) and len(value) == 1)
+    return key != "accelerator" and not (key in {"devices", "num_nodes"} and is_one)
+
+
+def _identity(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data as the hash sees them: with the folder's bare name, whatever stands in front to tell it from others."""
+    root, parts = data.get("arguments", {}).get("root"), Path(data["label"]).parts
+    is_folder = isinstance(root, str) and Path(root).parts[-len(parts) :] == parts
+    return {**data, "label": parts[-1]} if is_folder else dict(data)
 
 
 def digest(value: Any) -> str:
@@ -169,7 +186,7 @@ def expand(sweep: Sweep) -> list[Job]:
     """The jobs of a sweep: data by data, so that all models of a category are soon complete.
 
     Raises:
-        PlanError: If nothing limits a training, an argument is reserved, or two jobs are the same.
+        PlanError: If nothing limits a training, an argument is reserved, two jobs are the same, or there are none.
     """
     if not sweep.models or not sweep.data or not sweep.seeds:
         msg = "A sweep needs at least one model, one data set and one seed."
@@ -181,6 +198,9 @@ def expand(sweep: Sweep) -> list[Job]:
         for seed in sweep.seeds
         for model in sweep.models
     ]
+    if not jobs:
+        msg = "There is nothing to run: no data set of the sweep has a category."
+        raise PlanError(msg)
     seen: dict[str, Job] = {}
     for job in jobs:
         if job.job_id in seen:
@@ -191,9 +211,12 @@ def expand(sweep: Sweep) -> list[Job]:
 
 
 def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, seed: int) -> Job:
-    reserved = {"pre_processor", "post_processor", "evaluator", "visualizer"} & set(model.init_args)
-    if reserved:
+    trainer = sweep.trainer | model.trainer
+    if reserved := _COMPONENTS & set(model.init_args):
         msg = f"{model.class_path}: {', '.join(sorted(reserved))} follow from the protocol and cannot be given."
+        raise PlanError(msg)
+    if reserved := _LIMITS & set(trainer):
+        msg = f"trainer: {', '.join(sorted(reserved))} cannot be given: budget says when a training ends."
         raise PlanError(msg)
     budget = model.budget or sweep.budget
     if all(limit is None for limit in asdict(budget).values()):
@@ -202,27 +225,36 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
         raise PlanError(msg)
     return Job(
         model={
-            "label": model.label or _class_name(model.class_path),
+            "label": model.label or class_name(model.class_path),
             "class_path": model.class_path,
             "arguments": model.init_args,
             "variant": model.variant,
         },
         data={
-            "label": data.label or _class_name(data.class_path),
+            "label": data.label or class_name(data.class_path),
             "class_path": data.class_path,
             "category": str(category),
-            "arguments": data.init_args | {data.category_argument: category} | model.data,
+            "arguments": _absolute(data.init_args | {data.category_argument: category} | model.data),
         },
         seed=seed,
         budget=asdict(budget),
         protocol=json.loads(json.dumps(asdict(sweep.protocol))),
-        trainer=sweep.trainer | model.trainer,
+        trainer=trainer,
         gallery=sweep.gallery,
         timeout_seconds=sweep.timeout_seconds,
     )
 
 
-def _class_name(class_path: str) -> str:
+def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that mean the same in every working folder; an absolute root stays as written, for it is hashed."""
+    root = arguments.get("root")
+    if not isinstance(root, str) or Path(root).is_absolute():
+        return arguments
+    return arguments | {"root": str(Path(root).resolve())}
+
+
+def class_name(class_path: str) -> str:
+    """A class without its module."""
     return class_path.rpartition(".")[2]
 
 
@@ -235,61 +267,3 @@ def _categories(data: DataEntry) -> Iterator[str | int]:
         msg = f"{data.class_path} needs categories, or a root in which to look for them (--data.root FOLDER)."
         raise PlanError(msg)
     yield from find_categories(Path(root))
-
-
-def find_categories(root: Path) -> list[str]:
-    """Names of the folders in ``root`` that are laid out like a category of MVTec AD.
-
-    Raises:
-        PlanError: If there are none.
-    """
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    found = [folder.name for folder in folders if (folder / "train" / "good").is_dir() and (folder / "test").is_dir()]
-    if not found:
-        msg = f"No category in MVTec layout (CATEGORY/train/good, CATEGORY/test) lies in {root}."
-        raise PlanError(msg)
-    return found
-
-
-def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | None = None) -> Sweep:
-    """The sweep on other folders: each data set of it from each root, filed under the folder's name.
-
-    Args:
-        sweep: The sweep.
-        roots: Folders of categories.
-        categories: Those to take; by default the sweep's own, or all that lie in a root.
-    """
-    entries = []
-    places: list[Path | None] = [*roots] or [None]
-    for data in sweep.data:
-        for root in places:
-            moved = data
-            if root is not None:
-                label = data.label or root.resolve().name
-                moved = replace(moved, init_args=data.init_args | {"root": str(root)}, label=label)
-            if categories is not None:
-                there = find_categories(root) if root is not None and len(roots) > 1 else categories
-                moved = replace(moved, categories=tuple(name for name in categories if name in there))
-            entries.append(moved)
-    return replace(sweep, data=tuple(entries))
-
-
-def with_models(sweep: Sweep, labels: Sequence[str]) -> Sweep:
-    """The sweep with some of its models only.
-
-    Raises:
-        PlanError: If a label is not in the sweep.
-    """
-    known = {(model.label or _class_name(model.class_path)).lower() for model in sweep.models}
-    wanted = {label.lower() for label in labels}
-    if wanted - known:
-        msg = f"The sweep has no model {', '.join(sorted(wanted - known))}; it has {', '.join(sorted(known))}."
-        raise PlanError(msg)
-    chosen = [model for model in sweep.models if (model.label or _class_name(model.class_path)).lower() in wanted]
-    return replace(sweep, models=tuple(chosen))
-
-
-def with_budget(sweep: Sweep, changes: Mapping[str, float | int]) -> Sweep:
-    """The sweep with another budget for all models."""
-    budget = read(Budget, dict(changes), "budget")
-    return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))

@@ -1,6 +1,7 @@
 """What a sweep shows while it runs: a bar with the time left on a terminal, one line per finished job elsewhere."""
 
 from collections.abc import Sequence
+from statistics import mean
 from types import TracebackType
 from typing import Any
 
@@ -13,8 +14,8 @@ from anomalib_plus.benchmark.plan import Job
 class SweepProgress:
     """Context manager that counts finished jobs.
 
-    The time left is the mean duration of the jobs of this run that are finished, times those that are left, by the
-    number of workers.
+    The time left is the mean duration of the jobs that this run has finished, times those that are left, by the number
+    of workers.
 
     Args:
         total: Jobs of the sweep.
@@ -51,22 +52,28 @@ class SweepProgress:
 
     def running(self, jobs: Sequence[Job]) -> None:
         """Name what runs now."""
-        self._bar.update(self._task, description="; ".join(job.title for job in jobs) or "benchmark")
+        titles = "; ".join(job.title for job in jobs)
+        self._bar.update(self._task, description=printable(titles) or "benchmark")
 
-    def finished(self, job: Job, record: dict[str, Any] | None, seconds: float) -> None:
-        """Count a job and print its outcome."""
+    def finished(self, job: Job, record: dict[str, Any] | None, seconds: float | None) -> None:
+        """Count a job and print its outcome; ``seconds`` is None where it is not known how long the job took."""
         self.done += 1
-        self._seconds.append(seconds)
+        if seconds is not None:
+            self._seconds.append(seconds)
+        took = "" if seconds is None else f", {duration(seconds)}"
         left = self.left()
-        text = f"about {duration(left)} left" if left else ""
-        self._bar.update(self._task, completed=self.done, left=text)
-        self.console.print(f"[{self.done}/{self.total}] {outcome(job, record)}, {duration(seconds)}; {text or 'done'}",
-                           markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+        self._bar.update(self._task, completed=self.done, left=left)
+        line = f"[{self.done}/{self.total}] {outcome(job, record)}{took}{left and '; '}{left}"
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
-    def left(self) -> float:
-        """Seconds that the rest will take."""
-        mean = sum(self._seconds) / max(len(self._seconds), 1)
-        return mean * (self.total - self.done) / self.workers
+    def left(self) -> str:
+        """How long the rest will take, in words; empty while nothing tells."""
+        rest = self.total - self.done
+        if not rest:
+            return "done"
+        if not self._seconds:
+            return ""
+        return f"about {duration(mean(self._seconds) * rest / self.workers)} left"
 
 
 def outcome(job: Job, record: dict[str, Any] | None) -> str:
@@ -78,6 +85,11 @@ def outcome(job: Job, record: dict[str, Any] | None) -> str:
     shown = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
     values = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown if metrics.get(name) is not None)
     return f"{job.title}: {values}"
+
+
+def printable(text: str) -> str:
+    """Text that a terminal takes: names of files may hold bytes that are no UTF-8, which become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def duration(seconds: float) -> str:

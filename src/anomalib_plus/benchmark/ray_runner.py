@@ -6,17 +6,19 @@ started the sweep, which gets record and pictures sent back. A job whose machine
 """
 
 import io
+import math
 import os
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
-from anomalib_plus.benchmark.record import failed, new_record, now
+from anomalib_plus.benchmark.record import failed, new_record, now, seconds
 from anomalib_plus.benchmark.runner import finished_elsewhere
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
@@ -27,12 +29,34 @@ _MAX_IN_FLIGHT = 200
 """Jobs handed to Ray at a time; each holds a file open here."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a job gets of a machine.
+
+    Args:
+        threads: CPUs; None for all that come with its GPUs, or for cores / workers where it takes none.
+        gpus: GPUs; a fraction lets jobs share one.
+        workers: Jobs at a time on a machine, where neither threads nor GPUs say so.
+    """
+
+    threads: int | None = None
+    gpus: float = 0.0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class _Task:
+    job: Job
+    claim: BinaryIO
+    started: str
+    retries: int
+
+
 def run_on_ray(
     jobs: Sequence[Job],
     store: ResultStore,
     progress: SweepProgress,
-    threads: int = 1,
-    gpus: float = 0.0,
+    wish: Share = Share(),
     retries: int = 3,
     address: str | None = None,
 ) -> None:
@@ -42,13 +66,12 @@ def run_on_ray(
         jobs: What to run.
         store: Where records go.
         progress: Told of every finished job.
-        threads: CPUs that each job reserves and uses.
-        gpus: GPUs that each job reserves; a fraction lets jobs share one.
+        wish: CPUs and GPUs that each job reserves and uses.
         retries: How often a job is repeated whose machine or Ray worker died.
         address: Of the cluster (``auto`` for the one that runs here); None starts one on this machine.
 
     Raises:
-        PlanError: If Ray is not installed.
+        PlanError: If Ray is not installed, or no machine of the cluster has what a job needs.
     """
     try:
         import ray
@@ -59,13 +82,50 @@ def run_on_ray(
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(**start, log_to_driver=False)
-    cores = ray.cluster_resources().get("CPU", 1)
-    progress.workers = max(int(cores // threads), 1)
     try:
-        _run(ray, jobs, store, progress, threads, gpus, retries)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        threads = threads_per_job(wish, machines)
+        progress.workers = max(sum(_room(machine, threads, wish.gpus) for machine in machines), 1)
+        _run(ray, jobs, store, progress, threads, wish.gpus, retries)
     finally:
         if started_here:
             ray.shutdown()
+
+
+def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:
+    """CPUs that a job reserves: as many as wished, else as every machine that can run it has to spare.
+
+    Args:
+        wish: What a job shall get.
+        machines: ``CPU`` and ``GPU`` of each, as Ray counts them.
+
+    Raises:
+        PlanError: If no machine has enough; Ray would wait for one without a word.
+    """
+    least = wish.threads or 1
+    able = [machine for machine in machines if _room(machine, least, wish.gpus)]
+    if not able:
+        there = "; ".join(f"{_count(machine, 'CPU'):g} CPUs, {_count(machine, 'GPU'):g} GPUs" for machine in machines)
+        msg = (
+            f"A job needs {least} CPUs and {wish.gpus:g} GPUs; the machines of the Ray cluster have {there or 'none'}."
+        )
+        raise PlanError(msg)
+    return wish.threads or min(_fair_threads(machine, wish) for machine in able)
+
+
+def _fair_threads(machine: Mapping[str, float], wish: Share) -> int:
+    jobs = _count(machine, "GPU") / wish.gpus if wish.gpus else wish.workers
+    return max(int(_count(machine, "CPU") / jobs), 1)
+
+
+def _room(machine: Mapping[str, float], threads: int, gpus: float) -> int:
+    """How many jobs a machine runs at a time."""
+    by_gpus = _count(machine, "GPU") / gpus if gpus else math.inf
+    return int(min(_count(machine, "CPU") / threads, by_gpus) + 1e-9)
+
+
+def _count(machine: Mapping[str, float], resource: str) -> float:
+    return machine.get(resource, 0.0)  # Ray leaves out what a machine does not have
 
 
 def _run(
@@ -77,9 +137,10 @@ def _run(
     gpus: float,
     retries: int,
 ) -> None:
-    remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=retries)(work)
+    # Ray's own retries have no end where memory runs out, so it gets none and we repeat what its machine took along.
+    remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
     before = store.states()
-    running: dict[Any, tuple[Job, Any, str, float]] = {}
+    running: dict[Any, _Task] = {}
     waiting = list(jobs)
     while waiting or running:
         for job in waiting[: _MAX_IN_FLIGHT - len(running)]:
@@ -89,24 +150,42 @@ def _run(
             waiting.remove(job)
             if finished_elsewhere(job, store, before):
                 claim.close()
-                progress.finished(job, store.record(job.job_id), 0.0)
+                progress.finished(job, store.record(job.job_id), None)
                 continue
-            running[remote.remote(job.to_json(), threads)] = job, claim, now(), time.monotonic()
+            running[remote.remote(job.to_json(), threads)] = _Task(job, claim, now(), retries)
         ready, _ = ray.wait(list(running), timeout=_BUSY_SECONDS) if running else ([], [])
         if not running:
             time.sleep(_BUSY_SECONDS)
         for reference in ready:
-            job, claim, started, begin = running.pop(reference)
+            task = running.pop(reference)
             try:
                 record, pictures = ray.get(reference)
             except ray.exceptions.RayError as error:
-                store.append(failed(new_record(job, started), "crash", f"Ray lost the job: {error}"))
+                if task.retries and _is_lost(error, ray.exceptions):
+                    again = remote.remote(task.job.to_json(), threads)
+                    running[again] = replace(task, started=now(), retries=task.retries - 1)
+                    continue
+                store.append(_failure(task, error, ray.exceptions))
+                took = None  # who knows since when it ran
             else:
-                unpack(pictures, store.artifacts(job.job_id))
+                unpack(pictures, store.artifacts(task.job.job_id))
                 store.append(record)
-            claim.close()
-            progress.finished(job, store.record(job.job_id), time.monotonic() - begin)
-        progress.running([job for job, *_ in running.values()])
+                took = seconds(record)
+            task.claim.close()
+            progress.finished(task.job, store.record(task.job.job_id), took)
+        progress.running([task.job for task in running.values()][: progress.workers])
+
+
+def _is_lost(error: Exception, kinds: Any) -> bool:
+    """Whether a job's machine or worker died, or the machine that had its result."""
+    return isinstance(error, (kinds.WorkerCrashedError, kinds.NodeDiedError, kinds.ObjectLostError))
+
+
+def _failure(task: _Task, error: Exception, kinds: Any) -> dict[str, Any]:
+    record = new_record(task.job, task.started)
+    if isinstance(error, kinds.OutOfMemoryError):
+        return failed(record, "out_of_memory", f"Ray ended the job, for its machine had run out of memory: {error}")
+    return failed(record, "crash", f"Ray lost the job: {error}")
 
 
 def work(job: str, threads: int) -> tuple[dict[str, Any], bytes]:

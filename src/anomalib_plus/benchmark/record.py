@@ -1,6 +1,7 @@
 """One record per finished job, as it stands in ``results.jsonl``; the report reads nothing else."""
 
 import math
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from platform import python_version
@@ -46,6 +47,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
         "data": {**job.data, "train_images": None, "test_images": None},
         "seed": job.seed,
         "budget": dict(job.budget),
+        "trainer": dict(job.trainer),
         "protocol": protocol_of(job).as_record(),
         "environment": {
             **{name: _version(name) for name in LIBRARIES},
@@ -69,9 +71,15 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
 
 
 def failed(record: dict[str, Any], kind: FailureKind, message: str, traceback: str | None = None) -> dict[str, Any]:
-    """The record of a job that gave no result."""
+    """The record of a job that gave no result, as JSON can hold it."""
     error = {"kind": kind, "message": message, "traceback": traceback}
-    return {**record, "status": "failed", "error": error, "finished": now()}
+    return plain({**record, "status": "failed", "error": error, "finished": now()})
+
+
+def seconds(record: Mapping[str, Any]) -> float:
+    """How long a finished job took, by its record."""
+    started, finished = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))
+    return (finished - started).total_seconds()
 
 
 def protocol_of(job: Job) -> Protocol:

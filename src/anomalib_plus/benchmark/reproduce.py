@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
+from anomalib_plus.benchmark.folders import find_categories
 from anomalib_plus.benchmark.papers import Cell, category_name, cells, load_recipe, load_recipes, paper_names
-from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, find_categories
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand
+from anomalib_plus.benchmark.progress import printable
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
@@ -44,6 +46,19 @@ def fetch_advice(kind: str, root: Path) -> str:
         f"Nothing to run: fetch {data['fetch']} and put it into {root}, or say where it is with --data.root FOLDER "
         "(any folder of categories in MVTec layout works)."
     )
+
+
+def chosen_categories(at_hand: Sequence[str], names: Sequence[str], root: Path) -> list[str]:
+    """Those of the categories at hand that are asked for.
+
+    Raises:
+        PlanError: If one is not there.
+    """
+    missing = [name for name in names if name not in at_hand]
+    if missing:
+        msg = f"There is no category {', '.join(missing)} in {root}; there are {', '.join(at_hand)}."
+        raise PlanError(msg)
+    return [name for name in at_hand if name in names]
 
 
 def possible_cells(wanted: Sequence[Cell], at_hand: Sequence[str], own_data: bool) -> list[Cell]:
@@ -104,8 +119,11 @@ def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
 def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Our value of a cell: the mean over seeds of the mean over categories of the best variant.
 
+    A category in which nothing can be measured, because it has no defects of a size for one, is left out of the mean,
+    as the papers do.
+
     Returns:
-        None unless all of its jobs have succeeded.
+        None unless all of its jobs have succeeded and one of them has measured something.
     """
     by_key: dict[tuple[str | None, str, int], Job] = {
         (job.model["variant"], job.data["category"], job.seed): job for job in jobs
@@ -117,10 +135,10 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
             for variant in cell.variants:
                 job = by_key.get((_title(variant), category, seed))
                 record = records.get(job.job_id) if job else None
-                if record is None or record["status"] != "ok" or record["metrics"][cell.metric] is None:
+                if record is None or record["status"] != "ok":
                     return None
                 results.append(record["metrics"][cell.metric])
-            values.append(max(results))
+            values += [max(results)] if None not in results else []
     return mean(values) if values else None
 
 
@@ -131,7 +149,7 @@ def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], unit: s
     for cell, number in zip(chosen, numbers, strict=True):
         gap = f"{(number - cell.paper) * scale:+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
         shown = [f"{value * scale:.{digits}f}" if value is not None else "-" for value in (cell.paper, number)]
-        table.add_row(cell.row, cell.column, *shown, gap)
+        table.add_row(*map(printable, (cell.row, cell.column, *shown, gap)))
     console.print(table)
 
 
@@ -193,11 +211,11 @@ def main(arguments: Sequence[str]) -> int:
         at_hand = categories_at_hand(kind, root)
         if not at_hand and kind != "mvtec":
             kind, at_hand = "mvtec", categories_at_hand("mvtec", root)
-        if options.categories:
-            at_hand = [name for name in at_hand if name in options.categories]
         if not at_hand:
             sys.stderr.write(fetch_advice(recipe["data"], root) + "\n")
             return 1
+        if options.categories:
+            at_hand = chosen_categories(at_hand, options.categories, root)
         own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(at_hand)
         chosen = possible_cells(wanted, at_hand, own_data)
         sweep = apply_run_options(build_sweep(recipe, chosen, kind, root, dict(options.changes)), options)
@@ -206,7 +224,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     left_out = 0 if own_data else len(wanted) - len(chosen)
     if left_out:
-        console.print(f"{left_out} of {len(wanted)} cells need categories that are not in {root}.", soft_wrap=True)
+        console.print(
+            printable(f"{left_out} of {len(wanted)} cells need categories that are not in {root}."), soft_wrap=True
+        )
     folder = options.output or Path("results/reproduce") / options.paper
     if options.dry_run or not jobs:
         list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)

@@ -49,7 +49,7 @@ def run_local(
             for slot in range(workers):
                 if slot not in running and (job := _next(waiting, not_before)) is not None:
                     if finished_elsewhere(job, store, before):
-                        progress.finished(job, store.record(job.job_id), 0.0)
+                        progress.finished(job, store.record(job.job_id), None)
                         continue
                     device = devices[slot % len(devices)] if devices else None
                     running[slot] = JobProcess(job, store, threads, device, again=job.job_id in before)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 FILE = "results.jsonl"
 ARTIFACTS = "artifacts"
@@ -71,6 +72,12 @@ class ResultStore:
     def work_file(self, job_id: str, ending: str) -> Path:
         """Where a job's description (``json``), log (``log``) or lock (``lock``) lies."""
         return self.folder / WORK / f"{job_id}.{ending}"
+
+    def describe(self, job_id: str, description: str) -> None:
+        """Write a job's description, whole at any moment: a process of another sweep may be about to read it."""
+        unfinished = self.work_file(job_id, uuid4().hex)
+        unfinished.write_text(description)
+        unfinished.replace(self.work_file(job_id, "json"))
 
     def artifacts(self, job_id: str) -> Path:
         """Folder of a job's pictures."""

@@ -43,8 +43,8 @@ class JobProcess:
         self.started = now()
         self.begin = time.monotonic()
         self._timed_out = False
-        self._former = store.record(job.job_id)
-        store.work_file(job.job_id, "json").write_text(job.to_json())
+        self._former = store.record(job.job_id) if again else None  # else a record is this run's or another sweep's
+        store.describe(job.job_id, job.to_json())
         command = [sys.executable, "-m", JOB_MODULE, str(store.folder), job.job_id, "--supervised"]
         if again:
             command.append("--again")
@@ -55,7 +55,7 @@ class JobProcess:
         if devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = devices
         self.log = store.work_file(job.job_id, "log")
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:  # another sweep's process may write to it: ours empties it once it has the job
             self.process = subprocess.Popen(  # noqa: S603
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment,
                 start_new_session=True,

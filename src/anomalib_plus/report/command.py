@@ -72,9 +72,11 @@ def main(arguments: Sequence[str]) -> int:
         papers = paper_figures()
         for output in options.output:
             text, missing = _render(output.suffix.lower(), summary, papers, options)
+            content = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(text, encoding="utf-8")
-            sys.stdout.write(f"{output}: {len(text.encode()) / 1e6:.2f} MB\n")
+            output.write_bytes(content)
+            name = str(output).encode("utf-8", "backslashreplace").decode()
+            sys.stdout.write(f"{name}: {len(content) / 1e6:.2f} MB\n")
             if missing:
                 _warn(f"{missing} pictures of the gallery are missing or no pictures")
     except (OSError, ResultsError, ValueError) as error:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .records import Record, category, part
 
 _LONGEST_VALUE = 32
+_INDIFFERENT = {"data": {"root", "category"}, "trainer": {"accelerator"}}
+"""What does not split a model: where the data lie, which category it is, which kind of device trained."""
 _BUDGETS = {
     "max_epochs": ("epoch", "epochs"),
     "max_steps": ("step", "steps"),
@@ -37,8 +39,9 @@ def configuration_titles(records: Iterable[Record]) -> dict[str, str]:
     """A title for every job, equal for those jobs whose results may be averaged over seeds.
 
     The title is the model's name. Where one category of a data set was run with several settings under one name
-    (budgets, arguments, protocols), the settings that differ are added, so that they become rows of their own.
-    Settings that follow the category, as some papers' recipes do, do not split a model.
+    (budgets, arguments, protocols, trainers, classes), the settings that differ are added, so that they become rows of
+    their own. Settings that follow the category, as some papers' recipes do, do not split a model. Runs of one seed
+    that nothing tells apart, but for the place of the data, get the job's id.
 
     Returns:
         Titles by job id.
@@ -48,41 +51,60 @@ def configuration_titles(records: Iterable[Record]) -> dict[str, str]:
         groups.setdefault((record["data"]["label"], model_name(record)), []).append(record)
     titles = {}
     for (_, name), group in groups.items():
-        differing = _differing_settings(group)
-        for record in group:
-            settings = _settings(record)
-            details = [_setting_words(key, settings.get(key)) for key in differing]
+        settings = [_settings(record) for record in group]
+        differing = _differing_settings(group, settings)
+        for record, own in zip(group, settings, strict=True):
+            details = [_setting_words(key, own.get(key)) for key in differing if _tells(record, key)]
             titles[record["job_id"]] = " · ".join([name, *details])
+        titles |= _titles_with_ids(group, titles)
     return titles
+
+
+def _titles_with_ids(group: Iterable[Record], titles: Mapping[str, str]) -> dict[str, str]:
+    """Longer titles for the records that share title, category and seed, of which tables would show the last alone."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for record in group:
+        place = (titles[record["job_id"]], category(record), str(record["seed"]))
+        places.setdefault(place, []).append(record["job_id"])
+    return {job: f"{titles[job]} · {job}" for jobs in places.values() if len(jobs) > 1 for job in jobs}
 
 
 def _settings(record: Record) -> dict[tuple[str, str], str]:
     """Everything but the seed that may change a result, as JSON by (part, name)."""
-    data = part(record["data"], "arguments")
     sources = {
+        "class": {name: record[name].get("class_path") for name in ("model", "data")},
         "budget": part(record, "budget"),
         "model": part(record["model"], "arguments"),
         "protocol": part(record, "protocol"),
-        "data": {name: value for name, value in data.items() if name not in {"root", "category"}},
+        "data": part(record["data"], "arguments"),
+        "trainer": part(record, "trainer"),
     }
     return {
         (source, name): json.dumps(value, sort_keys=True)
         for source, values in sources.items()
         for name, value in values.items()
-        if name != "seed"
+        if name not in _INDIFFERENT.get(source, set()) | {"seed"}
     }
 
 
-def _differing_settings(group: list[Record]) -> list[tuple[str, str]]:
-    by_category: dict[str, list[dict[tuple[str, str], str]]] = {}
-    for record in group:
-        by_category.setdefault(category(record), []).append(_settings(record))
-    names = dict.fromkeys(key for group_ in by_category.values() for settings in group_ for key in settings)
-    return [
-        key
-        for key in names
-        if any(len({settings.get(key) for settings in group_}) > 1 for group_ in by_category.values())
-    ]
+def _differing_settings(
+    group: Sequence[Record], settings: Sequence[Mapping[tuple[str, str], str]]
+) -> list[tuple[str, str]]:
+    """Settings that have several values within a category."""
+    differing = []
+    for key in dict.fromkeys(key for own in settings for key in own):
+        values: dict[str, set[str | None]] = {}
+        for record, own in zip(group, settings, strict=True):
+            if _tells(record, key):
+                values.setdefault(category(record), set()).add(own.get(key))
+        if any(len(found) > 1 for found in values.values()):
+            differing.append(key)
+    return differing
+
+
+def _tells(record: Record, key: tuple[str, str]) -> bool:
+    """Whether a record knows of a setting: the first ones did not tell the trainer."""
+    return key[0] != "trainer" or "trainer" in record
 
 
 def _setting_words(key: tuple[str, str], value: str | None) -> str:
@@ -90,6 +112,8 @@ def _setting_words(key: tuple[str, str], value: str | None) -> str:
     text = "unset" if value in {None, "null"} else str(value).strip('"')
     if source == "budget" and name in _BUDGETS and text != "unset":
         return _limit_words(name, text)
+    if source == "class":
+        return text
     if len(text) > _LONGEST_VALUE:
         text = hashlib.sha256(text.encode()).hexdigest()[:6]
     return f"{name}={text}"

@@ -29,7 +29,10 @@ def paper_figures() -> PaperFigures:
             continue
         defaults = {key: parameter.default for key, parameter in inspect.signature(model).parameters.items()}
         for number in recipe["tables"]:
-            usual = defaults | papers.load_recipe(paper, number)["init_args"]
+            table = papers.load_recipe(paper, number)
+            if "rows" in table:  # an ablation, whose full model need not agree with the tables of results
+                continue
+            usual = defaults | table["init_args"]
             for cell in papers.cells(paper, number):
                 if cell.paper is not None and len(cell.categories) == 1 and _is_full_model(cell.variants, usual):
                     figures.setdefault((name, cell.categories[0], cell.metric), cell.paper)

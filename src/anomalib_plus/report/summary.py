@@ -9,7 +9,6 @@ import pandas as pd
 from .configurations import configuration_titles
 from .records import Record, Store, category, finite, part
 
-_VALUE = ["data", "model", "category", "seed", "name"]
 _PREFERRED = "image_auroc"
 
 
@@ -37,8 +36,7 @@ class Summary:
         self.store = store
         self.titles: Mapping[str, str] = configuration_titles([*store.finished, *store.failed])
         rows = [row for record in store.finished for row in self._rows(record)]
-        frame = pd.DataFrame(rows, columns=[*_VALUE, "kind", "value"])
-        self.runs = frame.drop_duplicates(_VALUE, keep="last").reset_index(drop=True)
+        self.runs = pd.DataFrame(rows, columns=["data", "model", "category", "seed", "name", "kind", "value"])
         self.metrics = list(self._of_kind("metric")["name"].unique())
         self.costs = list(self._of_kind("cost")["name"].unique())
         if rank_by is not None and rank_by not in self.metrics:

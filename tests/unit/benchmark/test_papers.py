@@ -91,7 +91,11 @@ def test_models_have_the_arguments(paper, number):
 def test_ablation_configs_agree(file, paper, number):
     config, recipe = yaml.safe_load(file.read_text()), load_recipe(paper, number)
     variants = [with_defaults(paper, variant) for cell in cells(paper, number) for variant in cell.variants]
-    assert with_defaults(paper, config["model"].get("init_args", {})) in variants
+    arguments = with_defaults(paper, config["model"].get("init_args", {}))
+    assert arguments in variants
+    if "rows" in recipe and (row := re.search(r", row ([A-F]|\d):", file.read_text().splitlines()[0])):
+        index = "ABCDEF".index(row[1]) if row[1].isalpha() else int(row[1]) - 1
+        assert arguments == with_defaults(paper, recipe.get("init_args", {}) | recipe["rows"][index])
     assert config["model"]["class_path"] == recipe["class_path"]
     assert config["data"]["class_path"] == load_recipes()["data"][recipe["data"]]["class_path"]
     assert config["data"]["init_args"]["train_batch_size"] == recipe["train_batch_size"]
@@ -155,6 +159,26 @@ def test_own_data_run_every_row_and_compare_nothing(tmp_path, capsys):
     assert len(reproduce.possible_cells(cells("ramfae", 3), ["cube"], own_data=True)) == 3
     assert reproduce.main(["fear", "--table", "4", "--data.root", str(root), "--dry-run"]) == 0
     assert capsys.readouterr().out.count("to do") == 4
+
+
+def test_a_category_without_defects_of_a_size_is_left_out_of_the_average(tmp_path):
+    chosen = [cell for cell in cells("astmfr", 3) if cell.column == "large_gt20pct"]
+    sweep = reproduce.build_sweep(load_recipe("astmfr", 3), chosen, "mvtec", tmp_path, {})
+    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    values = {"screw": None, "bottle": 0.9}
+    records = {
+        job.job_id: {"status": "ok", "metrics": {"image_auroc_large": values.get(job.data["category"], 0.5)}}
+        for job in jobs
+    }
+    numbers = {cell.row: reproduce.our_number(cell, jobs, records) for cell in chosen}
+    (average,) = [row for row in numbers if row.lower().startswith("av")]
+    assert numbers[average] == pytest.approx((0.9 + 13 * 0.5) / 14)
+    assert (numbers["screw"], numbers["bottle"]) == (None, 0.9)
+    records[jobs[0].job_id]["status"] = "failed"
+    (average_cell,) = [cell for cell in chosen if cell.row == average]
+    assert reproduce.our_number(average_cell, jobs, records) is None
+    del records[jobs[0].job_id]
+    assert reproduce.our_number(average_cell, jobs, records) is None
 
 
 def test_our_numbers_and_their_differences(tmp_path, capsys):

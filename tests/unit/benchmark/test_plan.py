@@ -1,19 +1,12 @@
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
-from anomalib_plus.benchmark.plan import (
-    Budget,
-    Job,
-    expand,
-    find_categories,
-    load_sweep,
-    with_budget,
-    with_models,
-    with_roots,
-)
+from anomalib_plus.benchmark.choices import with_roots
+from anomalib_plus.benchmark.plan import Job, expand, load_sweep
 from anomalib_plus.benchmark.schema import PlanError
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "benchmark"
@@ -34,7 +27,7 @@ def test_jobs_are_the_product(tmp_path):
     assert len({job.job_id for job in jobs}) == 8
     first = jobs[0]
     assert first.model == {"label": "Ours", "class_path": "x.Ours", "arguments": {"width": 4}, "variant": None}
-    assert first.data["arguments"] == {"root": "r", "category": "a"}
+    assert first.data["arguments"] == {"root": str(Path.cwd() / "r"), "category": "a"}
     assert first.protocol["image_size"] == [64, 32]
     assert (first.seed, first.budget["max_epochs"]) == (0, 2)
     assert first.title == "Ours / Data a / seed 0"
@@ -44,10 +37,35 @@ def test_jobs_are_the_product(tmp_path):
 
 def test_the_id_depends_on_what_decides_the_result_only():
     job = Job({"label": "M"}, {"label": "D"}, 0, {"max_epochs": 1}, {"image_size": [8, 8]}, {"accelerator": "cpu"})
-    same = [{"gallery": 9}, {"timeout_seconds": 5.0}, {"trainer": {"accelerator": "gpu", "devices": 2}}]
+    same = [{"gallery": 9}, {"timeout_seconds": 5.0}]
+    same += [{"trainer": {"accelerator": "gpu", "devices": one, "num_nodes": 1}} for one in (1, "auto", [3])]
     other = [{"seed": 1}, {"trainer": {"precision": "16-mixed"}}, {"protocol": {"image_size": [9, 8]}}, {"budget": {}}]
+    other += [{"trainer": {"devices": 2}}, {"trainer": {"devices": [0, 1]}}, {"trainer": {"num_nodes": 2}}]
     assert {replace(job, **change).job_id for change in same} == {job.job_id}
-    assert len({replace(job, **change).job_id for change in other} | {job.job_id}) == 5
+    assert len({replace(job, **change).job_id for change in other} | {job.job_id}) == 8
+
+
+def test_ids_of_stored_results_stay_what_they_were(tmp_path):
+    data = {"class_path": "x.Data", "categories": ["a"], "init_args": {"root": "/data/tiles"}}
+    sweep = write(tmp_path, data=[data], models=[MODEL], seeds=[0], trainer={"accelerator": "cpu"})
+    (job,) = expand(load_sweep(sweep))
+    assert job.job_id == "a118e13566a5"
+
+
+def test_a_relative_root_is_the_same_data_from_everywhere(tmp_path, monkeypatch):
+    here, absolute = expand(load_sweep(write(tmp_path))), DATA | {"init_args": {"root": str(Path.cwd() / "r")}}
+    assert [job.job_id for job in expand(load_sweep(write(tmp_path, data=[absolute])))] == [job.job_id for job in here]
+    monkeypatch.chdir("/")
+    there = expand(load_sweep(write(tmp_path)))
+    assert not {job.job_id for job in here} & {job.job_id for job in there}
+    assert Job.from_json(here[0].to_json()).job_id == here[0].job_id
+
+
+def test_what_json_cannot_hold_travels_as_text(tmp_path):
+    file = write(tmp_path, models=[{"class_path": "x.Ours", "init_args": {"since": date(2020, 1, 2)}}])
+    job = expand(load_sweep(file))[0]
+    assert Job.from_json(job.to_json()).model["arguments"] == {"since": "2020-01-02"}
+    assert Job.from_json(job.to_json()).job_id == job.job_id
 
 
 def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
@@ -66,6 +84,10 @@ def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
         ({"budget": {"max_epoch": 3}}, "budget has no key 'max_epoch'. Did you mean max_epochs"),
         ({"budget": {"max_epochs": "three"}}, "budget.max_epochs must be a whole number, got 'three'"),
         ({"budget": {"max_epochs": 0}}, "limits must be positive"),
+        ({"budget": {"max_seconds": float("inf")}}, "positive and finite"),
+        ({"budget": {"max_cpu_seconds": float("nan")}}, "positive and finite"),
+        ({"trainer": {"max_epochs": 3, "callbacks": []}}, "callbacks, max_epochs cannot be given: budget says"),
+        ({"models": [MODEL | {"trainer": {"max_time": 3}}]}, "max_time cannot be given: budget says"),
         ({"budget": {}}, "Nothing limits the training of x.Ours"),
         ({"seeds": [True]}, r"seeds\[0\] must be a whole number"),
         ({"protocol": {"image_size": [64]}}, "image_size must be a list of 2"),
@@ -76,6 +98,7 @@ def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
         ({"models": [MODEL | {"init_args": {"evaluator": True}}]}, "evaluator follow from the protocol"),
         ({"data": [{"class_path": "x.Data"}]}, "needs categories, or a root"),
         ({"data": [{"class_path": "x.Data", "init_args": {"root": "nowhere"}}]}, "No category in MVTec layout"),
+        ({"data": [DATA | {"categories": []}]}, "nothing to run"),
     ],
 )
 def test_mistakes_are_named(tmp_path, changes, message):
@@ -91,40 +114,26 @@ def test_an_unreadable_file_is_named(tmp_path):
         load_sweep(tmp_path / "list.yaml")
 
 
-def layout(root, *names):
+def mvtec_folders(root, *names):
     for name in names:
         (root / name / "train" / "good").mkdir(parents=True)
         (root / name / "test").mkdir()
     return root
 
 
-def test_other_roots_bring_their_categories_and_names(tmp_path):
-    first, second = layout(tmp_path / "one", "tile", "wood"), layout(tmp_path / "two", "cube")
-    (first / "notes").mkdir()
-    assert find_categories(first) == ["tile", "wood"]
-    sweep = load_sweep(write(tmp_path, data=[{"class_path": "x.Data"}], seeds=[0], models=[MODEL]))
-    jobs = expand(with_roots(sweep, [first, second]))
-    assert [(job.data["label"], job.data["category"]) for job in jobs] == [
-        ("one", "tile"),
-        ("one", "wood"),
-        ("two", "cube"),
-    ]
-    chosen = expand(with_roots(sweep, [first, second], ["wood", "cube"]))
-    assert [job.data["category"] for job in chosen] == ["wood", "cube"]
-
-
-def test_models_and_budget_can_be_chosen(tmp_path):
-    sweep = load_sweep(write(tmp_path))
-    assert [model.class_path for model in with_models(sweep, ["theirs"]).models] == ["x.Theirs"]
-    with pytest.raises(PlanError, match="no model nobody; it has ours, theirs"):
-        with_models(sweep, ["nobody"])
-    assert with_budget(sweep, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
-
-
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_our_sweeps_can_be_planned(file, tmp_path):
-    root = layout(tmp_path, "tile")
+    root = mvtec_folders(tmp_path, "tile")
     sweep = load_sweep(file)
     jobs = expand(sweep if file.stem == "smoke" else with_roots(sweep, [root]))
     assert len(jobs) >= 12
     assert sum("anomalib_plus.models" in job.model["class_path"] for job in jobs) >= 2
+
+
+def test_both_draems_of_a_sweep_differ_in_the_loss_only():
+    for file in CONFIGS.glob("*.yaml"):
+        pairs = [model for model in load_sweep(file).models if model.label == "DRAEM"]
+        arguments = [{**model.init_args, "repaired": None} for model in pairs]
+        assert len({model.class_path for model in pairs}) <= 1
+        assert arguments == arguments[:1] * len(arguments)
+        assert [model.init_args["repaired"] for model in pairs] in ([], [False, True])

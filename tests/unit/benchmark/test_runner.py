@@ -15,6 +15,7 @@ from rich.console import Console
 from anomalib_plus.benchmark import supervision
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
+from anomalib_plus.benchmark.record import failed, new_record, now
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
 
@@ -79,6 +80,42 @@ def test_every_death_is_a_record(wish, kind, message, store):
     assert store.record(good.job_id)["status"] == "ok"
     assert f"FAILED {bad.title}: {kind}" in shown
     assert "[2/2]" in shown
+
+
+def test_a_failure_that_json_cannot_hold_is_a_record_too(store):
+    bad, good = job(status=1, sigma=float("inf")), job(seed=1)
+    run([bad, good], store)
+    assert store.record(bad.job_id)["status"] == "failed"
+    assert store.record(bad.job_id)["model"]["arguments"]["sigma"] is None
+    assert store.record(good.job_id)["status"] == "ok"
+
+
+def test_a_failure_that_another_sweep_recorded_meanwhile_stays(store):
+    late = job(error="mine")
+    theirs = failed(new_record(late, now()), "exception", "theirs")
+    store.append(theirs)  # after the runner has looked
+    process = supervision.JobProcess(late, store)
+    assert process.settle() == "failed"
+    assert store.record(late.job_id) == theirs
+    assert supervision.JobProcess(late, store, again=True).settle() == "failed"
+    assert store.record(late.job_id)["error"]["message"] == "mine"
+
+
+def test_a_job_that_another_sweep_has_keeps_its_log_and_its_description(store):
+    taken = job(status=1)
+    log, description = (store.work_file(taken.job_id, ending) for ending in ("log", "json"))
+    description.write_text("{}")
+    log.write_text("of the other process\n")
+    opened = description.open()
+    claim = store.claim(taken.job_id)
+    assert supervision.JobProcess(taken, store).settle() is None
+    assert log.read_text().startswith("of the other process\n")
+    assert opened.read() == "{}", "a process that reads it sees the old or the new one, whole"
+    claim.close()
+    run([taken], store)
+    assert "of the other process" not in log.read_text()
+    assert "something went wrong" in log.read_text()
+    assert {file.suffix for file in log.parent.iterdir()} == {".json", ".lock", ".log", ".runs"}
 
 
 def test_what_is_finished_is_not_repeated(store):

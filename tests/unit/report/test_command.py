@@ -42,6 +42,17 @@ def test_failed_jobs_and_damaged_lines_are_told_and_no_error(
     assert "CUDA out of memory" in Path("report.html").read_text()
 
 
+def test_names_that_are_no_utf_8_stand_in_the_report(tmp_path: Path) -> None:
+    odd = record() | {"status": "failed", "error": {"kind": "exception", "message": "no image: \udcff.png"}}
+    results = write_store(tmp_path / "results", [record(category="caf\udce9"), odd])
+    outputs = [argument for name in ("report.html", "report.md", "report.csv") for argument in ("-o", name)]
+    assert main([str(results), *outputs]) == 0
+    for name in ("report.html", "report.csv"):
+        assert r"caf\udce9" in Path(name).read_text()
+        assert r"\udcff.png" in Path(name).read_text()
+    assert "udcff.png" in Path("report.md").read_text()
+
+
 def test_missing_pictures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     entry = {"kind": "best", "path": "a.png", "score": 1.0, "label": 1, "files": {"input": "artifacts/a.png"}}
     results = write_store(tmp_path / "results", [record() | {"gallery": [entry]}])

@@ -76,6 +76,26 @@ def test_different_settings_on_one_category_are_never_averaged() -> None:
     assert all(len(title) < 30 for title in titles_of(long))
 
 
+def test_trainers_and_classes_are_settings_too() -> None:
+    precise = [record(trainer={"precision": value, "accelerator": value}) for value in ("32", "bf16-mixed")]
+    assert titles_of(precise) == ["Fast · precision=32", "Fast · precision=bf16-mixed"]
+    plain = record(trainer={"accelerator": "cpu"})
+    assert titles_of([plain, precise[1]]) == ["Fast · precision=unset", "Fast · precision=bf16-mixed"]
+    classes = [record(model={"class_path": f"a.long.package.with.a.{name}"}) for name in ("Fast", "OtherFast")]
+    assert titles_of(classes) == ["Fast · a.long.package.with.a.Fast", "Fast · a.long.package.with.a.OtherFast"]
+    devices = [record(trainer={"accelerator": name}, seed=seed) for seed, name in enumerate(("cpu", "gpu"))]
+    assert titles_of(devices) == ["Fast", "Fast"]
+
+
+def test_records_that_do_not_tell_the_trainer_stay_with_those_that_do() -> None:
+    assert titles_of([record(seed=0), record(seed=1, trainer={"precision": "bf16-mixed"})]) == ["Fast", "Fast"]
+
+
+def test_no_two_runs_have_one_place_in_a_table() -> None:
+    places = [merged(record(), {"job_id": f"of {root}", "data": {"arguments": {"root": root}}}) for root in "ab"]
+    assert titles_of([*places, record(seed=1)]) == ["Fast · of a", "Fast · of b", "Fast"]
+
+
 def test_settings_that_follow_the_category_or_the_place_of_the_data_do_not_split_a_model() -> None:
     recipe = [record(category=name, model={"arguments": {"polarity": name}}) for name in ("bolt", "nut")]
     moved = merged(recipe[0], {"job_id": "moved", "seed": 1, "data": {"arguments": {"root": "/elsewhere"}}})

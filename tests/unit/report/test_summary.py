@@ -71,6 +71,13 @@ def test_without_a_seed_that_has_all_categories_there_is_no_spread() -> None:
     assert summary.over_categories("Parts", "A", METRIC) == (Figure(pytest.approx(0.7), None, 0), 2)
 
 
+def test_no_result_is_dropped_for_another_of_its_name() -> None:
+    records = [result("A", "bolt", 0, value) | {"job_id": f"job {value}"} for value in (0.5, 0.9)]
+    summary = summarize(records)
+    means = {model: summary.in_category("Parts", model, "bolt", METRIC).mean for model in summary.models("Parts")}
+    assert means == {"A · job 0.5": 0.5, "A · job 0.9": 0.9}
+
+
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf])
 def test_missing_values_are_no_zeros(missing: float | None) -> None:
     summary = summarize([result("A", "bolt", 0, 0.8), result("A", "bolt", 1, missing)])

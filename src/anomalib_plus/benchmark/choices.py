@@ -1,0 +1,108 @@
+"""The changes to a sweep that the command line can make."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from anomalib_plus.benchmark.folders import find_categories, folder_titles, subfolders
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Sweep, class_name
+from anomalib_plus.benchmark.protocol import Protocol
+from anomalib_plus.benchmark.schema import PlanError, read
+
+
+def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | None = None) -> Sweep:
+    """The sweep on other folders: each data set of it from each root, filed under the folder's name.
+
+    Args:
+        sweep: The sweep.
+        roots: Folders of categories; those of one name get their parents' in front. Without any, the sweep's own count.
+        categories: Those to take; by default the sweep's own, or all that lie in a root.
+
+    Raises:
+        PlanError: If there is no such folder, or a category is nowhere.
+    """
+    for root in roots:
+        if not root.is_dir():
+            msg = f"There is no folder {root}."
+            raise PlanError(msg)
+    if roots:
+        sweep = replace(sweep, data=tuple(_moved(sweep.data, roots)))
+    return sweep if categories is None else _with_categories(sweep, categories)
+
+
+def _moved(entries: Sequence[DataEntry], roots: Sequence[Path]) -> list[DataEntry]:
+    moved: list[DataEntry] = []
+    for data in entries:
+        for root, title in zip(roots, folder_titles(roots), strict=True):
+            entry = replace(data, init_args=data.init_args | {"root": str(root)}, label=title)
+            if entry not in moved:  # two data sets may differ in their folders only
+                moved.append(entry)
+    return moved
+
+
+def _with_categories(sweep: Sweep, names: Sequence[str]) -> Sweep:
+    known = [_known_categories(data) for data in sweep.data]
+    unknown = [name for name in names if not any(name in there for there in known)]
+    if unknown and all(map(_root, sweep.data)):
+        listing = ", ".join(dict.fromkeys(name for there in known for name in there)) or "none"
+        msg = f"There is no category {', '.join(unknown)}; there are {listing}."
+        raise PlanError(msg)
+    entries = []
+    for data, there in zip(sweep.data, known, strict=True):
+        others = [] if _root(data) else unknown  # without a folder, only the class knows what there is
+        taken = tuple(there.get(name, name) for name in names if name in there or name in others)
+        entries.append(replace(data, categories=taken))
+    return replace(sweep, data=tuple(entries))
+
+
+def _known_categories(data: DataEntry) -> dict[str, str | int]:
+    """Categories by name: the folders below the root; where they are no folders, those that the sweep lists."""
+    root = _root(data)
+    if root is None or not root.is_dir() or data.category_argument != "category":
+        return {str(category): category for category in data.categories or ()}
+    try:
+        names = find_categories(root)
+    except PlanError:  # another layout
+        names = subfolders(root)
+    return {name: name for name in names}
+
+
+def _root(data: DataEntry) -> Path | None:
+    root = data.init_args.get("root")
+    return None if root is None else Path(root)
+
+
+def with_models(sweep: Sweep, labels: Sequence[str]) -> Sweep:
+    """The sweep with some of its models only.
+
+    Raises:
+        PlanError: If a label is not in the sweep.
+    """
+    known = {(model.label or class_name(model.class_path)).lower() for model in sweep.models}
+    wanted = {label.lower() for label in labels}
+    if wanted - known:
+        msg = f"The sweep has no model {', '.join(sorted(wanted - known))}; it has {', '.join(sorted(known))}."
+        raise PlanError(msg)
+    chosen = [model for model in sweep.models if (model.label or class_name(model.class_path)).lower() in wanted]
+    return replace(sweep, models=tuple(chosen))
+
+
+def with_budget(sweep: Sweep, changes: Mapping[str, float | int]) -> Sweep:
+    """The sweep with another budget for all models."""
+    budget = read(Budget, dict(changes), "budget")
+    return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))
+
+
+def with_image_size(sweep: Sweep, size: Sequence[int]) -> Sweep:
+    """The sweep with images of another height and width.
+
+    Raises:
+        PlanError: If they are not positive.
+    """
+    return replace(sweep, protocol=read(Protocol, asdict(sweep.protocol) | {"image_size": [*size]}, "protocol"))
+
+
+def with_accelerator(sweep: Sweep, name: str) -> Sweep:
+    """The sweep with all models on another kind of device."""
+    models = [replace(model, trainer=model.trainer | {"accelerator": name}) for model in sweep.models]
+    return replace(sweep, models=tuple(models))

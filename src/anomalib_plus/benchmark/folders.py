@@ -1,0 +1,38 @@
+"""Folders of data: which categories lie in them, and what to call them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomalib_plus.benchmark.schema import PlanError
+
+
+def find_categories(root: Path) -> list[str]:
+    """Names of the folders in ``root`` that are laid out like a category of MVTec AD.
+
+    Raises:
+        PlanError: If there are none.
+    """
+    parts = (Path("train", "good"), Path("test"))
+    found = [name for name in subfolders(root) if all((root / name / part).is_dir() for part in parts)]
+    if not found:
+        msg = f"No category in MVTec layout (CATEGORY/train/good, CATEGORY/test) lies in {root}."
+        raise PlanError(msg)
+    return found
+
+
+def subfolders(root: Path) -> list[str]:
+    """Names of the folders in ``root``; none where it does not exist."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+
+
+def folder_titles(roots: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many parents in front as tell them apart."""
+    places = [root.resolve() for root in roots]
+    return [_title(place, {*places} - {place}) for place in places]
+
+
+def _title(place: Path, others: set[Path]) -> str:
+    length = 1
+    while any(other.parts[-length:] == place.parts[-length:] for other in others):
+        length += 1
+    return Path(*place.parts[-length:]).as_posix()
