@@ -73,6 +73,18 @@ def test_batches_out_of_range_are_refused(
     assert_refused(stage, small_model.build(), loader_of(change), message)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (2, 4, 64, 64), (3, 64, 64)], ids=str)
+def test_networks_name_a_wrong_number_of_channels(
+    small_model: SmallModel, shape: tuple[int, ...], training: bool
+) -> None:
+    network = small_model.build().model.train(training)
+    with pytest.raises(
+        ValueError, match=rf"{small_model.name} needs .*\(B, 3, H, W\), got shape .*{shape[-3:][0]}, 64"
+    ):
+        network(torch.rand(shape))
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_normalizing_pre_processor_is_refused(
     small_model: SmallModel, loader_of: Callable[..., DataLoader], stage: str

@@ -35,6 +35,16 @@ def test_fast_dev_run_trains_one_batch_and_writes_nothing(small_model: SmallMode
     assert not list(Path().rglob("*.ckpt"))
 
 
+def test_deterministic_algorithms_train(
+    small_model: SmallModel, surfaces: Surfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning sets it, for good
+    try:
+        trained_by(small_model, surfaces, fast_dev_run=True, deterministic=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_overfit_batches_trains_on_the_same_ones(small_model: SmallModel, surfaces: Surfaces) -> None:
     seen: list[list[str]] = []
 

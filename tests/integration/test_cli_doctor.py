@@ -207,7 +207,7 @@ def test_weights_that_can_be_downloaded(caches):
 def test_weights_out_of_reach(caches):
     check = doctor.check_backbone(WIDE, "AstMFR", False)
     assert check.status == "warning"
-    assert f"download timm/{WIDE}" in check.fix
+    assert f"hf download timm/{WIDE} model.safetensors" in check.fix
     assert "weights=FILE" in check.fix
 
 

@@ -47,15 +47,15 @@ def test_contents(wheel):
     assert "anomalib-plus = anomalib_plus.cli:main" in texts[f"{info}/entry_points.txt"]
     assert "Requires-Dist: anomalib<2.8,>=2.7" in texts[f"{info}/METADATA"]
     assert f"{info}/licenses/LICENSE" in names
-    sources = [file for file in (SOURCES / "anomalib_plus").rglob("*") if file.suffix in {".py", ".j2", ".js"}]
-    package = {str(file.relative_to(SOURCES)) for file in sources}
+    files = (file.relative_to(SOURCES) for file in (SOURCES / "anomalib_plus").rglob("*") if file.is_file())
+    package = {str(file) for file in files if "__pycache__" not in file.parts}
     top_level = {name.split("/")[0] for name in names} - set(START_UP_FILES) - {info}
     if is_editable(wheel):
         assert top_level == {"_anomalib_plus.pth"}
         assert texts["_anomalib_plus.pth"].strip() == str(SOURCES)
     else:
         assert top_level == {"anomalib_plus"}
-        assert package <= names
+        assert package == {name for name in names if name.startswith("anomalib_plus/")}
 
 
 NAMES = """

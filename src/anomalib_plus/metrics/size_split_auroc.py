@@ -19,6 +19,7 @@ class _SizeSplitAUROC(Metric):
     higher_is_better = True
     scores: list[Tensor]
     ratios: list[Tensor]
+    labels: list[Tensor]
 
     def __init__(self, size: DefectSize = "small", bounds: tuple[float, float] = (0.05, 0.2)) -> None:
         super().__init__()
@@ -32,20 +33,22 @@ class _SizeSplitAUROC(Metric):
         self.bounds = bounds
         self.add_state("scores", [], dist_reduce_fx="cat")
         self.add_state("ratios", [], dist_reduce_fx="cat")
+        self.add_state("labels", [], dist_reduce_fx="cat")
 
-    def update(self, scores: Tensor, masks: Tensor) -> None:
-        """Take image scores (B,) and true masks (B, H, W) or (B, 1, H, W); an empty mask means a normal image."""
+    def update(self, scores: Tensor, masks: Tensor, labels: Tensor) -> None:
+        """Take image scores (B,), true masks (B, H, W) or (B, 1, H, W), and true labels (B,), which decide."""
         self.scores.append(scores.flatten())
         self.ratios.append(masks.bool().flatten(1).double().mean(dim=1))
+        self.labels.append(labels.flatten().bool())
 
     def compute(self) -> Tensor:
         """Give the AUROC; NaN if there are no normal images or no defects of the size."""
         nothing = torch.tensor(float("nan"))
         if not self.scores:
             return nothing
-        scores, ratios = dim_zero_cat(self.scores), dim_zero_cat(self.ratios)
-        defects = (ratios > 0) & in_bin(ratios, self.size, self.bounds)
-        chosen = defects | (ratios == 0)
+        scores, ratios, anomalous = map(dim_zero_cat, (self.scores, self.ratios, self.labels))
+        defects = anomalous & in_bin(ratios, self.size, self.bounds)
+        chosen = defects | ~anomalous
         if not defects.any() or defects[chosen].all():
             return nothing
         return area_under_roc(scores[chosen], defects[chosen]).float()
@@ -54,12 +57,13 @@ class _SizeSplitAUROC(Metric):
 class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
     """Image AUROC of all normal images against the images whose defects have one size (AST-MFR's Table 3).
 
-    The size is the share of anomalous pixels: small below 5 %, large above 20 %, middle between and at both bounds.
+    The size is the share of anomalous pixels: small below 5 %, large above 20 %, middle between and at both bounds. A
+    defective image whose mask has become empty, by resizing for instance, counts as small.
     Because the bins share their normal images, the AUROC of all images is the mean over bins weighted by their numbers
     of defective images. Scores of any range are ranked as they are.
 
-    Use one per size in an ``Evaluator(test_metrics=[...])``; batches need ``pred_score`` and ``gt_mask``. Its name is
-    ``image_AUROC_small`` and so on unless ``prefix`` says otherwise.
+    Use one per size in an ``Evaluator(test_metrics=[...])``; batches need ``pred_score``, ``gt_mask`` and ``gt_label``.
+    Its name is ``image_AUROC_small`` and so on unless ``prefix`` says otherwise.
 
     Args:
         size: "small", "middle" or "large".
@@ -71,7 +75,7 @@ class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
         ValueError: If ``size`` is unknown or the bounds do not ascend.
     """
 
-    default_fields: Sequence[str] = ("pred_score", "gt_mask")
+    default_fields: Sequence[str] = ("pred_score", "gt_mask", "gt_label")
 
     def __init__(
         self,

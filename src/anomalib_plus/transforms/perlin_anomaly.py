@@ -31,7 +31,8 @@ class SyntheticBatch(NamedTuple):
 class PerlinAnomaly(nn.Module):
     """Synthetic anomalies whose outline is thresholded Perlin noise and whose filling is a foreign texture.
 
-    The defaults are FEAR's. An image is left normal if no try gives a blob that meets its foreground.
+    The defaults are FEAR's. No anomaly lies in the black corners of a rotated image, with or without foreground. An
+    image is left normal if no try gives a blob that meets its foreground.
 
     Args:
         textures: Folder of texture images, a :class:`TextureSource`, or None for procedural textures.
@@ -135,13 +136,10 @@ class PerlinAnomaly(nn.Module):
         chosen = torch.rand(count, generator=generator) < self.probability
 
         target = _rotate_where(rotated, clean, degrees)
-        image, mask = target.clone(), target.new_zeros(count, 1, height, width)
+        image = target.clone(memory_format=torch.contiguous_format)  # to be written through flat views
+        mask = target.new_zeros(count, 1, height, width)
         if chosen.any():
-            # The object is sought before the rotation, whose black corners would pass for part of a dark object.
-            allowed = torch.ones(1, dtype=torch.bool, device=clean.device)
-            if self.foreground:
-                allowed = otsu_foreground(select_rows(clean, chosen), self.foreground_polarity)
-                allowed = _rotate_where(rotated[chosen], allowed, degrees[chosen], "nearest")
+            allowed = self._allowed(clean, chosen, rotated, degrees)
             rows = rows_where(chosen, clean.device)
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
@@ -149,9 +147,23 @@ class PerlinAnomaly(nn.Module):
             self._paste(image, rows, anomalous, generator)
             if self.blend_inverse == "perlin":
                 places, _, _ = _places(rows, blobs & ~allowed)
-                image.put_(places, image.new_zeros(()).expand(places.shape))
+                image.view(-1).scatter_(0, places.flatten(), 0)
         synthetic = SyntheticBatch(target, image, mask)
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
+
+    def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, degrees: Tensor) -> Tensor:
+        """Where anomalies may lie in the chosen images once they are rotated, bool (R, 1, H, W); (1,) if anywhere.
+
+        The object is sought before the rotation, whose black corners would pass for part of a dark object.
+        """
+        rotated, degrees = rotated[chosen], degrees[chosen]
+        if self.foreground:
+            allowed = otsu_foreground(select_rows(clean, chosen), self.foreground_polarity)
+        elif rotated.any():
+            allowed = clean.new_ones(len(rotated), 1, *clean.shape[2:], dtype=torch.bool)
+        else:
+            return clean.new_ones(1, dtype=torch.bool)
+        return _rotate_where(rotated, allowed, degrees, "nearest")
 
     def _draw_blobs(
         self, count: int, size: tuple[int, int], allowed: Tensor, generator: torch.Generator | None
@@ -175,7 +187,10 @@ class PerlinAnomaly(nn.Module):
         return blobs & found.to(device, non_blocking=True)[:, None, None, None]
 
     def _paste(self, images: Tensor, rows: Tensor, masks: Tensor, generator: torch.Generator | None) -> None:
-        """Blend textures into ``images[rows]``, in place, on the masks (len(rows), 1, H, W) and nowhere else."""
+        """Blend textures into ``images[rows]``, in place, on the masks (len(rows), 1, H, W) and nowhere else.
+
+        The images must be contiguous. (``put_`` would take any, but has no deterministic implementation.)
+        """
         count, _, height, width = masks.shape
         plan = draw_operations(self.operations, count, self.num_augmentations, generator)
         textures = apply_operations(self.textures.sample(count, (height, width), masks.device, generator), plan)
@@ -183,7 +198,7 @@ class PerlinAnomaly(nn.Module):
         places, drawn, positions = _places(rows, masks)
         values = textures.at(drawn, positions).float() / 255
         blended = images.take(places).float().lerp(values, opacity[drawn, None])
-        images.put_(places, blended.to(images.dtype))
+        images.view(-1).scatter_(0, places.flatten(), blended.to(images.dtype).flatten())
 
     def _check_arguments(self) -> None:
         shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.beta)

@@ -29,7 +29,7 @@ class SuperpixelCache:
 
     Args:
         max_bytes: Bound of the label maps held in memory; a 352x352 map takes 248 kB. A larger map is not held.
-        folder: Created if missing, never cleaned up; None keeps nothing on disk.
+        folder: Made when there is something to keep, never cleaned up; None keeps nothing on disk.
         settings: What else the maps depend on besides key and image; part of the name of a file.
     """
 
@@ -38,8 +38,6 @@ class SuperpixelCache:
         self.folder = folder
         self.settings = f"{settings} scikit-image {version('scikit-image')}"
         self._forget()
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def nbytes(self) -> int:
@@ -102,6 +100,7 @@ class SuperpixelCache:
             return
         unfinished = None
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as stream:
                 unfinished = Path(stream.name)
                 np.savez_compressed(stream, labels=label_map.labels.numpy())

@@ -25,8 +25,8 @@ class SuperpixelFilling(nn.Module):
 
     Superpixels cost 0.1 s per image, everything else a few table lookups, so label maps are cached. Without ``keys``
     an image is recognised by its content, which must be read (on CUDA: waited for). With ``keys`` a cached image is not
-    read at all. A key together with the image size stands for one label map: give keys (image paths, say) only if
-    nothing random, no crop or flip, happens to the images before.
+    read at all. A key together with the image size and ``preparation`` stands for one label map: give keys (image paths,
+    say) only if nothing random, no crop or flip, happens to the images before.
 
     Args:
         n_segments: Superpixels asked for; their number comes out within a few percent on images above 100x100.
@@ -57,6 +57,8 @@ class SuperpixelFilling(nn.Module):
         if max_cache_bytes < 0:
             msg = f"max_cache_bytes must not be negative, got {max_cache_bytes}."
             raise ValueError(msg)
+        self.preparation = ""
+        """What happens to the images before, in words: part of every key, so that other crops get other label maps."""
         self.n_segments = n_segments
         self.n_filled = n_filled
         self.probability = probability
@@ -145,10 +147,10 @@ class SuperpixelFilling(nn.Module):
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             sizes = pool.map(warm_one, range(len(images)))
             needed = sum(track(sizes, "Superpixels", total=len(images), disable=not progress))
-        if needed > self.cache.max_bytes:
+        if needed > self.cache.max_bytes and self.cache.folder is None:
             msg = (
-                f"The label maps take {needed / 2**20:.0f} MiB, the cache holds {self.cache.max_bytes / 2**20:.0f}: "
-                "raise max_cache_bytes or give a cache_folder."
+                f"The label maps take {needed / 2**20:.0f} MiB, the cache holds {self.cache.max_bytes / 2**20:.0f}, and "
+                "most will be computed again in every epoch: give it more bytes or a folder."
             )
             warnings.warn(msg, stacklevel=2)
         return self.cache.misses - misses_before
@@ -158,7 +160,8 @@ class SuperpixelFilling(nn.Module):
         if keys is None:
             images = _on_host(images)
             keys = [hashlib.sha1(image.numpy(), usedforsecurity=False).hexdigest() for image in images]
-        return [self._label_map(f"{key} {height}x{width}", image) for key, image in zip(keys, images, strict=True)]
+        suffix = f" {height}x{width} {self.preparation}".rstrip()
+        return [self._label_map(key + suffix, image) for key, image in zip(keys, images, strict=True)]
 
     def _label_map(self, key: str, image: Tensor) -> LabelMap:
         label_map = self.cache.get(key)

@@ -51,6 +51,15 @@ class TextureSource:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
 
+    def check(self) -> None:
+        """Look for the folder without reading its images, so that a training can fail before it starts.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist or holds no image.
+        """
+        if self._pool is None and self.folder is not None:
+            _image_paths(self.folder)
+
     def load(self, size: tuple[int, int]) -> Tensor:
         """Fill the pool with textures of ``size`` (height, width), unless it is already filled, and return it.
 

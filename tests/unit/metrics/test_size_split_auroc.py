@@ -19,7 +19,8 @@ def batch(scores: list[float], pixels: list[int]) -> ImageBatch:
     for mask, count in zip(masks, pixels, strict=True):
         mask[:count] = True
     image = torch.zeros(len(scores), 3, 10, 10)
-    return ImageBatch(image=image, pred_score=torch.tensor(scores), gt_mask=masks.view(-1, 10, 10))
+    labels = masks.any(dim=1)
+    return ImageBatch(image=image, pred_score=torch.tensor(scores), gt_mask=masks.view(-1, 10, 10), gt_label=labels)
 
 
 def results(*batches: ImageBatch, **arguments) -> dict[str, float]:
@@ -56,6 +57,13 @@ def test_overall_auroc_is_the_weighted_mean_of_the_bins(scale: float) -> None:
         assert values[size] == pytest.approx(roc_auc_score(members[chosen], scores[chosen]), abs=1e-6)
         weighted += members.sum() * values[size]
     assert weighted / (pixels > 0).sum() == pytest.approx(roc_auc_score(pixels > 0, scores), abs=1e-6)
+
+
+def test_a_defect_whose_mask_has_vanished_is_small_and_not_normal() -> None:
+    example = batch([0.1, 0.2, 0.3, 0.9, 0.15], [0, 0, 4, 30, 0])
+    example.gt_label[4] = True
+    values = results(example)
+    assert (values["small"], values["large"]) == (0.75, 1.0)
 
 
 def test_both_bounds_belong_to_the_middle() -> None:

@@ -182,6 +182,16 @@ def test_pretrained_files_go_to_their_networks(tmp_path: Path) -> None:
     build(**arguments, student="test_efficientnet.r160_in1k", student_pretrained=False)
 
 
+@pytest.mark.parametrize("switch", ["pre_trained", "student_pretrained"])
+def test_a_student_s_file_that_is_ignored_is_named_with_the_switch(switch: str, tmp_path: Path) -> None:
+    file = tmp_path / "test_resnet.pth"
+    torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), file)
+    teacher = None if switch == "pre_trained" else file
+    switches = {"pre_trained": True, switch: False}
+    with pytest.warns(UserWarning, match=rf"student_weights={file} is ignored because {switch}=False"):
+        build(**switches, teacher_weights=teacher, student_weights=file)
+
+
 def test_defaults_are_the_papers() -> None:
     with torch.device("meta"):
         model = AstMFR(pre_trained=False, evaluator=False, visualizer=False)

@@ -100,10 +100,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         create_network("test_resnet", weights=tmp_path / "missing.pth", arguments=ARGUMENTS)
 
 
+def test_a_file_that_is_not_asked_for_is_named(network: torch.nn.Module, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), file)
+    with pytest.warns(UserWarning, match=rf"teacher_weights={file} is ignored because pre_trained=False"):
+        create_network("test_resnet", pre_trained=False, weights=file, arguments=ARGUMENTS)
+
+
 def test_without_network_the_error_says_what_to_fetch_and_what_to_pass() -> None:
     with pytest.raises(
         RuntimeError,
-        match=r"teacher='resnet18\.tv_in1k'.*timm/resnet18\.tv_in1k.*teacher_weights=FILE.*pre_trained=False",
+        match=r"teacher='resnet18\.tv_in1k'.*'hf download timm/resnet18\.tv_in1k .*"
+        r"teacher_weights=FILE.*pre_trained=False",
     ):
         create_network("resnet18.tv_in1k", arguments=ARGUMENTS)
 

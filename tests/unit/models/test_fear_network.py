@@ -169,6 +169,9 @@ def test_size_that_does_not_divide_is_refused(size: tuple[int, int]) -> None:
         ({"reconstruction_width": 0}, "Widths must be positive"),
         ({"eca_stages": (0, 1)}, "eca_stages must be some of"),
         ({"eca_stages": (6,)}, "eca_stages must be some of"),
+        ({"eca_gamma": 0.0}, "eca_gamma must be positive, got 0"),
+        ({"eca_gamma": -2.0}, "eca_gamma must be positive, got -2"),
+        ({"init_std": -0.02}, "init_std must not be negative .*, got -0.02"),
     ],
 )
 def test_impossible_networks_are_refused(arguments: dict, message: str) -> None:

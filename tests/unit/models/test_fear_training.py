@@ -1,5 +1,6 @@
 """What FEAR does with a training batch, which switch changes what, and its schedule."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +51,12 @@ def test_network_sees_the_corrupted_image_and_is_compared_with_target_and_mask(i
     assert seen["mask"].flatten(1).any(1).all()
     assert torch.equal(seen["input"][outside], images[outside])
     assert not torch.equal(seen["input"], images)
+
+
+def test_a_missing_texture_folder_stops_the_training_before_its_first_batch(tmp_path: Path) -> None:
+    model = FEAR(**SMALL, texture_dir=tmp_path / "textures")  # a checkpoint opens where they are not
+    with pytest.raises(FileNotFoundError, match=r"Texture folder .*textures does not exist"):
+        model.on_fit_start()
 
 
 def test_defects_keep_to_the_object_unless_the_foreground_is_off(images: torch.Tensor) -> None:

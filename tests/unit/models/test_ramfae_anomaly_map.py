@@ -99,6 +99,9 @@ def test_gray_compares_the_mean_of_the_channels() -> None:
         ({"image_score": "median"}, "image_score must be one of max, mean"),
         ({"channel_reduction": "luma"}, "channel_reduction must be one of"),
         ({"smoothing_kernel": 20}, "smoothing_kernel must be odd"),
+        ({"smoothing_kernel": -3}, "smoothing_kernel must be odd and positive .*, got -3"),
+        ({"gms_constant": 0.0}, "gms_constant must be positive, got 0"),
+        ({"gms_constant": -1.0}, "gms_constant must be positive, got -1"),
     ],
 )
 def test_unknown_choices_are_refused(arguments: dict, message: str) -> None:

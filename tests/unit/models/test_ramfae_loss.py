@@ -91,6 +91,11 @@ def test_useless_weights_are_refused(weights: tuple[float, ...]) -> None:
         RamFAELoss(*weights)
 
 
+def test_a_constant_that_divides_by_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="gms_constant must be positive, got 0"):
+        RamFAELoss(gms_constant=0.0)
+
+
 def test_unknown_form_is_refused() -> None:
     with pytest.raises(ValueError, match="gmsd_loss must be one of variance, std, got 'mad'"):
         RamFAELoss(gmsd_form="mad")

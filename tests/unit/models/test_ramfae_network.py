@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.ramfae.torch_model import DecoderBlock, MultiScaleFocusedExtraction, RamFAEModel
 
 SMALL = (4, 8, 16, 32)
@@ -165,8 +166,36 @@ def test_one_channel_model_works_on_the_mean_of_the_channels() -> None:
     torch.testing.assert_close(model(images).anomaly_map, model(gray).anomaly_map)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_one_channel_model_takes_one_channel_images_as_they_are(training: bool) -> None:
+    model = RamFAEModel(in_channels=1, channels=SMALL).train(training)
+    grey = torch.rand(2, 1, 64, 64)
+    outputs = [model(images)[0] for images in (grey, grey.expand(-1, 3, -1, -1))]
+    torch.testing.assert_close(*outputs)
+    with pytest.raises(ValueError, match=r"RamFAE needs .*\(B, 1 or 3, H, W\), got shape \(2, 2, 64, 64\)"):
+        model(torch.rand(2, 2, 64, 64))
+
+
+@pytest.mark.parametrize(("kernel", "smallest"), [(0, 16), (21, 16), (41, 24)])
+def test_images_must_hold_half_the_window_of_the_blur(kernel: int, smallest: int) -> None:
+    model = RamFAEModel(channels=SMALL, map_generator=AnomalyMapGenerator(smoothing_kernel=kernel)).eval()
+    assert model(torch.rand(1, 3, smallest, smallest)).anomaly_map.shape == (1, 1, smallest, smallest)
+    with pytest.raises(ValueError, match=r"of at least \d+ pixels"):
+        model(torch.rand(1, 3, smallest - 8, smallest))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"channels": (8,)}, "two positive"), ({"in_channels": 2}, "3 .*1")]
+    ("arguments", "message"),
+    [
+        ({"channels": (8,)}, "two positive"),
+        ({"in_channels": 2}, "3 .*1"),
+        ({"attention_reduction": 0}, "attention_reduction must be positive, got 0"),
+        ({"mffe_branch_channels": 0}, "mffe_branch_channels must be positive .*, got 0"),
+        ({"mffe_branch_channels": -1}, "mffe_branch_channels must be positive .*, got -1"),
+        ({"dilation_rates": (0,)}, "dilation_rates must be positive, got"),
+        ({"dilation_rates": (5, -7)}, "dilation_rates must be positive, got"),
+    ],
+    ids=str,
 )
 def test_impossible_networks_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -275,7 +275,9 @@ def test_sizes_between_the_patches_work() -> None:
         ({"attention_temperature": 0.0}, "attention_temperature must be positive"),
         ({"fusion_kernel": 4}, "fusion_kernel must be odd"),
         ({"fdm_channels": 1}, "fdm_channels at least 2"),
+        ({"attention_temperature": float("nan")}, "attention_temperature must be positive"),
         ({"map_weights": (1.0, 1.0, 1.0)}, "map_weights must be 3 numbers"),
+        ({"map_weights": (0.0, 0.0, 0.0)}, "whose sum is positive"),
         ({"discriminator": "draem"}, "discriminator must be one of msfdm, pixel, msfr, ssim"),
         ({"score_pool": 2}, "score_pool must be odd"),
     ],
@@ -289,5 +291,7 @@ def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: st
 def test_phase_two_needs_a_reference() -> None:
     with pytest.raises(ValueError, match="needs a reference image"):
         small().enter_phase_2()
+    model = small()
     with pytest.raises(ValueError, match="divisible by 16"):
-        small().enter_phase_2(torch.rand(1, 3, 50, 50))
+        model.enter_phase_2(torch.rand(1, 3, 50, 50))
+    assert model.phase == 1

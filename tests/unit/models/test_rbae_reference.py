@@ -157,3 +157,12 @@ def test_set_reference_prepares_the_image() -> None:
     image = torch.rand(1, 100, 90)
     model.set_reference(image)
     assert torch.equal(model.model.reference.image, Resize((64, 64))(image.expand(3, -1, -1)[None]))
+    shaped = [torch.rand(1, 3, 64, 64), torch.rand(4, 64, 64), torch.zeros(3, 64, 64, dtype=torch.uint8)]
+    for refused, message in [
+        *((wrong, "A reference is one image") for wrong in shaped),
+        (255 * torch.rand(3, 64, 64), "images in"),
+        (torch.full((3, 64, 64), torch.nan), "images in"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.set_reference(refused)
+    assert torch.equal(model.model.reference.image, Resize((64, 64))(image.expand(3, -1, -1)[None]))

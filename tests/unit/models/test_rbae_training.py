@@ -131,6 +131,22 @@ def test_a_checkpoint_needs_no_data(six_epochs: SimpleNamespace) -> None:
         assert torch.equal(loaded.model.reference.features(level), features[level - 1])
 
 
+def test_the_encoder_has_gradients_again_when_the_strategy_is_set_up(
+    six_epochs: SimpleNamespace, loader: DataLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several processes synchronise what has gradients at that moment, and nothing else."""
+    model = RbAE.load_from_checkpoint(six_epochs.checkpoints / "epoch=5.ckpt")
+    configure, seen = model.configure_optimizers, []
+    monkeypatch.setattr(
+        model,
+        "configure_optimizers",
+        lambda: (seen.extend(p.requires_grad for p in model.model.encoder.parameters()), configure())[1],
+    )
+    fit(model, loader, 1)
+    assert seen
+    assert all(seen)
+
+
 def test_a_new_fit_begins_with_the_first_phase(six_epochs: SimpleNamespace, loader: DataLoader) -> None:
     model, history = RbAE.load_from_checkpoint(six_epochs.checkpoints / "epoch=5.ckpt"), History()
     fit(model, loader, 2, history)
@@ -151,6 +167,11 @@ def test_a_training_that_ends_in_the_first_phase_warns_and_judges(loader: DataLo
         fit(model, loader, 1)
     assert (model.model.phase, model.model.reference.ready) == (1, False)
     assert model.eval()(torch.rand(1, 3, 64, 64)).anomaly_map.shape == (1, 1, 64, 64)
+
+
+def test_a_training_without_a_second_phase_is_told_what_asked_for_it(loader: DataLoader) -> None:
+    with pytest.warns(UserWarning, match=r"ended in its first phase.*phase2_epochs=0 asked for that"):
+        fit(RbAE(**SMALL, phase2_epochs=0), loader, 1)
 
 
 @pytest.mark.parametrize("reference", ["first", "medoid"])
@@ -209,6 +230,7 @@ def test_steps_and_time_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert phases(12, at) == [1] * 8 + [2] * 4
     assert phases(30, lambda _: {}) == [1] * 30
+    assert phases(13, at, phase2_epochs=0) == [1] * 13
 
 
 def test_a_limit_of_steps_switches_within_an_epoch(loader: DataLoader) -> None:
@@ -286,6 +308,10 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
     [
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive"),
+        ({"w_seg": 0.0}, "w_seg=0 leaves the MSFDM"),
+        ({"anomaly_probability": 0.0}, "anomaly_probability and blend must not be 0"),
+        ({"blend": 0.0}, "anomaly_probability and blend must not be 0"),
         ({"phase1_epochs": 0}, "phase1_epochs must be positive"),
         ({"phase2_epochs": -1}, "phase2_epochs >= 0"),
     ],

@@ -1,5 +1,6 @@
 """GMS, MSGMS and SSIM against closed forms and another library's values."""
 
+import kornia
 import pytest
 import torch
 import torch.nn.functional as F
@@ -132,6 +133,32 @@ def test_ssim_agrees_with_scikit_image_away_from_the_border() -> None:
     )
     actual = ssim_map(reference, distorted)[0, 0, 5:-5, 5:-5]
     torch.testing.assert_close(actual, torch.from_numpy(expected)[5:-5, 5:-5], atol=1e-6, rtol=0)
+
+
+def test_ssim_agrees_with_kornia_up_to_the_border_in_values_and_gradients() -> None:
+    reference, distorted = torch.rand(2, 3, 40, 24).double(), torch.rand(2, 3, 40, 24).double().requires_grad_()
+    expected = kornia.metrics.ssim(reference, distorted, window_size=11)
+    actual = ssim_map(reference, distorted)
+    torch.testing.assert_close(actual, expected, atol=1e-9, rtol=0)
+    gradients = [torch.autograd.grad(values.mean(), distorted)[0] for values in (actual, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-9, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nothing_waits_for_the_gpu() -> None:
+    first, second = torch.rand(2, 2, 3, 64, 64, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ssim_map(first, second)
+        msgms_distance_map(first, second)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_images_too_small_for_the_scales_are_refused() -> None:
+    assert len(gms_distances_per_scale(torch.rand(1, 1, 8, 9), torch.rand(1, 1, 8, 9), 4)) == 4
+    with pytest.raises(ValueError, match="8x9 pixels are too small for 5 scales"):
+        gms_distances_per_scale(torch.rand(1, 1, 8, 9), torch.rand(1, 1, 8, 9), 5)
 
 
 def test_gradient_is_finite_on_a_flat_image() -> None:

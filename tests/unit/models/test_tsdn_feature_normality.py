@@ -86,11 +86,11 @@ def test_features_are_scaled_then_resized_and_the_mask_is_averaged() -> None:
 
 def test_size_none_compares_at_the_masks_own_size() -> None:
     mask, features = torch.rand(1, 1, 64, 96), torch.rand(1, 5, 2, 3)
-    resized = F.interpolate(features, (64, 96), mode="bilinear", align_corners=False)
-    assert channel_similarity(features, mask, None).shape == (1, 5)
-    torch.testing.assert_close(
-        channel_similarity(features, mask, None), channel_similarity(resized, mask, None), atol=0.05, rtol=0
-    )
+    low, high = features.amin((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
+    resized = F.interpolate((features - low) / (high - low), (64, 96), mode="bilinear", align_corners=False)
+    expected = kornia.metrics.ssim(resized, mask.expand_as(resized), window_size=11).mean((2, 3))
+    torch.testing.assert_close(channel_similarity(features, mask, None), expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(channel_similarity(features, mask, 88), expected, atol=1e-4)
 
 
 def test_target_has_no_gradient() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.torch_model import TSDNModel, stages_by_stride
 
 SMALL: dict[str, Any] = {
@@ -90,11 +91,12 @@ def test_other_sizes_run(size: tuple[int, int], grid: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "skips"), [("test_resnet", 4), ("test_convnext", 3), ("test_byobnet", 4), ("vgg11", 4)]
+    ("backbone", "skips"),
+    [("test_resnet", 4), ("test_convnext", 3), ("test_byobnet", 4), ("vgg11", 4), ("mambaout_femto", 3)],
 )
 def test_other_backbones_run(backbone: str, skips: int) -> None:
-    """ConvNeXt has no map at half the size, VGG has one at full size."""
-    with torch.device("meta" if backbone == "vgg11" else "cpu"):
+    """ConvNeXt has no map at half the size, VGG has one at full size, MambaOut's maps have their channels last."""
+    with torch.device("meta" if backbone in {"vgg11", "mambaout_femto"} else "cpu"):
         model = small(backbone=backbone).train()
         output = model(torch.rand(2, 3, 64, 96))
     assert (
@@ -237,6 +239,12 @@ def test_frozen_encoder_stays_in_evaluation_mode() -> None:
 def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"divisible by 32 .*at least 64 .*got {size[0]}x{size[1]}\. Resize to 64x64"):
         small()(torch.rand(1, 3, *size))
+
+
+def test_an_image_smaller_than_the_blur_is_refused() -> None:
+    model = small(map_generator=AnomalyMapGenerator(sigma=20))
+    with pytest.raises(ValueError, match="at least 81 pixels, got 64x64. Resize to 96x96"):
+        model(torch.rand(1, 3, 64, 64))
 
 
 def test_a_batch_of_one_image_trains_at_the_smallest_size() -> None:

@@ -206,7 +206,14 @@ def test_superpixels_of_the_training_set_are_made_once_before_the_first_epoch(mv
     model, watched = fit(mvtec_layout)
     assert watched.before == 6
     assert model.augmenter.cache.misses == 6
+    assert "Resize(size=[96, 64]" in model.augmenter.preparation
     assert all(Path(key).name.endswith(".png") for keys in watched.keys for key in keys)
+
+
+def test_a_checkpoint_does_not_need_the_cache_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "cache"  # which cannot be made
+    assert build(surf_cache_folder=folder).augmenter.cache.folder == folder
 
 
 def test_random_augmentation_goes_by_content(mvtec_layout: Path) -> None:
@@ -220,7 +227,8 @@ def test_random_augmentation_goes_by_content(mvtec_layout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"use_surf": False}, "use_surf=False needs use_mask_decoder=False"),
+        ({"use_surf": False}, "use_surf=False or .* needs use_mask_decoder=False"),
+        ({"surf_probability": 0.0}, "surf_probability=0 needs use_mask_decoder=False"),
         ({"lambda_mask": 0.0}, "lambda_mask=0 leaves the decoder of the mask untrained"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"n_filled": 100}, "n_filled must lie between"),

@@ -144,6 +144,18 @@ def test_no_anomaly_in_the_black_corners_of_a_rotated_image(noise_textures: Path
     assert (naive & corners).any()  # what the order of the two steps prevents
 
 
+def test_no_anomaly_in_the_black_corners_without_foreground_either(noise_textures: Path) -> None:
+    images = torch.full((24, 3, SIZE, SIZE), 0.6)
+    transform = plain(noise_textures, rotate_image_probability=0.5, rotation_degrees=(20, 70))
+    target, image, mask = transform.corrupt(images, seeded())
+    corners = (target == 0).all(1, keepdim=True)
+    rotated = corners.flatten(1).any(1)
+    assert 4 < rotated.sum() < 20
+    assert (mask.bool() & corners).sum() == 0
+    assert torch.equal(image[corners.expand_as(image)], target[corners.expand_as(target)])
+    assert mask.flatten(1).any(1).all()  # all the same, each has one
+
+
 def test_target_and_mask_rotate_together(noise_textures: Path) -> None:
     """A bright bar stays under the masks, wherever rotation takes it."""
     images = torch.full((24, 3, SIZE, SIZE), 0.1)
@@ -300,6 +312,19 @@ def test_memory_layout_does_not_matter(noise_textures: Path) -> None:
     image, mask = plain(noise_textures)(stretched, seeded())
     outside = (mask == 0).expand_as(image)
     assert torch.equal(image[outside], stretched[outside])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_deterministic_algorithms_change_nothing(layout: torch.memory_format, noise_textures: Path) -> None:
+    images = torch.rand(4, 3, SIZE, SIZE).to(memory_format=layout)
+    transform = PerlinAnomaly(noise_textures, probability=0.8, blend_inverse="perlin")
+    expected = transform.corrupt(images, seeded())
+    torch.use_deterministic_algorithms(True)
+    try:
+        result = transform.corrupt(images, seeded())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(*pair) for pair in zip(result, expected, strict=True))
 
 
 def test_autocast_changes_nothing(noise_textures: Path) -> None:

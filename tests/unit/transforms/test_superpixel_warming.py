@@ -133,5 +133,22 @@ def test_warm_reads_a_dataset_of_anomalib_and_uses_its_paths(mvtec_layout: Path)
 
 def test_warm_says_when_the_cache_is_too_small() -> None:
     filling = SuperpixelFilling(max_cache_bytes=2 * 40 * 40 * 2)
-    with pytest.warns(UserWarning, match="raise max_cache_bytes or give a cache_folder"):
+    with pytest.warns(UserWarning, match="give it more bytes or a folder"):
         filling.warm(noise(3, 3, 40, 40), progress=False)
+
+
+def test_a_folder_is_room_enough_and_made_when_it_is_needed(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    folder = tmp_path / "some" / "where"
+    filling = SuperpixelFilling(max_cache_bytes=2 * 40 * 40 * 2, cache_folder=folder)
+    assert not folder.exists()
+    filling.warm(noise(3, 3, 40, 40), progress=False)
+    assert len(list(folder.iterdir())) == 3
+    assert not recwarn.list
+
+
+def test_another_preparation_of_the_same_files_gets_other_label_maps(tmp_path: Path) -> None:
+    images, keys = noise(2, 3, 40, 40), ["a.png", "b.png"]
+    for preparation, made in (("Resize(40)", 2), ("Resize(50) CenterCrop(40)", 2), ("Resize(40)", 0)):
+        filling = SuperpixelFilling(cache_folder=tmp_path)
+        filling.preparation = preparation
+        assert filling.warm(images, keys, progress=False) == made

@@ -32,6 +32,16 @@ def test_every_image_of_the_folder_is_in_the_pool(folder: Path) -> None:
     assert sorted(pool.float().mean((1, 2, 3)).round().tolist()) == [10, 20, 30, 40, 50]
 
 
+def test_a_check_looks_for_images_and_reads_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("read a file"))
+    TextureSource(folder).check()
+    TextureSource().check()
+    for missing, message in ((folder / "nothing", "does not exist"), (folder.parent / "empty", "holds no image")):
+        (folder.parent / "empty").mkdir(exist_ok=True)
+        with pytest.raises(FileNotFoundError, match=message):
+            TextureSource(missing).check()
+
+
 def test_samples_come_from_the_pool_and_repeat_with_the_generator(folder: Path) -> None:
     source = TextureSource(folder)
     first = source.sample(40, (16, 16), generator=torch.Generator().manual_seed(5))

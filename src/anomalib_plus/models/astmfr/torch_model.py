@@ -108,9 +108,8 @@ class AstMFRModel(nn.Module):
         self.teacher = Backbone(teacher, stages, pre_trained, teacher_weights, _TEACHER_ARGUMENTS)
         if student_layers is None:
             student_layers = _matching_stages(student, layers, self.teacher.strides)
-        self.student = Backbone(
-            student, student_layers, pre_trained and student_pretrained, student_weights, _STUDENT_ARGUMENTS
-        )
+        arguments = _STUDENT_ARGUMENTS if pre_trained else _STUDENT_ARGUMENTS._replace(switch="pre_trained")
+        self.student = Backbone(student, student_layers, pre_trained and student_pretrained, student_weights, arguments)
         levels = len(self.teacher.channels)
         if len(self.student.channels) != levels:
             msg = f"layers and student_layers must be of one length, got {levels} and {len(self.student.channels)}."
@@ -196,7 +195,8 @@ class AstMFRModel(nn.Module):
             ``AstMFROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
 
         Raises:
-            ValueError: If height or width is not divisible by ``size_divisor``.
+            ValueError: If the images have not three channels, or a height or width that is not divisible by
+                ``size_divisor`` or smaller than half the window of the map's blur.
         """
         check_input_size(images, self.size_divisor, "AstMFR", minimum=self.map_generator.smallest_map)
         teacher = list(teacher_features) if teacher_features is not None else self.teacher_features(images)

@@ -51,6 +51,7 @@ class Backbone(nn.Module):
         """Channels of each feature map."""
         self.strides = tuple(info.reduction())
         """Pixels of the image per position of each feature map."""
+        self.channels_come_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         configuration = timm.get_pretrained_cfg(name)
         for statistic in ("mean", "std"):
             values = torch.tensor(getattr(configuration, statistic)).view(1, 3, 1, 1)
@@ -58,7 +59,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) in [0, 1] to one feature map (B, C, H / stride, W / stride) per stage."""
-        return self.network((images - self.mean) / self.std)
+        maps = self.network((images - self.mean) / self.std)
+        return [values.permute(0, 3, 1, 2) for values in maps] if self.channels_come_last else maps
 
 
 def drop_later_blocks(network: Any, last_stage: str) -> None:

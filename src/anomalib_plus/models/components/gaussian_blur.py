@@ -13,7 +13,7 @@ class GaussianBlur(nn.Module):
             leaves maps as they are.
 
     Raises:
-        ValueError: If ``sigma`` is negative or the side is even.
+        ValueError: If ``sigma`` or the side is negative, or the side even.
     """
 
     kernel: Tensor | None
@@ -25,8 +25,8 @@ class GaussianBlur(nn.Module):
             raise ValueError(msg)
         if kernel_size is None:
             kernel_size = 2 * int(4 * sigma + 0.5) + 1
-        if kernel_size and kernel_size % 2 == 0:
-            msg = f"smoothing_kernel must be odd (or 0 to switch smoothing off), got {kernel_size}."
+        if kernel_size < 0 or (kernel_size and kernel_size % 2 == 0):
+            msg = f"smoothing_kernel must be odd and positive (or 0 to switch smoothing off), got {kernel_size}."
             raise ValueError(msg)
         smooths = sigma > 0 and kernel_size > 1
         kernel = kornia.filters.get_gaussian_kernel1d(kernel_size, sigma) if smooths else None

@@ -1,10 +1,24 @@
-"""The public size rule of a network, checked once with a message that helps."""
+"""The public rule of a network for its input, checked once with messages that help."""
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
 
-def check_input_size(images: Tensor, divisor: int, model_name: str, minimum: int = 1) -> None:
-    """Raise ``ValueError`` unless height and width of (B, C, H, W) are at least ``minimum`` and divisible."""
+def check_input_size(
+    images: Tensor, divisor: int, model_name: str, minimum: int = 1, channels: Sequence[int] = (3,)
+) -> None:
+    """Raise ``ValueError`` unless images are (B, C, H, W) with C in ``channels`` and a size that suits the network.
+
+    Height and width must be divisible by ``divisor`` and at least ``minimum``.
+    """
+    if images.ndim != 4 or images.shape[1] not in channels:
+        count = " or ".join(map(str, channels))
+        msg = (
+            f"{model_name} needs a batch of images (B, {count}, H, W), got shape {tuple(images.shape)}. Give colour "
+            "images as RGB, and grey ones with their channel repeated: images.expand(-1, 3, -1, -1)."
+        )
+        raise ValueError(msg)
     height, width = images.shape[-2:]
     if height % divisor or width % divisor or min(height, width) < minimum:
         nearest = tuple(max(round(size / divisor), -(-minimum // divisor), 1) * divisor for size in (height, width))

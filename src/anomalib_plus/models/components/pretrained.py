@@ -1,6 +1,7 @@
 """timm networks with pre-trained weights from a local file or from the hub, or without; errors that say what to do."""
 
 import difflib
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ def create_network(
 
     Args:
         name: A timm name, with its weight tag where the tag matters (``wide_resnet50_2.tv_in1k``).
-        pre_trained: Load weights: ``weights`` if given, else those of the name from timm's cache or the network.
+        pre_trained: Load weights: ``weights`` if given, else those of the name from timm's cache or the network. Where
+            False, a file of weights is ignored with a warning.
         weights: State dict of the whole network, ``.pth`` or ``.safetensors``; used instead of a download. Parameters
             under foreign names are taken if number, order and shapes all agree.
         arguments: What the caller calls the three.
@@ -42,6 +44,9 @@ def create_network(
     """
     check_network_name(name, arguments)
     if not pre_trained:
+        if weights is not None:
+            message = f"{arguments.file}={weights} is ignored because {arguments.switch}=False."
+            warnings.warn(f"{message} To load it, set {arguments.switch}=True.", stacklevel=2)
         return timm.create_model(name, pretrained=False, **options)
     if weights is not None:
         values = read_weights(name, Path(weights), arguments)
@@ -58,7 +63,7 @@ def create_network(
         hub_id = timm.get_pretrained_cfg(name).hf_hub_id
         msg = (
             f"The weights of {arguments.network}={name!r} could not be downloaded. Where the network is reachable, "
-            f"'huggingface-cli download {hub_id} model.safetensors' fetches the file: pass it here as "
+            f"'hf download {hub_id} model.safetensors' fetches the file: pass it here as "
             f"{arguments.file}=FILE. 'anomalib-plus doctor' lists the files that are here. {arguments.switch}=False "
             "builds the network without weights, which is enough to load a checkpoint into it."
         )

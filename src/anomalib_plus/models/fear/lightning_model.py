@@ -35,7 +35,8 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
         eca_gamma: Divisor in the attention's rule for its kernel size.
         eca_b: Offset in that rule.
         init_std: Standard deviation of the initial weights; None keeps PyTorch's initialisation.
-        texture_dir: Folder of images to fill defects with (DTD in the paper); None for procedural textures.
+        texture_dir: Folder of images to fill defects with, at most 1000 of which are used, chosen at random once; None
+            for procedural textures.
         anomaly_probability: Share of the training images that get a defect.
         beta: Range of the texture's opacity, or one number.
         perlin_threshold: Noise above it is a defect.
@@ -141,6 +142,11 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
             num_augmentations=num_augmentations,
             max_tries=max_tries,
         )
+
+    def on_fit_start(self) -> None:
+        """Look for the textures, so that a missing folder stops the training now and not at its first defect."""
+        super().on_fit_start()
+        self.augmenter.textures.check()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Plant defects, remove and segment them, compare with the clean images and the masks."""

@@ -73,7 +73,8 @@ class FEARModel(nn.Module):
         map_generator: Turns logits into anomaly map and score; the paper's if None.
 
     Raises:
-        ValueError: If a width is not positive or ``eca_stages`` names a stage that is not there.
+        ValueError: If a width or ``eca_gamma`` is not positive, ``init_std`` is negative, or ``eca_stages`` names a
+            stage that is not there.
     """
 
     size_divisor = 32
@@ -95,6 +96,12 @@ class FEARModel(nn.Module):
             raise ValueError(msg)
         if not set(eca_stages) <= set(ENCODER_STAGES):
             msg = f"eca_stages must be some of {ENCODER_STAGES} or empty, got {tuple(eca_stages)}."
+            raise ValueError(msg)
+        if eca_gamma <= 0:
+            msg = f"eca_gamma must be positive, got {eca_gamma}."
+            raise ValueError(msg)
+        if init_std is not None and init_std < 0:
+            msg = f"init_std must not be negative (None keeps PyTorch's initialisation), got {init_std}."
             raise ValueError(msg)
         blocks = EncoderReconstructive(in_channels=3, base_width=reconstruction_width)
         self.encoder = nn.Sequential(
@@ -127,7 +134,7 @@ class FEARModel(nn.Module):
             ``FEAROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
 
         Raises:
-            ValueError: If height or width is not divisible by 32.
+            ValueError: If the images have not three channels, or a height or width not divisible by 32.
         """
         check_input_size(images, self.size_divisor, "FEAR")
         reconstruction = self.reconstruct_images(images)

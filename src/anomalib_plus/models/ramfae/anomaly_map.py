@@ -31,6 +31,13 @@ def dissimilarity_map(
     return (images - reconstructions).square()
 
 
+def check_gms_constant(constant: float) -> None:
+    """Raise ``ValueError`` unless it is positive: without it flat patches have no similarity, 0 / 0."""
+    if constant <= 0:
+        msg = f"gms_constant must be positive, got {constant}."
+        raise ValueError(msg)
+
+
 class AnomalyMapGenerator(nn.Module):
     """Smoothed anomaly map of a reconstruction (RAMFAE, section 5).
 
@@ -43,7 +50,8 @@ class AnomalyMapGenerator(nn.Module):
         channel_reduction: Average the maps of the channels, or compare the mean of the channels.
 
     Raises:
-        ValueError: If ``map_type``, ``image_score`` or ``channel_reduction`` is unknown or the kernel is even.
+        ValueError: If ``map_type``, ``image_score`` or ``channel_reduction`` is unknown, the kernel is even, kernel or
+            deviation is negative, or ``gms_constant`` is not positive.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class AnomalyMapGenerator(nn.Module):
         super().__init__()
         check_choice("image_score", image_score, ImageScore)
         check_choice("channel_reduction", channel_reduction, ChannelReduction)
+        check_gms_constant(gms_constant)
         self.map_type = map_type
         self.image_score = image_score
         self.gms_constant = gms_constant

@@ -10,7 +10,7 @@ from anomalib_plus.models.components.choices import check_choice
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.components.similarity import GMS_CONSTANT, gms_map, ssim_map
-from anomalib_plus.models.ramfae.anomaly_map import ChannelReduction
+from anomalib_plus.models.ramfae.anomaly_map import ChannelReduction, check_gms_constant
 
 GmsdForm = Literal["variance", "std"]
 
@@ -44,7 +44,7 @@ class RamFAELoss(nn.Module):
         channel_reduction: Compare every channel, or the mean of the channels (GMSD and SSIM only).
 
     Raises:
-        ValueError: If a weight is negative or all are zero, or a choice is unknown.
+        ValueError: If a weight is negative or all are zero, ``gms_constant`` is not positive, or a choice is unknown.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class RamFAELoss(nn.Module):
         super().__init__()
         check_choice("gmsd_loss", gmsd_form, GmsdForm)
         check_choice("channel_reduction", channel_reduction, ChannelReduction)
+        check_gms_constant(gms_constant)
         self.weights = {"gmsd": lambda_gmsd, "ssim": lambda_ssim, "l2": lambda_l2}
         if min(self.weights.values()) < 0 or not any(self.weights.values()):
             msg = f"The loss weights must not be negative and one must be positive, got {self.weights}."

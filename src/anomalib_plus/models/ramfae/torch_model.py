@@ -14,6 +14,9 @@ from anomalib_plus.models.components.memory_layout import choose_memory_layout
 from anomalib_plus.models.components.precision import full_precision
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator
 
+SMALLEST_IMAGE = 16
+"""Pixels to a side that the map's four scales need."""
+
 
 class RamFAEOutput(NamedTuple):
     """What the loss needs: reconstructions (B, C, H, W) in [0, 1]."""
@@ -105,7 +108,7 @@ class RamFAEModel(nn.Module):
     """RAMFAE as a plain network: images in [0, 1] in, reconstructions or anomaly maps out.
 
     Args:
-        in_channels: 3, or 1 to work on the mean of the input's channels.
+        in_channels: 3, or 1 to work on the mean of the input's channels; then one-channel images will do, too.
         channels: Width of each encoder stage; every stage after the first halves the size.
         mffe: Whether the multi-scale focused bottleneck is there (ablation, Table 2).
         mffe_branch_channels: Width of its branches; None means the bottleneck's width.
@@ -116,7 +119,8 @@ class RamFAEModel(nn.Module):
         map_generator: Turns image and reconstruction into the anomaly map; the paper's MSGMS map if None.
 
     Raises:
-        ValueError: If there are fewer than two stages or ``in_channels`` is neither 1 nor 3.
+        ValueError: If there are fewer than two stages, ``in_channels`` is neither 1 nor 3, or a width, dilation rate or
+            ``attention_reduction`` is not positive.
     """
 
     map_generator: AnomalyMapGenerator
@@ -140,17 +144,26 @@ class RamFAEModel(nn.Module):
         if in_channels not in {1, 3}:
             msg = f"in_channels must be 3 (colour) or 1 (grey), got {in_channels}."
             raise ValueError(msg)
+        if mffe_branch_channels is not None and mffe_branch_channels < 1:
+            msg = f"mffe_branch_channels must be positive (None means the bottleneck's), got {mffe_branch_channels}."
+            raise ValueError(msg)
+        if min(dilation_rates, default=1) < 1:
+            msg = f"dilation_rates must be positive, got {tuple(dilation_rates)}."
+            raise ValueError(msg)
+        if attention_reduction < 1:
+            msg = f"attention_reduction must be positive, got {attention_reduction}."
+            raise ValueError(msg)
         self.in_channels = in_channels
+        self.image_channels = (1, 3) if in_channels == 1 else (3,)
         self.size_divisor = 2 ** (len(channels) - 1)
         self.encoder = nn.Sequential(
             EncoderBlock(in_channels, channels[0], downsample=False),
             *(EncoderBlock(before, after, downsample=True) for before, after in pairwise(channels)),
         )
         width = channels[-1]
+        branch_width = width if mffe_branch_channels is None else mffe_branch_channels
         self.bottleneck = (
-            MultiScaleFocusedExtraction(
-                width, mffe_branch_channels or width, dilation_rates, coordinate_attention, attention_reduction
-            )
+            MultiScaleFocusedExtraction(width, branch_width, dilation_rates, coordinate_attention, attention_reduction)
             if mffe
             else nn.Identity()
         )
@@ -181,9 +194,11 @@ class RamFAEModel(nn.Module):
             ``RamFAEOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
 
         Raises:
-            ValueError: If height or width is not divisible by ``size_divisor``.
+            ValueError: If the images have another number of channels, or a height or width that is not divisible by
+                ``size_divisor`` or smaller than 16 pixels or half the window of the map's blur.
         """
-        check_input_size(images, self.size_divisor, "RamFAE", minimum=16)
+        smallest = max(SMALLEST_IMAGE, self.map_generator.smooth.smallest_map)
+        check_input_size(images, self.size_divisor, "RamFAE", smallest, self.image_channels)
         images = self.select_channels(images)
         reconstruction = self.reconstruct(images)
         if self.training:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.models.components.image_space import ImageSpaceMixin
+from anomalib_plus.models.components.image_space import ImageSpaceMixin, check_value_range
 from anomalib_plus.models.components.training_progress import training_progress
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
@@ -128,11 +128,17 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        if learning_rate <= 0 or weight_decay < 0:
+        if not (learning_rate > 0 and weight_decay >= 0):
             msg = f"learning_rate must be positive and weight_decay >= 0, got {learning_rate} and {weight_decay}."
             raise ValueError(msg)
         if phase1_epochs < 1 or phase2_epochs < 0:
             msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
+            raise ValueError(msg)
+        if discriminator == "msfdm" and w_seg == 0:
+            msg = "w_seg=0 leaves the MSFDM, which makes the map, untrained: give a weight or another discriminator."
+            raise ValueError(msg)
+        if anomaly_probability == 0 or blend == 0:
+            msg = "RbAE learns from synthetic defects: anomaly_probability and blend must not be 0."
             raise ValueError(msg)
         relu_positions(perceptual_layers)
         self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)
@@ -168,6 +174,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     def on_fit_start(self) -> None:
         """Load what the training needs, so that a missing file stops it now and not after the first phase."""
         super().on_fit_start()
+        self.augmenter.textures.check()
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
         with isolate_rng():  # or a resumed training would continue with other random numbers
@@ -192,10 +199,13 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         super().on_fit_end()
         self._perceptual = None
 
-    def on_train_epoch_start(self) -> None:
-        """Let a new fit begin with the first phase."""
-        super().on_train_epoch_start()
-        if self.trainer.global_step == 0 and self.model.phase == 2:
+    def setup(self, stage: str) -> None:
+        """Let a new fit begin with the first phase; a checkpoint to resume from is loaded later and brings its own.
+
+        Here already, because several processes only synchronise what has gradients when the strategy is set up.
+        """
+        super().setup(stage)
+        if stage == "fit" and self.trainer.global_step == 0 and self.model.phase == 2:
             self.model.enter_phase_1()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -211,6 +221,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
 
     def due_phase(self) -> Phase:
         """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
+        if self.phase1_share == 1:
+            return 1
         epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
         progress = training_progress(self.trainer, epoch)
         if epoch > 0 and limit > 0:
@@ -232,10 +244,14 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         """Say so where the training was too short for the second phase."""
         super().on_train_end()
         if self.model.phase == 1:
+            remedy = (
+                "Train longer (at least two epochs) or lower phase1_epochs in relation to phase2_epochs."
+                if self.phase1_share < 1
+                else "phase2_epochs=0 asked for that."
+            )
             rank_zero_warn(
                 "RbAE's training ended in its first phase: no reference was chosen, and repair and discrimination are "
-                "untrained. The anomaly map is the feature residual (MSFR) of an unrepaired reconstruction. Train "
-                "longer (at least two epochs) or lower phase1_epochs in relation to phase2_epochs."
+                f"untrained. The anomaly map is the feature residual (MSFR) of an unrepaired reconstruction. {remedy}"
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -250,7 +266,15 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
 
         Raises:
             RuntimeError: If the model is in its first phase.
+            ValueError: If the image has another shape or range.
         """
+        if image.ndim != 3 or image.shape[0] not in {1, 3} or not image.is_floating_point():
+            msg = (
+                "A reference is one image (3, H, W) or (1, H, W) of floating-point values in [0, 1], got "
+                f"{tuple(image.shape)} of {image.dtype}."
+            )
+            raise ValueError(msg)
+        check_value_range(image, type(self).__name__)
         self.model.set_reference(self._prepare(image))
 
     def _enter_phase_2(self) -> None:

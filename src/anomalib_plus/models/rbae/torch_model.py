@@ -121,11 +121,11 @@ class RbAEModel(nn.Module):
                 not rbam_levels or list(rbam_levels) != sorted(set(rbam_levels) & set(DECODED_LEVELS))
             ),
             "patch_sizes must be positive": not patch_sizes or min(patch_sizes) < 1,
-            "attention_temperature must be positive": attention_temperature <= 0,
+            "attention_temperature must be positive": not attention_temperature > 0,
             "fusion_kernel must be odd": fusion_kernel < 1 or fusion_kernel % 2 == 0,
             "fusion_channels must be positive and fdm_channels at least 2": fusion_channels < 1 or fdm_channels < 2,
-            f"map_weights must be {COMPARED_LAYERS} numbers >= 0 whose sum does not exceed 1": (
-                len(map_weights) != COMPARED_LAYERS or min(map_weights) < 0 or sum(map_weights) > 1 + 1e-6
+            f"map_weights must be {COMPARED_LAYERS} numbers >= 0 whose sum is positive and does not exceed 1": (
+                len(map_weights) != COMPARED_LAYERS or min(map_weights) < 0 or not 0 < sum(map_weights) <= 1 + 1e-6
             ),
         }
         messages = [message for message, is_wrong in problems.items() if is_wrong]
@@ -180,6 +180,8 @@ class RbAEModel(nn.Module):
         if self.levels and reference is None:
             msg = "Repairing features needs a reference image."
             raise ValueError(msg)
+        if self.levels and reference is not None:
+            check_input_size(reference, self.size_divisor, "RbAE", 2 * self.size_divisor)
         self._set_phase(2)
         if self.levels and reference is not None:
             self.set_reference(reference)
@@ -271,12 +273,13 @@ class RbAEModel(nn.Module):
         """
         features = self.encoder(images)
         sharpness = {}
-        for level in self.levels:
-            repair: Any = self.repair[str(level)]
-            size, temperature = min(repair.patch_sizes), repair.temperature
-            sharpness[level] = attention_sharpness(
-                features[level - 1].float(), self.reference.features(level), size, temperature
-            )
+        with full_precision(images.device.type):
+            for level in self.levels:
+                repair: Any = self.repair[str(level)]
+                size, temperature = min(repair.patch_sizes), repair.temperature
+                sharpness[level] = attention_sharpness(
+                    features[level - 1].float(), self.reference.features(level), size, temperature
+                )
         return sharpness
 
     def _train_encoding(self, images: Tensor, clean: Tensor) -> EncodingOutput:

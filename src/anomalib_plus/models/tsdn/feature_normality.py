@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import kornia
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.models.components.similarity import ssim_blur, ssim_from_moments
 from anomalib_plus.models.tsdn.decoder import ConvBlock
 
-_C1, _C2 = 0.01**2, 0.03**2  # constants of SSIM for values in [0, 1]
 _CHUNK = 2**19
 """Values compared at a time: they stay in a CPU's cache, which is three times as fast as all channels at once."""
 
@@ -90,26 +89,20 @@ def channel_similarity(features: Tensor, masks: Tensor, size: int | None = 88) -
         low, high = features.amin((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
         features = (features - low) / (high - low + 1e-8)
         masks = F.interpolate(masks, side, mode="area")
-        window = kornia.filters.get_gaussian_kernel1d(11, 1.5, device=masks.device)
-        return torch.stack([_similarity_to(mask, maps, window) for mask, maps in zip(masks, features, strict=True)])
+        return torch.stack([_similarity_to(mask, maps) for mask, maps in zip(masks, features, strict=True)])
 
 
-def _similarity_to(mask: Tensor, maps: Tensor, window: Tensor) -> Tensor:
+def _similarity_to(mask: Tensor, maps: Tensor) -> Tensor:
     """Mean SSIM of a mask (1, H, W) with each of some maps (C, h, w), which are resized; (C,)."""
-
-    def blur(images: Tensor) -> Tensor:
-        return kornia.filters.filter2d_separable(images, window, window, border_type="reflect")
-
     mask = mask.unsqueeze(0)
-    mean_m = blur(mask)
-    variance_m = blur(mask.square()) - mean_m.square()
+    mean_m = ssim_blur(mask)
+    variance_m = ssim_blur(mask.square()) - mean_m.square()
     similarities = []
     for some in maps.unsqueeze(0).split(max(_CHUNK // mask.numel(), 1), dim=1):
         resized = F.interpolate(some, mask.shape[-2:], mode="bilinear", align_corners=False)
-        mean = blur(resized)
-        variance = blur(resized.square()) - mean.square()
-        covariance = blur(resized * mask) - mean * mean_m
-        numerator = (2 * mean * mean_m + _C1) * (2 * covariance + _C2)
-        denominator = (mean.square() + mean_m.square() + _C1) * (variance + variance_m + _C2)
-        similarities.append((numerator / denominator).mean(dim=(0, 2, 3)))
+        mean = ssim_blur(resized)
+        variance = ssim_blur(resized.square()) - mean.square()
+        covariance = ssim_blur(resized * mask) - mean * mean_m
+        similarity = ssim_from_moments(mean, mean_m, variance, variance_m, covariance)
+        similarities.append(similarity.mean(dim=(0, 2, 3)))
     return torch.cat(similarities)

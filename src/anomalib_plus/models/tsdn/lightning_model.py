@@ -119,12 +119,12 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        if learning_rate <= 0:
+        if not learning_rate > 0:
             msg = f"learning_rate must be positive, got {learning_rate}."
             raise ValueError(msg)
-        if use_mask_decoder and not use_surf:
+        if use_mask_decoder and (not use_surf or surf_probability == 0):
             msg = (
-                "The decoder of the mask learns from repainted superpixels: use_surf=False needs "
+                "The decoder of the mask learns from repainted superpixels: use_surf=False or surf_probability=0 needs "
                 "use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
             )
             raise ValueError(msg)
@@ -174,6 +174,7 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
             check_value_range(image, type(self).__name__)
             return image
 
+        self.augmenter.preparation = f"{transform} {dataset.augmentations}"
         show_progress = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
         self.augmenter.warm(dataset, transform=as_in_training, progress=show_progress)
 

@@ -168,9 +168,11 @@ class TSDNModel(nn.Module):
 
         Raises:
             ValueError: If height or width is not divisible by ``size_divisor``, or only once: a bottleneck of one
-                pixel cannot be normalised over a batch of one image.
+                pixel cannot be normalised over a batch of one image; or if it is smaller than half the window of the
+                map's blur.
         """
-        check_input_size(images, self.size_divisor, "TSDN", minimum=2 * self.size_divisor)
+        smallest = max(2 * self.size_divisor, self.map_generator.blur.smallest_map)
+        check_input_size(images, self.size_divisor, "TSDN", minimum=smallest)
         output = self._run(images)
         if self.training:
             return output
