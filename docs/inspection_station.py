@@ -1,16 +1,16 @@
 """Judges each image that appears in INBOX; writes a heatmap of it and a line of results.csv into OUTBOX."""
 
 import argparse
-import csv
 import time
 from pathlib import Path
 
-from anomalib.data.utils.image import is_image_file, read_image
+from anomalib.data.utils.image import read_image
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.visualization.image.functional import overlay_image, visualize_anomaly_map
 from PIL import Image
 
 from anomalib_plus.data.image_files import inspect_image
+from anomalib_plus.deployment.station import VerdictTable, images_in
 
 
 def judge(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:
@@ -23,8 +23,8 @@ def judge(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap:
         with Image.open(path) as image:
             overlay_image(image.convert("RGB"), colours.resize(image.size), alpha=0.4).save(heatmap)
     except Exception as error:  # a bad file must not stop the line: it is for a person to look at
-        return {"decision": "unreadable", "problem": error}
-    return {"score": round(score, 4), "decision": "reject" if score > threshold else "accept"}
+        return {"decision": "unreadable", "problem": str(error)}
+    return {"score": round(score, 4), "decision": "accept" if score <= threshold else "reject"}  # NaN is no pass
 
 
 def main() -> None:
@@ -36,24 +36,18 @@ def main() -> None:
     options = parser.parse_args()
     inferencer = OpenVINOInferencer(options.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     options.outbox.mkdir(parents=True, exist_ok=True)
-    with (options.outbox / "results.csv").open("a+", newline="") as file:
-        file.seek(0)
-        done = {(row["file"], row["modified"]) for row in csv.DictReader(file)}
-        table = csv.DictWriter(file, ["file", "modified", "score", "decision", "problem"])
-        if not done:
-            table.writeheader()
-        while True:
-            for path in filter(is_image_file, sorted(options.inbox.iterdir())):
-                modified = path.stat().st_mtime
-                if (path.name, str(modified)) in done or (time.time() - modified < 1 and not options.once):
-                    continue  # judged before, or perhaps still being written
-                row = judge(inferencer, path, options.threshold, options.outbox / f"{path.name}.heatmap.png")
-                table.writerow({"file": path.name, "modified": modified, **row})
-                file.flush()
-                done.add((path.name, str(modified)))
-            if options.once:
-                return
-            time.sleep(0.5)
+    table = VerdictTable(options.outbox / "results.csv", ["score", "decision", "problem"])
+    before = {}
+    while True:
+        images = images_in(options.inbox)
+        for key in table.missing(images):
+            if options.once or key in before:  # the others are perhaps still being written
+                path = images[key]
+                table.add(key, judge(inferencer, path, options.threshold, options.outbox / f"{path.name}.heatmap.png"))
+        if options.once:
+            return
+        before = images
+        time.sleep(1)
 
 
 main()

@@ -11,7 +11,7 @@ from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from sklearn.metrics import roc_auc_score
 
-import anomalib_plus
+import anomalib_plus.deployment  # this package keeps OpenVINO from sending usage data
 
 
 def main() -> None:

@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. anomalib's own parser raises ``SystemExit`` for help and for wrong arguments.
     """
+    # Without this module OpenVINO and nncf send no usage data; anomalib's command imports both.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = arguments[0] if arguments else "--help"
     if command == "--version":

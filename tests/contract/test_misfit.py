@@ -102,6 +102,18 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
         },
         r"was refused, because it names code to be called \(_instantiator=.*, _class_path='subprocess\.Popen'\)",
     ),
+} | {
+    f"code by its name under {key}": (
+        lambda small, content, _, key=key: {
+            **content,
+            key: {
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+                "evaluator": {"class_path": "evil.Evil"},
+            },
+        },
+        rf"was refused, because it holds arguments under {key}, .* can name code",
+    )
+    for key in ("hparams", "module_arguments")
 }
 
 
@@ -167,6 +179,8 @@ def test_the_environment_cannot_allow_code(
     for load in ROUTES.values():
         with pytest.raises(CheckpointError, match="refused"):
             load(small_model, surfaces, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match="refused"):
+        small_model.cls.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=False)
     assert not (tmp_path / "code was run").exists()
 
 

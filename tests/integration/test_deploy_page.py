@@ -6,8 +6,11 @@ import re
 import runpy
 import shutil
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import anomalib.deploy
 import numpy as np
 import pytest
 import torch
@@ -83,6 +86,76 @@ def test_the_station_judges_good_and_bad_files_once(
     again = run_station(monkeypatch, exported, inbox, outbox, "--threshold", "2")
     assert [row["file"] for row in again[len(rows) :]] == ["good_001.png", "later.png"]
     assert again[-1]["decision"] == "accept"
+
+
+@pytest.fixture
+def verdict(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What a station without a network says about every image."""
+    said = SimpleNamespace(pred_score=np.array([0.2]), anomaly_map=np.zeros((1, 1, 8, 8), np.float32))
+    fake = SimpleNamespace(predict=lambda _: said)
+    monkeypatch.setattr(anomalib.deploy, "OpenVINOInferencer", lambda *_: fake)
+    return said
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    """With one image in it."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "part.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("score", "decision"), [(0.2, "accept"), (0.5, "accept"), (0.51, "reject"), (np.nan, "reject"), (np.inf, "reject")]
+)
+def test_the_station_accepts_only_what_lies_below_the_threshold(
+    verdict: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch, score: float, decision: str
+) -> None:
+    verdict.pred_score[:] = score
+    (row,) = run_station(monkeypatch, "model.xml", inbox, inbox.parent / "outbox")
+    assert (row["decision"], row["score"]) == (decision, str(score))
+
+
+def test_the_station_survives_links_odd_names_and_a_torn_table(
+    verdict: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = inbox.parent / "outbox"
+    for name in (b"=1+1.png", b"no text \xff.png", b"two\nlines.png"):
+        shutil.copy(inbox / "part.png", os.fsdecode(os.fsencode(inbox) + b"/" + name))
+    (inbox / "dangling.png").symlink_to("nowhere")
+    (inbox / "loop.png").symlink_to("loop.png")
+    first = {row["file"]: row for row in run_station(monkeypatch, "model.xml", inbox, outbox)}
+    assert {name for name, row in first.items() if row["decision"] == "unreadable"} == {"dangling.png", "loop.png"}
+    assert "'=1+1.png" in first
+    assert len(first) == 6
+    for torn in ('"new', ""):  # a crash, and a restart without new images
+        with (outbox / "results.csv").open("a") as file:
+            file.write(torn)
+        assert len(run_station(monkeypatch, "model.xml", inbox, outbox)) == 6
+    shutil.copy(inbox / "part.png", inbox / "new.png")
+    assert run_station(monkeypatch, "model.xml", inbox, outbox)[-1]["file"] == "new.png"
+
+
+def test_the_station_judges_a_file_that_rests_whatever_its_date(
+    verdict: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tomorrow = time.time() + 86_400
+    os.utime(inbox / "part.png", (tomorrow, tomorrow))
+    lines: list[int] = []
+
+    def instead_of_sleeping(_: float) -> None:
+        lines.append(len((inbox.parent / "outbox" / "results.csv").read_text().splitlines()))
+        if len(lines) == 1:  # it was still being written
+            os.utime(inbox / "part.png", (tomorrow, tomorrow + 1))
+        if len(lines) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", instead_of_sleeping)
+    monkeypatch.setattr(sys, "argv", [str(STATION), "model.xml", str(inbox), str(inbox.parent / "outbox")])
+    with pytest.raises(KeyboardInterrupt):
+        runpy.run_path(str(STATION), run_name="__main__")
+    assert lines == [1, 1, 2, 2]
 
 
 @pytest.mark.slow

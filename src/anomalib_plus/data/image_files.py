@@ -49,11 +49,12 @@ def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
         if not whole:
             with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
                 image.convert("RGB")
+    except FileNotFoundError:  # taken away meanwhile
+        return ImageFacts(None, "does not exist")
     except PermissionError:
         return ImageFacts(None, "may not be read: change its permissions")
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        return ImageFacts(None, "is empty (0 bytes)" if empty else f"is not an image ({', '.join(IMAGE_FORMATS)})")
+        return ImageFacts(None, _is_no_image(path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return ImageFacts(None, _too_large())
     except Exception:  # every format fails in its own way, and every failure is an answer
@@ -74,6 +75,14 @@ def _is_no_file(path: Path) -> str | None:
     if path.exists():
         return "is no regular file but a pipe, socket or device"
     return "is a link that leads nowhere" if path.is_symlink() else "does not exist"
+
+
+def _is_no_image(path: Path) -> str:
+    try:
+        empty = path.stat().st_size == 0
+    except FileNotFoundError:
+        return "does not exist"
+    return "is empty (0 bytes)" if empty else f"is not an image ({', '.join(IMAGE_FORMATS)})"
 
 
 def _fault_of_pixels(image: Image.Image) -> str | None:

@@ -88,20 +88,29 @@ class PredictImages(Dataset):
 
 
 def report_skipped(datasets: Iterable[object], folder: Path) -> None:
-    """Log what ``PredictImages`` skipped and write it to ``skipped_images.csv`` in a folder; the file is replaced."""
+    """Log what ``PredictImages`` skipped and write it to ``skipped_images.csv`` in a folder.
+
+    An older list there is replaced, be it by an empty one. If the file cannot be written, a warning says why.
+    """
     chosen = [dataset for dataset in datasets if isinstance(dataset, PredictImages) and dataset.skip_bad_images]
-    if not chosen:
-        return
     skipped = [bad for dataset in chosen for bad in dataset.skipped]
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "skipped_images.csv"
-    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(BadImage._fields)
-        writer.writerows(skipped)  # the paths are absolute, so that no spreadsheet takes one for a formula
     if skipped:
         predicted = sum(map(len, chosen))
         logger.warning("%d images predicted, %d skipped (%s):%s", predicted, len(skipped), file, _lines(skipped))
+    try:
+        if skipped or (chosen and file.exists()):
+            _write_list(skipped, file)
+    except OSError as error:  # the predictions are done: nothing must take them away
+        logger.warning("The list of skipped images could not be written: %s", error)
+
+
+def _write_list(bad_images: list[BadImage], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(BadImage._fields)
+        writer.writerows(bad_images)  # the paths are absolute, so that no spreadsheet takes one for a formula
 
 
 def _find(path: Path) -> tuple[list[Path], list[Path]]:

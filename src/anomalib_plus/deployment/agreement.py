@@ -40,8 +40,17 @@ def draw_samples(datamodule: Any, count: int | None) -> Samples:
 
 
 def judge_all(judge: Judge, images: Sequence[Images]) -> Judgement:
-    """Judge images one by one."""
+    """Judge images one by one.
+
+    Raises:
+        FloatingPointError: If a score or a value of a map is NaN or infinite.
+    """
     verdicts = [judge(image) for image in images]
+    for name in ("pred_score", "anomaly_map"):
+        bad = sum(not np.isfinite(verdict[name]).all() for verdict in verdicts)
+        if bad:
+            msg = f"{name} is NaN or infinite for {bad} of {len(verdicts)} images."
+            raise FloatingPointError(msg)
     return Judgement(
         np.concatenate([verdict["pred_score"].reshape(-1) for verdict in verdicts]),
         np.concatenate([verdict["pred_label"].reshape(-1) for verdict in verdicts])
@@ -56,7 +65,7 @@ def differences(judgement: Judgement, reference: Judgement) -> dict[str, Any]:
     maps = zip(judgement.maps, reference.maps, strict=True)
     return {
         "score_difference": float(np.abs(judgement.scores - reference.scores).max()),
-        "map_difference": max(float(np.abs(ours - theirs).max()) for ours, theirs in maps),
+        "map_difference": float(np.max([np.abs(ours - theirs).max() for ours, theirs in maps])),  # Python's hides NaN
         "decisions_changed": None
         if judgement.decisions is None or reference.decisions is None
         else int((judgement.decisions != reference.decisions).sum()),

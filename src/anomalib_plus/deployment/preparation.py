@@ -9,6 +9,7 @@ from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import seed_everything
+from torch import nn
 
 from anomalib_plus.benchmark.plan import ModelEntry
 from anomalib_plus.benchmark.training import load_class, trainer_arguments
@@ -53,4 +54,11 @@ def prepare(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Prepared:
     engine = Engine(default_root_dir=folder, **(limits | {"accelerator": "cpu"} | plan.trainer | entry.trainer))
     engine.fit(model=model, datamodule=datamodule)
     engine.trainer.validate(model, datamodule=datamodule, verbose=False)
+    forget_sources_of_weights(model)
     return Prepared(model.cpu().eval(), datamodule, engine)
+
+
+def forget_sources_of_weights(model: nn.Module) -> None:
+    """Drop the pre-trained state dicts that timm's networks keep, or an export to torch holds those weights twice."""
+    for module in model.modules():
+        (getattr(module, "pretrained_cfg", None) or {}).pop("state_dict", None)

@@ -25,8 +25,8 @@ class SuperpixelFilling(nn.Module):
 
     Superpixels cost 0.1 s per image, everything else a few table lookups, so label maps are cached. Without ``keys``
     an image is recognised by its content, which must be read (on CUDA: waited for). With ``keys`` a cached image is not
-    read at all. A key together with the image size and ``preparation`` stands for one label map: give keys (image paths,
-    say) only if nothing random, no crop or flip, happens to the images before.
+    read at all. A key together with the image size and ``preparation`` stands for one label map: give keys (paths, say)
+    only if nothing random, no crop or flip, happens to the images before.
 
     Args:
         n_segments: Superpixels asked for; their number comes out within a few percent on images above 100x100.
@@ -149,8 +149,8 @@ class SuperpixelFilling(nn.Module):
             needed = sum(track(sizes, "Superpixels", total=len(images), disable=not progress))
         if needed > self.cache.max_bytes and self.cache.folder is None:
             msg = (
-                f"The label maps take {needed / 2**20:.0f} MiB, the cache holds {self.cache.max_bytes / 2**20:.0f}, and "
-                "most will be computed again in every epoch: give it more bytes or a folder."
+                f"The label maps take {needed / 2**20:.0f} MiB, the cache holds {self.cache.max_bytes / 2**20:.0f}: "
+                "most will be computed again in every epoch. Give it more bytes or a folder."
             )
             warnings.warn(msg, stacklevel=2)
         return self.cache.misses - misses_before

@@ -123,6 +123,24 @@ def test_faults_say_what_is_wrong(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("content", [b"", b"not a picture", None])
+def test_a_file_that_is_taken_away_meanwhile_is_not_called_damaged(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    if content is not None:  # taken away when it was open
+        path.write_bytes(content)
+        opened = Image.open
+
+        def open_and_remove(*arguments: object, **options: object) -> Image.Image:
+            path.unlink()
+            return opened(*arguments, **options)
+
+        monkeypatch.setattr(Image, "open", open_and_remove)
+    assert inspect_image(path).fault == "does not exist"
+
+
 @pytest.mark.parametrize("content", ["eps", "ico", "jpeg2000", "pcx", "sgi", "tga"])
 def test_other_formats_are_not_decoded_under_a_false_name(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,18 +1,23 @@
 """``anomalib-plus deployment`` with measurements that take milliseconds."""
 
+import importlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import yaml
+from torch import nn
 
 from anomalib_plus.cli import main
 from anomalib_plus.deployment import command
 from anomalib_plus.deployment.isolation import ProcessError, attempt, run_apart
 from anomalib_plus.deployment.plan import DeploymentPlan, load_plan
+from anomalib_plus.deployment.preparation import forget_sources_of_weights
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "deployment"
 
@@ -125,9 +130,37 @@ def test_wrong_options_say_what_is_wrong(
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_the_configurations_are_plans_of_every_model_and_four_baselines(file: Path) -> None:
+def test_the_configurations_are_plans_of_every_model_and_of_baselines(file: Path) -> None:
     labels = {model.label or model.class_path.rpartition(".")[2] for model in load_plan(file).models}
-    assert labels == {"RamFAE", "FEAR", "AstMFR", "TSDN", "RbAE", "PaDiM", "STFPM", "PatchCore", "DRAEM"}
+    baselines = {"PaDiM", "PatchCore", "DRAEM"} | ({"STFPM"} if file.stem == "small" else set())
+    assert labels == {"RamFAE", "FEAR", "AstMFR", "TSDN", "RbAE"} | baselines
+
+
+def test_a_plan_of_random_weights_asks_for_no_others() -> None:
+    for model in load_plan(CONFIGS / "default.yaml").models:
+        if model.class_path.rpartition(".")[2] in {"AstMFR", "TSDN", "Padim", "Patchcore"}:
+            assert model.init_args["pre_trained"] is False
+
+
+def test_an_export_holds_pre_trained_weights_once() -> None:
+    values = timm.create_model("resnet10t", pretrained=False).state_dict()
+    options = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": values}}
+    networks = nn.ModuleList(
+        timm.create_model("resnet10t", features_only=features, **options) for features in (True, False)
+    )
+    sources = [module.pretrained_cfg for module in networks.modules() if hasattr(module, "pretrained_cfg")]
+    assert any("state_dict" in source for source in sources)
+    forget_sources_of_weights(networks)
+    assert not any("state_dict" in source for source in sources)
+
+
+def test_openvino_tells_nobody_of_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from the command nor from the processes of its models."""
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    main(["--version"])
+    assert sys.modules["openvino_telemetry"] is None
+    with pytest.raises(ProcessError, match="ModuleNotFoundError: import of openvino_telemetry halted"):
+        run_apart(importlib.import_module, ("openvino_telemetry",), tmp_path / "log.txt", 60.0)
 
 
 @pytest.mark.parametrize(

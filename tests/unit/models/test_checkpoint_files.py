@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io as buffers
 import itertools
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,10 +25,18 @@ from anomalib.callbacks import ModelCheckpoint
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import Callback
 
 from anomalib_plus import RamFAE
-from anomalib_plus.models.components.checkpoint_files import SafeCheckpointIO, check_writable, explained, write_whole
+from anomalib_plus.models.components.checkpoint_files import (
+    CheckpointError,
+    SafeCheckpointIO,
+    check_writable,
+    explained,
+    write_whole,
+)
+from anomalib_plus.models.components.checkpoint_origin import read_head
 
 resource = pytest.importorskip("resource", reason="limits of files as Unix has them")
 
@@ -262,6 +272,86 @@ def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
     error, state = run.stdout.splitlines()
     assert "No space left on device (1.1 MiB left in that folder); the one before it is intact" in error
     assert state == f"100000.0 {tmp_path / 'model.ckpt'}"
+
+
+WHOLE = GOOD | {
+    "hyper_parameters": {"channels": [4, 8]},
+    "pytorch-lightning_version": "2.6.6",
+    "anomalib_plus": {"model": "RamFAE", "version": "0.1.0"},
+}
+LOADERS = {"head": read_head, "trainer": lambda file: io().load_checkpoint(file)}
+
+
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+@pytest.mark.parametrize("new_format", [True, False])
+def test_every_damage_to_the_description_is_one_error(load: Callable, new_format: bool, tmp_path: Path) -> None:
+    """It is a pickle in which a wrong byte can mean anything."""
+    file, rng = tmp_path / "model.ckpt", random.Random(0)
+    torch.save(WHOLE, file, _use_new_zipfile_serialization=new_format)
+    assert load(file).keys() == WHOLE.keys()
+    whole, first, last = file.read_bytes(), 0, 600
+    if new_format:
+        with zipfile.ZipFile(file) as archive:
+            (pickled,) = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+        first = whole.index(pickled)
+        last = first + len(pickled)
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(first, last)] = rng.randrange(256)
+        file.write_bytes(damaged)
+        try:
+            load(file)
+        except CheckpointError:
+            refused += 1
+    assert refused > 40
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("hyper_parameters", [1, 2], "'hyper_parameters' are no dictionary"),
+        ("hyper_parameters", None, "'hyper_parameters' are no dictionary"),
+        ("hyper_parameters", {1: 2}, "'hyper_parameters' are no dictionary of names"),
+        ("anomalib_plus", "RamFAE", "'anomalib_plus' does not name model and version"),
+        ("anomalib_plus", {"model": "RamFAE"}, "'anomalib_plus' does not name model and version"),
+        ("pytorch-lightning_version", None, "'pytorch-lightning_version' is missing"),
+        ("pytorch-lightning_version", 2, "its Lightning version is no text"),
+        ("state_dict", {"weight": "x"}, "its weight 'weight' is no tensor but str"),
+    ],
+)
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+def test_parts_of_another_kind_are_named(load: Callable, part: str, value: Any, message: str, tmp_path: Path) -> None:
+    torch.save(WHOLE | {part: value}, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=f"damaged, or something else wrote it: .*{message}"):
+        load(tmp_path / "model.ckpt")
+
+
+def test_what_modules_keep_beside_their_tensors_is_let_pass(tmp_path: Path) -> None:
+    torch.save(WHOLE | {"state_dict": {"layer._extra_state": {"scale": 1.0}}}, tmp_path / "model.ckpt")
+    read_head(tmp_path / "model.ckpt")
+
+
+def test_open_files_and_other_places_are_looked_at_too() -> None:
+    naming = WHOLE | {"hyper_parameters": {"_instantiator": "lightning.pytorch.cli.instantiate_module"}}
+    content = buffers.BytesIO(b"before")
+    content.seek(0, buffers.SEEK_END)
+    torch.save(naming, content)
+    content.seek(6)
+    with pytest.raises(CheckpointError, match="names code"):
+        RamFAE.load_from_checkpoint(content)
+    assert content.tell() == 6
+    with get_filesystem("memory://checkpoints").open("memory://checkpoints/model.ckpt", "wb") as stream:
+        torch.save(naming, stream)
+    with pytest.raises(CheckpointError, match="names code"):
+        RamFAE.load_from_checkpoint("memory://checkpoints/model.ckpt")
+
+
+def test_files_elsewhere_and_files_that_are_gone_can_be_damaged(tmp_path: Path) -> None:
+    for place in ("s3://bucket/model.ckpt", tmp_path / "gone.ckpt"):
+        message = rf"{place} cannot be read: it is damaged or incomplete\. Copy"
+        with pytest.raises(CheckpointError, match=message), explained(place):
+            raise EOFError
 
 
 def test_faults_that_are_not_the_files_keep_their_names(good: Path) -> None:

@@ -1,5 +1,6 @@
 """On a GPU the watch looks late; what it says then is tested here with losses that pretend to be elsewhere."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,12 @@ def test_several_processes_stop_together(mvtec_layout: Path, tmp_path: Path) -> 
     engine = Engine(max_epochs=1, devices=2, accelerator="cpu", strategy="ddp_fork", enable_progress_bar=False)
     with pytest.raises(ProcessRaisedException, match=r"RamFAE: the loss is no number: total=nan .*\(images "):
         engine.fit(model, datamodule=MVTecAD(mvtec_layout, "surface", train_batch_size=2, num_workers=0))
+
+
+def test_an_exported_model_does_not_tell_the_names_of_its_training_images() -> None:
+    model = RamFAE(channels=(4, 8, 8, 8), evaluator=False, visualizer=False)
+    model.loss_watch.begin(0, 0, ["folder of a customer/000.png"])
+    model.loss_watch.record(terms(1.0, elsewhere=False))
+    exported = BytesIO()
+    torch.save({"model": model}, exported)
+    assert b"folder of a customer" not in exported.getvalue()

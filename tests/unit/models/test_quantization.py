@@ -1,13 +1,20 @@
 """Which operations INT8 leaves alone, and what its calibration needs."""
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
 import openvino
 import pytest
 from openvino import opset13 as ops
+from pandas import DataFrame
+from torch.utils.data import Dataset
 
-from anomalib_plus.models.components.quantization import operations_without_layers, quantize_networks
+from anomalib_plus.models.components.quantization import (
+    operations_without_layers,
+    quantize_networks,
+    spread_over_labels,
+)
 
 
 def convolution(source: openvino.Node, before: int, after: int, name: str) -> openvino.Node:
@@ -35,20 +42,48 @@ def test_a_datamodule_is_asked_for(model: openvino.Model) -> None:
         quantize_networks(model, None)
 
 
-def test_only_layers_are_quantised_and_the_validation_images_calibrate(model: openvino.Model) -> None:
-    pytest.importorskip("nncf")
-    seen = []
+class Images(Dataset):
+    """Noise; notes which image is asked for."""
 
-    def validation_images() -> list[SimpleNamespace]:
-        seen.append("validation")
-        images = np.random.default_rng(0).random((5, 1, 3, 8, 8), np.float32)
-        return [SimpleNamespace(image=image) for image in images]
+    def __init__(self, labels: list[int]) -> None:
+        self.samples = DataFrame({"label_index": labels})
+        self.asked: list[int] = []
 
-    datamodule = SimpleNamespace(
-        prepare_data=bool, setup=seen.append, val_dataloader=validation_images, eval_batch_size=2
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        self.asked.append(index)
+        return np.random.default_rng(index).random((3, 8, 8), np.float32)
+
+    @staticmethod
+    def collate_fn(items: list[np.ndarray]) -> SimpleNamespace:
+        return SimpleNamespace(image=np.stack(items))
+
+
+def datamodule_of(data: Images, stages: list[str]) -> SimpleNamespace:
+    return SimpleNamespace(
+        prepare_data=bool,
+        setup=stages.append,
+        val_data=data,
+        eval_batch_size=2,
+        num_workers=0,
+        external_collate_fn=None,
     )
-    quantised = quantize_networks(model, datamodule)
-    assert seen == ["fit", "validation"]
+
+
+def test_only_layers_are_quantised_and_the_validation_images_calibrate(
+    model: openvino.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("nncf")
+    data, stages = Images([0, 0, 1, 0, 1]), []
+    datamodule = datamodule_of(data, stages)
+    with caplog.at_level(logging.WARNING, "anomalib_plus"):
+        quantised = quantize_networks(model, datamodule)
+    assert not [record for record in caplog.records if record.name.startswith("anomalib_plus")]
+    assert stages == ["fit"]
+    assert data.asked[:5] == [0, 1, 2, 3, 4]
+    assert set(data.asked) == {0, 1, 2, 3, 4}
     assert datamodule.eval_batch_size == 1, "the graph's"
     readers = {
         reader.get_node().get_friendly_name().partition("/")[0]
@@ -58,3 +93,29 @@ def test_only_layers_are_quantised_and_the_validation_images_calibrate(model: op
     }
     assert readers & {"first layer", "last layer"}
     assert not readers & set(operations_without_layers(model))
+
+
+def test_good_images_alone_are_worth_a_warning(model: openvino.Model, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("nncf")
+    with caplog.at_level(logging.WARNING, "anomalib_plus"):
+        quantize_networks(model, datamodule_of(Images([0, 0]), []))
+    assert "all 2 of them are good" in caplog.text
+
+
+@pytest.mark.parametrize("labels", [[0] * 5, [0, 1] * 150, [1] * 299 + [0], [0] * 100])
+def test_a_small_set_is_taken_as_it_is(labels: list[int]) -> None:
+    assert spread_over_labels(np.array(labels), 300) == list(range(len(labels)))
+
+
+def test_of_a_large_set_every_part_and_both_kinds_are_taken() -> None:
+    """Good images come first in the order of paths, so the first 300 would hold no defect."""
+    labels = np.repeat([0, 1], [700, 60])
+    chosen = np.array(spread_over_labels(labels, 300))
+    assert len(chosen) == 300
+    assert chosen[-60:].tolist() == list(range(700, 760))
+    good = chosen[:-60]
+    assert (good[0], good[-1]) == (0, 699)
+    assert set(np.diff(good)) <= {2, 3, 4}
+    halves = spread_over_labels(np.repeat([0, 1], [5000, 500]), 300)
+    assert len(set(halves)) == 300
+    assert sum(index >= 5000 for index in halves) == 150

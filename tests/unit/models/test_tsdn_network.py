@@ -243,7 +243,7 @@ def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int]) -> None:
 
 def test_an_image_smaller_than_the_blur_is_refused() -> None:
     model = small(map_generator=AnomalyMapGenerator(sigma=20))
-    with pytest.raises(ValueError, match="at least 81 pixels, got 64x64. Resize to 96x96"):
+    with pytest.raises(ValueError, match=r"at least 81 pixels, got 64x64\. Resize to 96x96"):
         model(torch.rand(1, 3, 64, 64))
 
 

@@ -133,7 +133,7 @@ def test_warm_reads_a_dataset_of_anomalib_and_uses_its_paths(mvtec_layout: Path)
 
 def test_warm_says_when_the_cache_is_too_small() -> None:
     filling = SuperpixelFilling(max_cache_bytes=2 * 40 * 40 * 2)
-    with pytest.warns(UserWarning, match="give it more bytes or a folder"):
+    with pytest.warns(UserWarning, match="Give it more bytes or a folder"):
         filling.warm(noise(3, 3, 40, 40), progress=False)
 
 

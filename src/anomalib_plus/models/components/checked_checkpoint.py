@@ -35,11 +35,10 @@ class CheckedCheckpointMixin:
             CheckpointError: If the file is damaged, holds or names code, or is of another model or version.
             FileNotFoundError: If there is no such file.
         """
-        if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
-            # Before a model is built, because another model's arguments could fail to build this one.
-            head = read_head(checkpoint_path)
-            check_names_no_code(head)
-            check_origin(head, cls, _arguments(cls))
+        # Before a model is built, because another model's arguments could fail to build this one.
+        head = read_head(checkpoint_path)
+        check_names_no_code(head)
+        check_origin(head, cls, _arguments(cls))
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

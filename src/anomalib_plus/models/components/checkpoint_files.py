@@ -4,16 +4,20 @@ import io
 import os
 import pickle
 import shutil
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.utils.serialization import anomalib_safe_globals
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
+from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
+ORIGIN = "anomalib_plus"
+"""Entry of a checkpoint with the names of model and version."""
 PART_SUFFIX = ".part"
 """Of a file that is being written; the next checkpoint of the same name overwrites what an interruption left."""
 
@@ -145,6 +149,8 @@ def explained(path: Any) -> Iterator[None]:
     """Turn what torch raises on reading a file into one :class:`CheckpointError` that names file, fault and remedy."""
     try:
         yield
+    except (OSError, MemoryError, CheckpointError):
+        raise
     except pickle.UnpicklingError as error:
         # torch names the first object that is neither tensor nor plain data.
         msg = (
@@ -152,25 +158,71 @@ def explained(path: Any) -> Iterator[None]:
             f"that could run any code. Use a checkpoint that this library wrote. ({_shorten(error)})"
         )
         raise CheckpointError(msg) from error
-    except (EOFError, zipfile.BadZipFile, RuntimeError) as error:
-        if not isinstance(path, str | Path) or (isinstance(error, RuntimeError) and not _is_damage(error)):
+    except Exception as error:  # a damaged pickle fails in any way: KeyError, UnicodeDecodeError, struct.error, ...
+        if not isinstance(path, str | Path) or (isinstance(error, RuntimeError) and _can_be_read(path)):
             raise
-        size = Path(path).stat().st_size
-        fault = "it is empty" if size == 0 else f"it is damaged or incomplete ({size} bytes)"
         msg = (
-            f"The checkpoint {path} cannot be read: {fault}. Copy it again, or use an earlier one. ({_shorten(error)})"
+            f"The checkpoint {path} cannot be read: it is {_damage(path)}. Copy it again, or use an earlier one. "
+            f"({_shorten(error)})"
         )
         raise CheckpointError(msg) from error
 
 
-def _is_damage(error: RuntimeError) -> bool:
-    """Whether it is the file, and not, for one, the memory of a GPU."""
-    signs = ("PytorchStreamReader", "magic number", "unexpected EOF", "wrong byte size")
-    return any(sign in str(error) for sign in signs)
+def _damage(path: str | Path) -> str:
+    try:
+        size = Path(path).stat().st_size
+    except OSError:  # of another place (s3://), or gone by now
+        return "damaged or incomplete"
+    return f"damaged or incomplete ({size} bytes)" if size else "empty"
+
+
+def _can_be_read(path: str | Path) -> bool:
+    """Whether the fault is not the file's but, for one, the memory of a GPU."""
+    try:
+        load_on_cpu(path)
+    except OSError:  # of another place: it cannot be told
+        return True
+    except Exception:
+        return False
+    return True
+
+
+def is_local(path: Any) -> bool:
+    """Whether this is the path of a file, and neither an open file nor of another place (``s3://``)."""
+    return isinstance(path, str | Path) and "://" not in str(path)
+
+
+@contextmanager
+def _opened(source: Any) -> Iterator[Any]:
+    """A stream of an address or of an open file, which is left at the place where it was."""
+    if isinstance(source, str | Path):
+        with get_filesystem(source).open(str(source), "rb") as stream:
+            yield stream
+    else:
+        place = source.tell()
+        yield source
+        source.seek(place)
+
+
+def load_on_cpu(path: Any) -> Any:
+    """Read a file without running code from it, and without its weights' values where its format allows that."""
+    with anomalib_safe_globals():
+        if not is_local(path):
+            with _opened(path) as stream:
+                return torch.load(stream, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)  # torch's old file format
 
 
 def check_is_checkpoint(content: Any) -> None:
-    """Raise ``CheckpointError`` unless the content of a file is Lightning's dictionary with a model's weights."""
+    """Raise ``CheckpointError`` unless the content of a file is Lightning's dictionary with a model's weights.
+
+    The parts on which loading relies must have the types that they have in every checkpoint of ours.
+    """
     if not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
         found = (
             f"a dictionary of {', '.join(map(str, list(content)[:3]))}, ..."
@@ -182,6 +234,26 @@ def check_is_checkpoint(content: Any) -> None:
             "network go into the argument of the model that names them, for example weights=FILE."
         )
         raise CheckpointError(msg)
+    faults = list(_wrong_parts(content))
+    if faults:
+        msg = f"This checkpoint is damaged, or something else wrote it: {'; '.join(faults)}. Use an earlier one."
+        raise CheckpointError(msg)
+
+
+def _wrong_parts(checkpoint: dict[Any, Any]) -> Iterator[str]:
+    version, arguments = checkpoint.get("pytorch-lightning_version"), checkpoint.get("hyper_parameters", {})
+    if not isinstance(version, str):
+        yield "its 'pytorch-lightning_version' is missing" if version is None else "its Lightning version is no text"
+    if not (isinstance(arguments, dict) and all(isinstance(name, str) for name in arguments)):
+        yield "its 'hyper_parameters' are no dictionary of names"
+    origin = checkpoint.get(ORIGIN, {"model": "", "version": ""})
+    if not (isinstance(origin, dict) and all(isinstance(origin.get(name), str) for name in ("model", "version"))):
+        yield f"its '{ORIGIN}' does not name model and version"
+    for name, value in checkpoint["state_dict"].items():
+        # torch lets modules keep other things than tensors under this ending.
+        if not (isinstance(value, Tensor) or str(name).endswith("_extra_state")):
+            yield f"its weight {name!r} is no tensor but {type(value).__name__}"
+            return
 
 
 def _shorten(error: BaseException) -> str:

@@ -4,33 +4,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from anomalib.utils.serialization import anomalib_safe_globals
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.checkpoint_files import CheckpointError, check_is_checkpoint, explained
+from anomalib_plus.models.components.checkpoint_files import (
+    ORIGIN,
+    CheckpointError,
+    check_is_checkpoint,
+    explained,
+    is_local,
+    load_on_cpu,
+)
 
-ORIGIN = "anomalib_plus"
-"""Entry of a checkpoint with the names of model and version."""
 
+def read_head(path: Any) -> dict[str, Any]:
+    """Read a checkpoint; one on this machine without its weights' values, in milliseconds, whatever its size.
 
-def read_head(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint without its weights' values: a few milliseconds, whatever its size.
+    Args:
+        path: A path, an address (``s3://``) or an open file.
 
     Raises:
         CheckpointError: If it is damaged, holds code or is no checkpoint.
     """
     with explained(path):
-        if not Path(path).is_file():
+        if is_local(path) and not Path(path).is_file():
             msg = f"There is no checkpoint {path}."
             raise FileNotFoundError(msg)
-        with anomalib_safe_globals():
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError as error:
-                if "mmap" not in str(error):
-                    raise
-                content = torch.load(path, map_location="cpu", weights_only=True)  # torch's old file format
+        content: dict[str, Any] = load_on_cpu(path)
         check_is_checkpoint(content)
     return content
 
@@ -70,11 +70,19 @@ def check_names_no_code(checkpoint: Mapping[str, Any]) -> None:
     """Refuse a checkpoint whose arguments say what is to build the model, as Lightning's own command line writes it.
 
     ``load_from_checkpoint`` would import that function, and classes that other arguments name, and call them. Neither
-    anomalib nor its command line writes such entries.
+    anomalib nor its command line writes such entries. Lightning also reads arguments under names of its first versions,
+    under which nothing of ours was ever written: such checkpoints are refused whatever they hold.
 
     Raises:
         CheckpointError: If it is one.
     """
+    outdated = [name for name in CHECKPOINT_PAST_HPARAMS_KEYS if name in checkpoint]
+    if outdated:
+        msg = (
+            f"This checkpoint was refused, because it holds arguments under {', '.join(outdated)}, as versions of "
+            "Lightning before 1.0 did, and these can name code to be called. Use a checkpoint that this library wrote."
+        )
+        raise CheckpointError(msg)
     arguments = checkpoint.get("hyper_parameters", {})
     found = [f"{name}={arguments[name]!r}" for name in ("_instantiator", "_class_path") if name in arguments]
     if found:

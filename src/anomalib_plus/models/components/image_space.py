@@ -81,6 +81,10 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
             self._loss_watch = LossWatch(type(self).__name__, self.model)
         return self._loss_watch
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the watch over the loss, which would tell an exported file's reader names of training images."""
+        return super().__getstate__() | {"_loss_watch": None}  # type: ignore[operator]
+
     def log_loss(self, loss: LossTerms, batch_size: int) -> Tensor:
         """Log the loss of a training batch and its terms as epoch means; give the total, for Lightning to minimise.
 

@@ -58,7 +58,7 @@ def create_network(
         msg = f"timm has no weights for {arguments.network}={name!r}: {advice}."
         raise ValueError(msg)
     try:
-        return timm.create_model(name, pretrained=True, **options)
+        network = timm.create_model(name, pretrained=True, **options)
     except OSError as error:  # of the network, the cache or the hub's client; all of its errors are OSErrors
         hub_id = timm.get_pretrained_cfg(name).hf_hub_id
         msg = (
@@ -68,6 +68,8 @@ def create_network(
             "builds the network without weights, which is enough to load a checkpoint into it."
         )
         raise RuntimeError(msg) from error
+    network.pretrained_cfg.pop("state_dict", None)  # as above: timm can be told weights for every network of a name
+    return network
 
 
 def check_network_name(name: str, arguments: WeightArguments = WeightArguments()) -> None:  # noqa: B008 -- immutable

@@ -1,15 +1,21 @@
 """INT8 quantisation for OpenVINO that leaves the computation of the anomaly map alone."""
 
+import logging
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import AUROC
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Subset
 
 if TYPE_CHECKING:  # an optional dependency
     import openvino
+
+logger = logging.getLogger(__name__)
 
 _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
 _NO_OPERATIONS = ("Constant", "Parameter", "Result")
@@ -22,7 +28,8 @@ _WIDE = 10_000_000
 def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Model":
     """Quantise an exported model's networks, calibrated on the validation images, as anomalib does.
 
-    Ranges found on good images alone would cut off what defects excite, and bad parts would score like good ones.
+    Ranges found on good images alone would cut off what defects excite, and bad parts would score like good ones: of
+    more than 300 images, 300 are taken that are spread over the set and, where it has them, as many bad as good.
 
     What precedes the first network (resizing) and what follows the last (distances, filters, normalisation of the
     score) stays in floating point: it takes little time, and small differences are all that it is about. anomalib
@@ -30,7 +37,7 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
 
     Args:
         model: The converted model.
-        datamodule: Its validation images are used; there should be defects among them.
+        datamodule: Its validation images are used; a warning says so if there are no defects among them.
 
     Raises:
         ValueError: If there is no datamodule.
@@ -89,7 +96,7 @@ def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[A
     batch = model.input(0).partial_shape[0]
     if batch.is_static:
         datamodule.eval_batch_size = batch.get_length()
-    return nncf.Dataset(datamodule.val_dataloader(), lambda items: items.image), {
+    return nncf.Dataset(_calibration_images(datamodule), lambda items: items.image), {
         "subset_size": -(-_IMAGES // datamodule.eval_batch_size),  # nncf counts batches
         # Together these two halve the errors of the scores. The second one keeps activations, which for wide networks
         # takes gigabytes and hours.
@@ -97,6 +104,43 @@ def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[A
         "fast_bias_correction": _count_constants(model) > _WIDE,
         "ignored_scope": nncf.IgnoredScope(names=operations_without_layers(model)),
     }
+
+
+def _calibration_images(datamodule: Any) -> DataLoader:
+    """The validation images, or a choice of them, in batches as the datamodule makes them."""
+    data = datamodule.val_data
+    labels = data.samples.label_index.to_numpy()
+    if len(np.unique(labels)) < 2:
+        logger.warning(
+            "INT8 finds its value ranges on the validation images, and all %d of them are %s. Without images of both "
+            "kinds bad parts may score like good ones: give a datamodule that validates on both.",
+            len(labels),
+            "bad" if labels.any() else "good",
+        )
+    return DataLoader(
+        Subset(data, spread_over_labels(labels, _IMAGES)),
+        batch_size=datamodule.eval_batch_size,
+        num_workers=datamodule.num_workers,
+        collate_fn=datamodule.external_collate_fn or data.collate_fn,
+    )
+
+
+def spread_over_labels(labels: NDArray[np.integer], count: int) -> list[int]:
+    """Choose at most ``count`` samples: of each label equally many, or all if it has fewer, evenly spaced.
+
+    Args:
+        labels: (N,).
+        count: Positive.
+
+    Returns:
+        Ascending indices; all of them if there are no more than ``count``.
+    """
+    chosen: list[int] = []
+    groups = sorted((np.flatnonzero(labels == label) for label in np.unique(labels)), key=len)
+    for number, group in enumerate(groups):
+        size = min(len(group), (count - len(chosen)) // (len(groups) - number))
+        chosen += group[np.linspace(0, len(group) - 1, size).round().astype(int)].tolist()
+    return sorted(chosen)
 
 
 def operations_without_layers(model: "openvino.Model") -> list[str]:
