@@ -206,7 +206,7 @@ def test_the_same_pretrained_network_twice_is_warned_of(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         AstMFRModel(**arguments)
-        AstMFRModel(**arguments, regenerate=False, student_pretrained=False)
+        AstMFRModel(**arguments | {"student_weights": None}, regenerate=False, student_pretrained=False)
 
 
 @pytest.mark.parametrize(
