@@ -83,7 +83,10 @@ class Outcome(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A column of the table: what was installed, whether our pin allows it, and how its tests ended."""
+    """A column of the table: what was installed, whether our pin allows it, and how its tests ended.
+
+    ``failure`` tells why there are no tests: the release or our package could not be installed, or not be imported.
+    """
 
     title: str
     allowed: bool
@@ -178,7 +181,7 @@ def markdown(runs: Sequence[Run], models: Sequence[str]) -> str:
         "|---|" + "---|" * len(runs),
     ]
     for item in ITEMS:
-        cells = ["not installed" if run.failure else _cell(judge_item(run, item, models)) for run in runs]
+        cells = ["unusable" if run.failure else _cell(judge_item(run, item, models)) for run in runs]
         lines.append(f"| {item} | {' | '.join(cells)} |")
     counts = [defaultdict(int) for _ in runs]
     for count, run in zip(counts, runs, strict=True):

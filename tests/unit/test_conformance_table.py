@@ -77,7 +77,7 @@ def test_the_table_says_what_broke(outcomes: list[Outcome]) -> None:
     runs = [Run("anomalib 2.7.0", True, passed()), Run("anomalib 2.6.2", False, outcomes)]
     lines = table.markdown([*runs, Run("anomalib 9", False, [], "ERROR: nothing fits")], MODELS).splitlines()
     assert "| item | anomalib 2.7.0 | anomalib 2.6.2 | anomalib 9 |" in lines
-    assert "| export to torch | ok | broke: FEAR; ok: AstMFR | not installed |" in lines
+    assert "| export to torch | ok | broke: FEAR; ok: AstMFR | unusable |" in lines
     assert f"| test cases | {len(passed())} ok | 1 skipped, 1 ok, 4 broke |  |" in lines
     assert "What broke with anomalib 2.6.2, which the pin excludes:" in lines
     assert "- 1 x `RuntimeError: first line` (FEAR): test_export_to_torch" in lines
