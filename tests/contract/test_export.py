@@ -19,7 +19,7 @@ from anomalib.metrics import AUROC
 from anomalib.models import AnomalibModule
 from sklearn.metrics import roc_auc_score
 
-from anomalib_plus.models.components.quantization import operations_without_layers
+from anomalib_plus.models.components.quantization import operations_in_floating_point
 
 from .comparison import assert_same_output
 from .conftest import Surfaces, Trained
@@ -160,7 +160,7 @@ def test_quantisation_leaves_the_anomaly_map_alone(trained: Trained, openvino_fi
     """It keeps what computes map and score in floating point, and takes the learned layers."""
     model = openvino.Core().read_model(openvino_files["FP32"])
     kinds = {operation.get_friendly_name(): operation.get_type_name() for operation in model.get_ordered_ops()}
-    kept = Counter(kinds[name] for name in operations_without_layers(model))
+    kept = Counter(kinds[name] for name in operations_in_floating_point(model))
     assert kept["Clamp"] >= 2, "of the normalised score and map"
     assert kept["ReduceMax"] == 1
     quantised = Counter(kinds.values())["Convolution"] - kept["Convolution"]

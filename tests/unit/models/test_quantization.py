@@ -11,7 +11,7 @@ from pandas import DataFrame
 from torch.utils.data import Dataset
 
 from anomalib_plus.models.components.quantization import (
-    operations_without_layers,
+    operations_in_floating_point,
     quantize_networks,
     spread_over_labels,
 )
@@ -22,19 +22,34 @@ def convolution(source: openvino.Node, before: int, after: int, name: str) -> op
     return ops.convolution(source, weights, [1, 1], [1, 1], [1, 1], [1, 1], name=name)
 
 
+def stage(features: openvino.Node, names: list[str]) -> openvino.Node:
+    for name in names:
+        features = ops.relu(convolution(features, 8, 8, name), name=f"activation of {name}")
+    return features
+
+
 @pytest.fixture
 def model() -> openvino.Model:
-    """Twice an image minus one goes through two layers; its difference from the result is averaged and filtered."""
+    """One network paints an image, a second one judges it beside the original; their map is averaged and filtered."""
     image = ops.parameter([1, 3, 8, 8], np.float32, name="image")
     centred = ops.subtract(ops.multiply(image, np.float32(2), name="twice"), np.float32(1), name="centred")
-    hidden = ops.relu(convolution(centred, 3, 4, "first layer"), name="activation")
-    difference = ops.subtract(image, convolution(hidden, 4, 3, "last layer"), name="difference")
+    features = stage(ops.relu(convolution(centred, 3, 8, "reads an image"), name="first activation"), ["inner 1"])
+    features = ops.add(features, stage(features, ["inner 2"]), name="residual connection")
+    features = stage(features, ["inner 3", "next 1", "next 2", "next 3"])
+    both = ops.concat([image, convolution(features, 8, 3, "paints an image")], 1, name="both images")
+    features = stage(ops.relu(convolution(both, 6, 8, "reads both"), name="second activation"), ["inner 4", "inner 5"])
+    features = stage(features, ["last 1", "last 2", "last 3", "last 4"])
+    difference = ops.subtract(features, ops.constant(np.float32(1)), name="difference")
     grey = ops.reduce_mean(difference, np.array([1]), keep_dims=True, name="grey")
     return openvino.Model([ops.abs(convolution(grey, 1, 1, "filter"), name="map")], [image])
 
 
-def test_all_but_the_layers_and_what_lies_between_them_is_left_alone(model: openvino.Model) -> None:
-    assert set(operations_without_layers(model)) == {"twice", "centred", "difference", "grey", "filter", "map"}
+def test_images_maps_and_where_branches_meet_are_left_alone(model: openvino.Model) -> None:
+    alone = set(operations_in_floating_point(model))
+    assert {"twice", "centred", "residual connection", "difference", "grey", "filter", "map"} <= alone
+    assert {"reads an image", "next 1", "next 2", "next 3", "paints an image"} <= alone
+    assert {"reads both", "last 1", "last 2", "last 3", "last 4"} <= alone
+    assert not alone & {f"inner {number}" for number in range(1, 6)}
 
 
 def test_a_datamodule_is_asked_for(model: openvino.Model) -> None:
@@ -91,8 +106,35 @@ def test_only_layers_are_quantised_and_the_validation_images_calibrate(
         if operation.get_type_name() == "FakeQuantize"
         for reader in operation.output(0).get_target_inputs()
     }
-    assert readers & {"first layer", "last layer"}
-    assert not readers & set(operations_without_layers(model))
+    assert {f"inner {number}" for number in range(1, 6)} <= readers
+    assert not readers & set(operations_in_floating_point(model))
+
+
+def test_products_of_weights_do_not_overflow_where_processors_add_two_in_sixteen_bits(model: openvino.Model) -> None:
+    pytest.importorskip("nncf")
+    quantised = quantize_networks(model, datamodule_of(Images([0, 1]), []))
+    constants = (operation for operation in quantised.get_ops() if operation.get_type_name() == "Constant")
+    weights = [constant.get_data() for constant in constants if constant.get_element_type() == openvino.Type.i8]
+    assert len(weights) == 5
+    largest = max(np.abs(values.astype(int)).max() for values in weights)
+    assert 2 * 255 * largest <= np.iinfo(np.int16).max
+
+
+def test_biases_are_corrected_the_faster_way_where_nncf_fails_at_the_slower(
+    model: openvino.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nncf = pytest.importorskip("nncf")
+    tried: list[bool] = []
+
+    def quantize(model: openvino.Model, calibration: object, fast_bias_correction: bool, **_: object) -> openvino.Model:
+        tried.append(fast_bias_correction)
+        if not fast_bias_correction:
+            raise KeyError("layer")
+        return model
+
+    monkeypatch.setattr(nncf, "quantize", quantize)
+    assert quantize_networks(model, datamodule_of(Images([0, 1]), [])) is model
+    assert tried == [False, True]
 
 
 def test_good_images_alone_are_worth_a_warning(model: openvino.Model, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,10 @@ _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
 _NO_OPERATIONS = ("Constant", "Parameter", "Result")
 _IMAGES = 300
 """As many as nncf recommends; more take longer and say no more."""
+_IMAGE_CHANNELS = 6
+"""At most so many channels make an image, a pair of images or a map."""
+_LAST_LAYERS = 4
+"""Layers that paint an image or a map and stay in floating point: about one stage of a decoder."""
 _WIDE = 10_000_000
 """Weights from which on nncf's faster correction of biases has to do."""
 
@@ -31,9 +35,12 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
     Ranges found on good images alone would cut off what defects excite, and bad parts would score like good ones: of
     more than 300 images, 300 are taken that are spread over the set and, where it has them, as many bad as good.
 
-    What precedes the first network (resizing) and what follows the last (distances, filters, normalisation of the
-    score) stays in floating point: it takes little time, and small differences are all that it is about. anomalib
-    quantises both.
+    In floating point stays what small differences are all about: what precedes the first network (resizing) and what
+    follows the last (distances, filters, normalisation of the score), the layers that read or paint an image or a map,
+    and where branches meet (residual connections, gates). anomalib quantises all of it.
+
+    Weights use half of their range: processors without instructions for neural networks (VNNI) add products of eight
+    bits in sixteen, and those of the full range overflow there.
 
     Args:
         model: The converted model.
@@ -46,7 +53,7 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
     calibration, options = _calibration(model, datamodule, "INT8_PTQ")
     import nncf
 
-    return nncf.quantize(model, calibration, **options)
+    return _with_some_correction_of_biases(nncf.quantize, model, calibration, **options)
 
 
 def quantize_networks_cautiously(
@@ -66,6 +73,7 @@ def quantize_networks_cautiously(
         ModuleNotFoundError: If nncf is not installed.
     """
     calibration, options = _calibration(model, datamodule, "INT8_ACQ")
+    options["advanced_quantization_parameters"] = options.pop("advanced_parameters")  # as nncf calls them here
     import nncf
 
     metric = metric or AUROC(fields=["pred_score", "gt_label"])
@@ -81,7 +89,19 @@ def quantize_networks_cautiously(
         return float(metric.compute())
 
     judged = nncf.Dataset(datamodule.val_dataloader())
-    return nncf.quantize_with_accuracy_control(model, calibration, judged, measure, max_drop=max_drop, **options)
+    return _with_some_correction_of_biases(
+        nncf.quantize_with_accuracy_control, model, calibration, judged, measure, max_drop=max_drop, **options
+    )
+
+
+def _with_some_correction_of_biases(quantize: Callable[..., "openvino.Model"], *args: Any, **options: Any) -> Any:
+    """Quantise with nncf's slower correction of biases, or the faster one where the slower one fails."""
+    try:
+        return quantize(*args, **options)
+    except KeyError:  # nncf cuts some networks, FEAR among them, into parts without a layer that it then asks for
+        if options["fast_bias_correction"]:
+            raise
+        return quantize(*args, **options | {"fast_bias_correction": True})
 
 
 def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[Any, dict[str, Any]]:
@@ -98,11 +118,11 @@ def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[A
         datamodule.eval_batch_size = batch.get_length()
     return nncf.Dataset(_calibration_images(datamodule), lambda items: items.image), {
         "subset_size": -(-_IMAGES // datamodule.eval_batch_size),  # nncf counts batches
-        # Together these two halve the errors of the scores. The second one keeps activations, which for wide networks
-        # takes gigabytes and hours.
         "preset": nncf.QuantizationPreset.MIXED,
+        # The slower correction keeps activations, which for wide networks takes gigabytes and hours.
         "fast_bias_correction": _count_constants(model) > _WIDE,
-        "ignored_scope": nncf.IgnoredScope(names=operations_without_layers(model)),
+        "ignored_scope": nncf.IgnoredScope(names=operations_in_floating_point(model)),
+        "advanced_parameters": nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
     }
 
 
@@ -143,27 +163,39 @@ def spread_over_labels(labels: NDArray[np.integer], count: int) -> list[int]:
     return sorted(chosen)
 
 
-def operations_without_layers(model: "openvino.Model") -> list[str]:
-    """Names of the operations before the first convolution and after the last learned layer, on every path."""
+def operations_in_floating_point(model: "openvino.Model") -> list[str]:
+    """Names of the operations that INT8 leaves alone.
+
+    Returns:
+        On every path what precedes the first convolution and what follows the last layer; the layers that read an image
+        and the last ones that paint one, or a map; and where computed values meet.
+    """
     operations = model.get_ordered_ops()
+    alone: set[str] = set()
     before: set[str] = set()
     for operation in operations:
-        sources = [value.get_node().get_friendly_name() for value in operation.input_values()]
-        if operation.get_type_name() not in _CONVOLUTIONS and all(source in before for source in sources):
-            before.add(operation.get_friendly_name())
-    after: set[str] = set()
+        name, kind = operation.get_friendly_name(), operation.get_type_name()
+        computed = [value for value in operation.input_values() if value.get_node().get_friendly_name() not in before]
+        if kind not in _CONVOLUTIONS and not computed:
+            before.add(name)
+        elif len(computed) > 1 and kind not in (*_CONVOLUTIONS, "MatMul"):
+            alone.add(name)
+    layers: dict[str, float] = {}  # from here to an image or map; 0 behind the last layer
     for operation in reversed(operations):
-        readers = [
-            reader.get_node().get_friendly_name()
-            for value in operation.outputs()
-            for reader in value.get_target_inputs()
-        ]
-        if not _is_learned(operation) and all(reader in after for reader in readers):
-            after.add(operation.get_friendly_name())
+        name = operation.get_friendly_name()
+        readers = (reader.get_node() for value in operation.outputs() for reader in value.get_target_inputs())
+        layers[name] = max((layers[reader.get_friendly_name()] for reader in readers), default=0)
+        if _is_learned(operation):
+            read, written = _channels(operation)
+            layers[name] = 1 if written <= _IMAGE_CHANNELS else layers[name] + 1 if layers[name] else math.inf
+            if read <= _IMAGE_CHANNELS:
+                alone.add(name)
+        if layers[name] <= _LAST_LAYERS:
+            alone.add(name)
     return [
         operation.get_friendly_name()
         for operation in operations
-        if operation.get_friendly_name() in before | after and operation.get_type_name() not in _NO_OPERATIONS
+        if operation.get_friendly_name() in before | alone and operation.get_type_name() not in _NO_OPERATIONS
     ]
 
 
@@ -178,3 +210,11 @@ def _is_learned(operation: "openvino.Node") -> bool:
     if kind == "MatMul":
         return True
     return kind in _CONVOLUTIONS[:2] and operation.input(1).get_partial_shape()[1].get_length() > 1
+
+
+def _channels(layer: "openvino.Node") -> tuple[float, float]:
+    """How many channels a learned layer reads and writes; no end of them where its operation has none."""
+    if layer.get_type_name() == "MatMul":
+        return math.inf, math.inf
+    first, second = (layer.input(1).get_partial_shape()[axis].get_length() for axis in (0, 1))
+    return (second, first) if layer.get_type_name() == "Convolution" else (first, second)
