@@ -187,7 +187,10 @@ def operations_in_floating_point(model: "openvino.Model") -> list[str]:
         layers[name] = max((layers[reader.get_friendly_name()] for reader in readers), default=0)
         if _is_learned(operation):
             read, written = _channels(operation)
-            layers[name] = 1 if written <= _IMAGE_CHANNELS else layers[name] + 1 if layers[name] else math.inf
+            if written <= _IMAGE_CHANNELS:
+                layers[name] = 1
+            else:  # a last layer that paints nothing is quantised: its features are compared
+                layers[name] = layers[name] + 1 if layers[name] else math.inf
             if read <= _IMAGE_CHANNELS:
                 alone.add(name)
         if layers[name] <= _LAST_LAYERS:
