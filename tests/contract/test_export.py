@@ -19,6 +19,7 @@ from anomalib.metrics import AUROC
 from anomalib.models import AnomalibModule
 from sklearn.metrics import roc_auc_score
 
+from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 from anomalib_plus.models.components.quantization import operations_in_floating_point
 
 from .comparison import assert_same_output
@@ -99,6 +100,18 @@ def test_openvino_agrees_with_the_eager_model(
     outputs = openvino_models[precision](images.numpy())
     named = {name: outputs[name] for name in ("pred_score", "pred_label", "anomaly_map", "pred_mask")}
     assert_agrees(named, trained.model, images, tolerance)
+
+
+def test_a_fixed_shape_changes_neither_values_nor_names(
+    trained: Trained, openvino_files: dict[str, Path], surface_batch: ImageBatch
+) -> None:
+    images = F.interpolate(surface_batch.image, (150, 90), mode="bilinear")
+    network = read_with_fixed_shape(openvino_files["FP32"], tuple(images.shape))
+    outputs = openvino.Core().compile_model(network, "CPU", FULL_PRECISION)(images.numpy())
+    assert all(len(output.get_names()) == 1 for output in outputs)
+    named = {output.get_any_name(): values for output, values in outputs.items()}
+    assert named.keys() == {"pred_score", "pred_label", "anomaly_map", "pred_mask"}
+    assert_agrees(named, trained.model, images, TOLERANCE)
 
 
 def elements_in_use(model: AnomalibModule) -> int:

@@ -25,6 +25,7 @@ from anomalib_plus import DemoSurfaces
 from anomalib_plus.models import RamFAE
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "deploy.md"
 STATION = DOCS / "inspection_station.py"
 JUDGE = DOCS / "int8_on_draws.py"
 
@@ -43,6 +44,10 @@ def model(mvtec_layout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     engine.fit(trained, datamodule=MVTecAD(root=mvtec_layout, category="surface", train_batch_size=2, num_workers=0))
     engine.trainer.save_checkpoint(folder / "model.ckpt")
     return trained.eval(), engine.export(trained, ExportType.OPENVINO, export_root=folder)
+
+
+def python_on_the_page() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
 def run_station(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[dict[str, str]]:
@@ -86,6 +91,26 @@ def test_the_station_judges_good_and_bad_files_once(
     again = run_station(monkeypatch, exported, inbox, outbox, "--threshold", "2")
     assert [row["file"] for row in again[len(rows) :]] == ["good_001.png", "later.png"]
     assert again[-1]["decision"] == "accept"
+
+
+def test_the_station_takes_a_network_of_fixed_shape(
+    model: tuple[RamFAE, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, exported = model
+    shutil.copytree(exported.parent, tmp_path / "weights" / "openvino")
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in python_on_the_page() if "read_with_fixed_shape" in block)
+    exec(compile(block, str(PAGE), "exec"), {})
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for name, size in {"fits.png": (480, 640, 3), "other.png": (64, 64, 3)}.items():
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, size, np.uint8)).save(inbox / name)
+    fits, other = run_station(monkeypatch, "weights/openvino/fixed.xml", inbox, tmp_path / "outbox")
+    with torch.inference_mode():
+        verdict = trained(read_image(inbox / fits["file"], as_tensor=True)[None])
+    assert float(fits["score"]) == pytest.approx(verdict.pred_score.item(), abs=1e-3)
+    assert other["decision"] == "unreadable"
+    assert "shape" in other["problem"]
 
 
 @pytest.fixture
@@ -182,10 +207,6 @@ def test_int8_is_judged_on_draws_of_the_demo(
 
 
 def test_the_page_shows_the_station_as_it_is() -> None:
-    (shown,) = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", (DOCS / "deploy.md").read_text(), flags=re.DOTALL)
-        if "OpenVINOInferencer" in block and "def main" in block
-    )
+    (shown,) = (block for block in python_on_the_page() if "def main" in block)
     assert shown == STATION.read_text()
     assert len(shown.splitlines()) < 60

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_plus.benchmark import evaluation
+from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 from anomalib_plus.deployment.formats import Exported
 from anomalib_plus.deployment.isolation import attempt
 
@@ -22,6 +23,16 @@ Verdict = dict[str, NDArray]
 Judge = Callable[[Images], Verdict]
 
 EAGER = "eager"
+_OPENVINO: dict[str, tuple[str, str | None, bool]] = {
+    "OpenVINO FP32": ("OpenVINO FP32", "f32", False),
+    "OpenVINO FP16": ("OpenVINO FP16", "f32", False),
+    "OpenVINO INT8": ("OpenVINO INT8", "f32", False),
+    "OpenVINO, its own precision": ("OpenVINO FP32", None, False),
+    "OpenVINO FP32, fixed shape": ("OpenVINO FP32", "f32", True),
+    "OpenVINO INT8, fixed shape": ("OpenVINO INT8", "f32", True),
+    "OpenVINO, its own precision, fixed shape": ("OpenVINO FP32", None, True),
+}
+"""Format of the file, precision and whether the shape is fixed, by the backend's name."""
 
 
 def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> tuple[dict[str, Judge], dict[str, str]]:
@@ -41,11 +52,9 @@ def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> 
     }
     if "ONNX" in exports:
         makers["ONNX Runtime"] = partial(onnx_judge, exports["ONNX"].path, threads)
-    for name, exported in exports.items():
-        if name.startswith("OpenVINO"):
-            makers[name] = partial(openvino_judge, exported.path, threads, "f32")
-    if "OpenVINO FP32" in exports:
-        makers["OpenVINO, its own precision"] = partial(openvino_judge, exports["OpenVINO FP32"].path, threads)
+    for name, (form, precision, fixed_shape) in _OPENVINO.items():
+        if form in exports:
+            makers[name] = partial(openvino_judge, exports[form].path, threads, precision, fixed_shape)
     judges, errors = {}, {}
     for name, make in makers.items():
         judge, error = attempt(make)
@@ -99,7 +108,7 @@ def onnx_judge(path: Path, threads: int) -> Judge:
     return lambda images: dict(zip(names, session.run(names, {source: images}), strict=True))
 
 
-def openvino_judge(path: Path, threads: int, precision: str | None = None) -> Judge:
+def openvino_judge(path: Path, threads: int, precision: str | None, fixed_shape: bool) -> Judge:
     """OpenVINO on the CPU.
 
     Args:
@@ -107,6 +116,7 @@ def openvino_judge(path: Path, threads: int, precision: str | None = None) -> Ju
         threads: Threads.
         precision: ``f32`` computes in single precision what is not quantised; None lets OpenVINO choose, which is
             bfloat16 on CPUs that have instructions for it.
+        fixed_shape: Compile the network for the shape of the images, anew whenever it changes.
     """
     import openvino
     from openvino import properties
@@ -115,6 +125,16 @@ def openvino_judge(path: Path, threads: int, precision: str | None = None) -> Ju
     options: dict[str, Any] = {properties.inference_num_threads(): threads}
     if precision is not None:
         options[hint.inference_precision()] = precision
-    compiled = openvino.Core().compile_model(path, "CPU", options)
-    names = [next(iter(output.get_names())) for output in compiled.outputs]
-    return lambda images: dict(zip(names, compiled(images).to_tuple(), strict=True))
+    core = openvino.Core()
+
+    @lru_cache(maxsize=1)
+    def compiled(shape: tuple[int, int, int, int] | None) -> openvino.CompiledModel:
+        network = read_with_fixed_shape(path, shape) if shape else core.read_model(path)
+        return core.compile_model(network, "CPU", options)
+
+    def judge(images: Images) -> Verdict:
+        network = compiled(images.shape if fixed_shape else None)
+        names = [next(iter(output.get_names())) for output in network.outputs]
+        return dict(zip(names, network(images).to_tuple(), strict=True))
+
+    return judge
