@@ -12,6 +12,8 @@ from anomalib.metrics import AUROC
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
+from anomalib_plus.models.components.settled_choices import settle_choices
+
 if TYPE_CHECKING:  # an optional dependency
     import openvino
 
@@ -50,6 +52,7 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
+    settle_choices(model)
     calibration, options = _calibration(model, datamodule, "INT8_PTQ")
     import nncf
 
@@ -72,6 +75,7 @@ def quantize_networks_cautiously(
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
+    settle_choices(model)
     calibration, options = _calibration(model, datamodule, "INT8_ACQ")
     options["advanced_quantization_parameters"] = options.pop("advanced_parameters")  # as nncf calls them here
     import nncf
