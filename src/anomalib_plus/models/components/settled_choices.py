@@ -23,11 +23,11 @@ def settle_choices(model: "openvino.Model") -> None:
         condition = operation.input_value(0).get_node()
         if condition.get_type_name() != "Constant" or condition.data.size != 1:
             continue
-        selected = operation.input_value(1 if condition.data.item() else 2)
-        output = operation.output(0)
-        if selected.get_partial_shape() == output.get_partial_shape():
-            names = output.get_names()
-            output.replace(selected)
-            selected.get_tensor().set_names(
-                names
-            )  # the engine and the inferencers ask for the network's outputs by name
+        selected, output = operation.input_value(1 if condition.data.item() else 2), operation.output(0)
+        if selected.get_partial_shape() != output.get_partial_shape():
+            continue
+        names = output.get_names()
+        is_result = any(reader.get_node().get_type_name() == "Result" for reader in output.get_target_inputs())
+        output.replace(selected)
+        if is_result:
+            selected.get_tensor().set_names(names)  # by which inferencers know the network's outputs
