@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from anomalib.deploy import ExportType, OpenVINOInferencer
@@ -10,8 +11,6 @@ from anomalib.engine import Engine
 
 from anomalib_plus import RamFAE
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
-
-openvino = pytest.importorskip("openvino")
 
 IMAGE = np.random.default_rng(0).random((100, 90, 3), np.float32)
 

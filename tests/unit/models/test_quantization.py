@@ -127,6 +127,23 @@ def test_products_of_weights_do_not_overflow_where_processors_add_two_in_sixteen
     assert 2 * 255 * largest <= np.iinfo(np.int16).max
 
 
+def network_never_validated() -> openvino.Model:
+    """Normalising its score would compute with NaN, so it is left as it is."""
+    image = ops.parameter([-1, 3, 8, 8], np.float32, name="image")
+    features = stage(convolution(image, 3, 8, "reads an image"), ["inner 1", "inner 2"])
+    score = ops.clamp(ops.reduce_mean(features, np.array([1])), 0, 1)
+    normalised = ops.clamp(ops.multiply(score, np.float32(np.nan)), 0, 1)
+    return openvino.Model([ops.select(ops.constant(np.bool_(False)), normalised, score)], [image])
+
+
+def test_a_network_that_was_never_validated_runs() -> None:
+    pytest.importorskip("nncf")
+    quantised = quantize_networks(network_never_validated(), datamodule_of(Images([0, 1]), []))
+    network = openvino.Core().compile_model(quantised, "CPU")
+    (score,) = network(Images([0])[0][None]).to_tuple()
+    assert np.isfinite(score).all()
+
+
 def test_biases_are_corrected_the_faster_way_where_nncf_fails_at_the_slower(
     model: openvino.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
