@@ -25,7 +25,7 @@ OWN_COMMANDS = {
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "a paper's table beside ours, on your data"),
     "deployment": OwnCommand(
-        "anomalib_plus.deployment.command", "export models in every format; compare and time the backends"
+        "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"
     ),
     "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
     "report": OwnCommand(

@@ -15,7 +15,7 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch import seed_everything
 from torch import Tensor
 
-from anomalib_plus.models.components.random_states import random_states
+from anomalib_plus.training.random_states import random_states
 
 from .conftest import Surfaces, Trained
 from .epoch_history import EpochHistory

@@ -21,7 +21,7 @@ from anomalib.post_processing import PostProcessor
 from sklearn.metrics import roc_auc_score
 
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
-from anomalib_plus.models.components.quantization import operations_in_floating_point
+from anomalib_plus.deployment.int8 import operations_in_floating_point
 
 from .comparison import assert_same_output
 from .conftest import Surfaces, Trained

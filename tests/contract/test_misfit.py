@@ -11,7 +11,7 @@ import torch
 from anomalib.models import AnomalibModule
 
 from anomalib_plus import models
-from anomalib_plus.models.components.checkpoint_files import CheckpointError
+from anomalib_plus.training.checkpoint_files import CheckpointError
 
 from .conftest import Surfaces, Trained
 from .small_models import SmallModel, quiet_engine

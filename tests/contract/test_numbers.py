@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from anomalib_plus.models.components.loss_terms import LossTerms
+from anomalib_plus.layers.loss_terms import LossTerms
 from difficult_images import difficult_images
 
 from .conftest import Trained

@@ -6,7 +6,7 @@ import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
 
-from anomalib_plus.models.components.checkpoint_files import CheckpointError
+from anomalib_plus.training.checkpoint_files import CheckpointError
 
 OF_FEAR = {"state_dict": {}, "hyper_parameters": {}, "anomalib_plus": {"model": "FEAR", "version": "9"}}
 

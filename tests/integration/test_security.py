@@ -15,7 +15,7 @@ from anomalib.deploy import ExportType, TorchInferencer
 from huggingface_hub import constants
 
 from anomalib_plus import models
-from anomalib_plus.models.components.pretrained import read_state_dict
+from anomalib_plus.layers.pretrained import read_state_dict
 from contract.small_models import SmallModel, quiet_engine
 
 NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}

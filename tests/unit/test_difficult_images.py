@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from anomalib_plus.layers.focal import binary_focal_loss
+from anomalib_plus.layers.similarity import gms_map, gradient_magnitude, msgms_distance_map, ssim_map
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
-from anomalib_plus.models.components.focal import binary_focal_loss
-from anomalib_plus.models.components.similarity import gms_map, gradient_magnitude, msgms_distance_map, ssim_map
 from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.ramfae.loss import RamFAELoss
 from anomalib_plus.models.rbae.loss import RbAELoss

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from timm.models import _registry
 
-from anomalib_plus.models.components.pretrained import read_weights
+from anomalib_plus.layers.pretrained import read_weights
 
 SIZES = (0, 1, 2)
 

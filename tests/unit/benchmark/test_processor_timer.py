@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from anomalib_plus.benchmark.processor_timer import ProcessorTimer
-from anomalib_plus.models.components.training_progress import training_progress
+from anomalib_plus.training.schedules import training_progress
 
 
 @pytest.fixture

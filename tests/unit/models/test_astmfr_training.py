@@ -10,7 +10,7 @@ from anomalib.data import ImageBatch
 from torch import nn
 
 from anomalib_plus import AstMFR
-from anomalib_plus.models.components.pretrained import read_weights
+from anomalib_plus.layers.pretrained import read_weights
 from anomalib_plus.post_processing import MaskFolder, OtsuForeground
 
 SMALL: dict[str, Any] = {

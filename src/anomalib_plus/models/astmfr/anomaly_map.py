@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.gaussian_blur import GaussianBlur
+from anomalib_plus.layers.blur import GaussianBlur
 
 LARGEST_DISTANCE = 2.0
 

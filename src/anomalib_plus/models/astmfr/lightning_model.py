@@ -17,10 +17,10 @@ from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
-from anomalib_plus.models.components.image_space import ImageSpaceMixin
-from anomalib_plus.models.components.pretrained_checkpoint import SelfContainedCheckpointMixin
-from anomalib_plus.models.components.repeatable import is_repeatable
 from anomalib_plus.post_processing.foreground import make_foreground
+from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
+from anomalib_plus.training.repeatable import is_repeatable
 
 
 class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.loss_terms import LossTerms
-from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.layers.loss_terms import LossTerms
+from anomalib_plus.layers.precision import full_precision
 
 
 def unit_vectors(features: Tensor) -> Tensor:

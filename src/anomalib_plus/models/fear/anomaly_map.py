@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.mean_filter import mean_filter
+from anomalib_plus.layers.blur import mean_filter
 
 
 class AnomalyMapGenerator(nn.Module):

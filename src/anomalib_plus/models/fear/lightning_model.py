@@ -11,11 +11,11 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
-from anomalib_plus.models.components.image_space import ImageSpaceMixin
-from anomalib_plus.models.components.training_progress import multi_step_factor, scheduled_adam
 from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.fear.torch_model import FEARModel
+from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.schedules import multi_step_factor, scheduled_adam
 from anomalib_plus.transforms import PerlinAnomaly
 from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.perlin_anomaly import BlendInverse

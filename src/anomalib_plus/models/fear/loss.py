@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.focal import binary_focal_loss
-from anomalib_plus.models.components.loss_terms import LossTerms
-from anomalib_plus.models.components.precision import full_precision
-from anomalib_plus.models.components.similarity import ssim_map
+from anomalib_plus.layers.focal import binary_focal_loss
+from anomalib_plus.layers.loss_terms import LossTerms
+from anomalib_plus.layers.precision import full_precision
+from anomalib_plus.layers.similarity import ssim_map
 
 SMALLEST_PROBABILITY = 1e-5
 

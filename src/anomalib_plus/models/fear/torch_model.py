@@ -14,9 +14,9 @@ from anomalib.models.image.draem.torch_model import (
 from timm.layers import EcaModule
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.input_size import check_input_size
-from anomalib_plus.models.components.memory_layout import choose_memory_layout
-from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.layers.checks import check_input_size
+from anomalib_plus.layers.memory_layout import choose_memory_layout
+from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 
 ENCODER_STAGES = (1, 2, 3, 4, 5)

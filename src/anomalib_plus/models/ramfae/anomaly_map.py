@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.choices import check_choice
-from anomalib_plus.models.components.gaussian_blur import GaussianBlur
-from anomalib_plus.models.components.similarity import GMS_CONSTANT, gms_map, msgms_distance_map, ssim_map
+from anomalib_plus.layers.blur import GaussianBlur
+from anomalib_plus.layers.checks import check_choice
+from anomalib_plus.layers.similarity import GMS_CONSTANT, gms_map, msgms_distance_map, ssim_map
 
 MapType = Literal["msgms", "ssim", "gmsd", "mse"]
 ImageScore = Literal["max", "mean"]

@@ -10,12 +10,12 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
-from anomalib_plus.models.components.image_space import ImageSpaceMixin
-from anomalib_plus.models.components.similarity import GMS_CONSTANT
-from anomalib_plus.models.components.training_progress import cosine_factor, scheduled_adam
+from anomalib_plus.layers.similarity import GMS_CONSTANT
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator, ChannelReduction, ImageScore, MapType
 from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
+from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
 from anomalib_plus.transforms import DeletePaste
 
 

@@ -9,9 +9,9 @@ from anomalib.data import InferenceBatch
 from timm.layers import create_attn
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.input_size import check_input_size
-from anomalib_plus.models.components.memory_layout import choose_memory_layout
-from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.layers.checks import check_input_size
+from anomalib_plus.layers.memory_layout import choose_memory_layout
+from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator
 
 SMALLEST_IMAGE = 16

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.mean_filter import mean_filter
-from anomalib_plus.models.components.similarity import ssim_map
+from anomalib_plus.layers.blur import mean_filter
+from anomalib_plus.layers.similarity import ssim_map
 
 Discriminator = Literal["msfdm", "pixel", "msfr", "ssim"]
 

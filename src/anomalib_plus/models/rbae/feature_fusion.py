@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.models.rbae.autoencoder import ConvBlock
 from anomalib_plus.models.rbae.reference_attention import attend_to_reference
 

@@ -16,13 +16,13 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.models.components.image_space import ImageSpaceMixin, check_value_range
-from anomalib_plus.models.components.training_progress import training_progress
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
 from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
 from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
+from anomalib_plus.training.base_module import ImageSpaceMixin, check_value_range
+from anomalib_plus.training.schedules import training_progress
 from anomalib_plus.transforms import PerlinAnomaly
 
 FIRST, MEDOID = "first", "medoid"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.pretrained import WeightArguments, create_network, read_state_dict
+from anomalib_plus.layers.pretrained import WeightArguments, create_network, read_state_dict
 
 VGG = "vgg16.tv_in1k"
 PerceptualPreset = Literal["first5", "lpips"]

@@ -8,10 +8,9 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.choices import check_choice
-from anomalib_plus.models.components.input_size import check_input_size
-from anomalib_plus.models.components.memory_layout import choose_memory_layout
-from anomalib_plus.models.components.precision import full_precision
+from anomalib_plus.layers.checks import check_choice, check_input_size
+from anomalib_plus.layers.memory_layout import choose_memory_layout
+from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.models.rbae.anomaly_map import (
     Discriminator,
     ImageScore,

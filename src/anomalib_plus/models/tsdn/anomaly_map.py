@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.gaussian_blur import GaussianBlur
+from anomalib_plus.layers.blur import GaussianBlur
 
 
 class AnomalyMapGenerator(nn.Module):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.precision import full_precision
-from anomalib_plus.models.components.similarity import ssim_blur, ssim_from_moments
+from anomalib_plus.layers.precision import full_precision
+from anomalib_plus.layers.similarity import ssim_blur, ssim_from_moments
 from anomalib_plus.models.tsdn.decoder import ConvBlock
 
 _CHUNK = 2**19

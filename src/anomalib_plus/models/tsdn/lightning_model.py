@@ -14,12 +14,12 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
-from anomalib_plus.models.components.image_space import ImageSpaceMixin, check_value_range
-from anomalib_plus.models.components.pretrained_checkpoint import SelfContainedCheckpointMixin
-from anomalib_plus.models.components.repeatable import is_repeatable
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.loss import FneReduction, TSDNLoss
 from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMode, TSDNModel
+from anomalib_plus.training.base_module import ImageSpaceMixin, check_value_range
+from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
+from anomalib_plus.training.repeatable import is_repeatable
 from anomalib_plus.transforms import SuperpixelFilling
 
 

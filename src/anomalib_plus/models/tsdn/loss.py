@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.choices import check_choice
-from anomalib_plus.models.components.loss_terms import LossTerms
-from anomalib_plus.models.components.precision import full_precision
-from anomalib_plus.models.components.similarity import gms_distances_per_scale, ssim_map
+from anomalib_plus.layers.checks import check_choice
+from anomalib_plus.layers.loss_terms import LossTerms
+from anomalib_plus.layers.precision import full_precision
+from anomalib_plus.layers.similarity import gms_distances_per_scale, ssim_map
 from anomalib_plus.models.tsdn.feature_normality import normality_target
 from anomalib_plus.models.tsdn.torch_model import TSDNOutput
 

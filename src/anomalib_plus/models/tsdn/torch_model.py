@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_plus.models.components.backbone import Backbone
-from anomalib_plus.models.components.choices import check_choice
-from anomalib_plus.models.components.input_size import check_input_size
-from anomalib_plus.models.components.memory_layout import choose_memory_layout
-from anomalib_plus.models.components.precision import full_precision
-from anomalib_plus.models.components.pretrained import check_network_name
+from anomalib_plus.layers.backbone import Backbone
+from anomalib_plus.layers.checks import check_choice, check_input_size
+from anomalib_plus.layers.memory_layout import choose_memory_layout
+from anomalib_plus.layers.precision import full_precision
+from anomalib_plus.layers.pretrained import check_network_name
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.decoder import ConvBlock, Decoder
 from anomalib_plus.models.tsdn.feature_normality import FeatureNormalityEstimator

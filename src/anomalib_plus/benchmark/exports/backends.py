@@ -1,0 +1,140 @@
+"""What can run a model: the eager module, the compiled one, and the runtimes of the exported files."""
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomalib_plus.benchmark import evaluation
+from anomalib_plus.benchmark.exports.formats import Exported
+from anomalib_plus.benchmark.exports.isolation import attempt
+from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
+
+Images = NDArray[np.float32]
+"""(B, 3, H, W) in [0, 1]."""
+Verdict = dict[str, NDArray]
+"""``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, with thresholds, ``pred_label`` and ``pred_mask``."""
+Judge = Callable[[Images], Verdict]
+
+EAGER = "eager"
+_OPENVINO: dict[str, tuple[str, str | None, bool]] = {
+    "OpenVINO FP32": ("OpenVINO FP32", "f32", False),
+    "OpenVINO FP16": ("OpenVINO FP16", "f32", False),
+    "OpenVINO INT8": ("OpenVINO INT8", "f32", False),
+    "OpenVINO, its own precision": ("OpenVINO FP32", None, False),
+    "OpenVINO FP32, fixed shape": ("OpenVINO FP32", "f32", True),
+    "OpenVINO INT8, fixed shape": ("OpenVINO INT8", "f32", True),
+    "OpenVINO, its own precision, fixed shape": ("OpenVINO FP32", None, True),
+}
+"""Format of the file, precision and whether the shape is fixed, by the backend's name."""
+
+
+def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> tuple[dict[str, Judge], dict[str, str]]:
+    """Load whatever there is.
+
+    Args:
+        model: An anomalib module in evaluation mode.
+        exports: Exported files by format.
+        threads: Threads of each runtime.
+
+    Returns:
+        Backends by name, and what was wrong with the others.
+    """
+    makers: dict[str, Callable[[], Judge]] = {
+        EAGER: partial(eager_judge, model),
+        "torch.compile": partial(compiled_judge, model),
+    }
+    if "ONNX" in exports:
+        makers["ONNX Runtime"] = partial(onnx_judge, exports["ONNX"].path, threads)
+    for name, (form, precision, fixed_shape) in _OPENVINO.items():
+        if form in exports:
+            makers[name] = partial(openvino_judge, exports[form].path, threads, precision, fixed_shape)
+    judges, errors = {}, {}
+    for name, make in makers.items():
+        judge, error = attempt(make)
+        if judge is None:
+            errors[name] = error or ""
+        else:
+            judges[name] = judge
+    return judges, errors
+
+
+def eager_judge(model: Any) -> Judge:
+    """The module's own forward pass, which is what gets exported."""
+    return _torch_judge(model)
+
+
+def engine_judge(model: Any) -> Judge:
+    """The module as anomalib's engine runs it: there, images are resized with antialiasing."""
+    return _torch_judge(lambda images: _judge_resized(model, evaluation.prepare(model, images)))
+
+
+def compiled_judge(model: Any) -> Judge:
+    """The module, its network compiled by ``torch.compile``; resizing would be compiled anew for every size."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "model": torch.compile(model.model, dynamic=False)}
+    return _torch_judge(twin)
+
+
+def _judge_resized(model: Any, images: Tensor) -> Any:
+    verdict = model.model(images)
+    return model.post_processor(verdict) if model.post_processor else verdict
+
+
+def _torch_judge(run: Callable[[Tensor], Any]) -> Judge:
+    @torch.inference_mode()
+    def judge(images: Images) -> Verdict:
+        outputs = run(torch.from_numpy(images))._asdict()
+        return {name: value.numpy() for name, value in outputs.items() if value is not None}
+
+    return judge
+
+
+def onnx_judge(path: Path, threads: int) -> Judge:
+    """ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    source = session.get_inputs()[0].name
+    return lambda images: dict(zip(names, session.run(names, {source: images}), strict=True))
+
+
+def openvino_judge(path: Path, threads: int, precision: str | None, fixed_shape: bool) -> Judge:
+    """OpenVINO on the CPU.
+
+    Args:
+        path: The ``.xml`` file.
+        threads: Threads.
+        precision: ``f32`` computes in single precision what is not quantised; None lets OpenVINO choose, which is
+            bfloat16 on CPUs that have instructions for it.
+        fixed_shape: Compile the network for the shape of the images, anew whenever it changes.
+    """
+    import openvino
+    from openvino import properties
+    from openvino.properties import hint
+
+    options: dict[str, Any] = {properties.inference_num_threads(): threads}
+    if precision is not None:
+        options[hint.inference_precision()] = precision
+    core = openvino.Core()
+
+    @lru_cache(maxsize=1)
+    def compiled(shape: tuple[int, int, int, int] | None) -> openvino.CompiledModel:
+        network = read_with_fixed_shape(path, shape) if shape else core.read_model(path)
+        return core.compile_model(network, "CPU", options)
+
+    def judge(images: Images) -> Verdict:
+        network = compiled(images.shape if fixed_shape else None)
+        names = [next(iter(output.get_names())) for output in network.outputs]
+        return dict(zip(names, network(images).to_tuple(), strict=True))
+
+    return judge

@@ -1,0 +1,133 @@
+"""``anomalib-plus deployment``: export models by anomalib, compare every backend with eager, and time them in turns.
+
+Each model has a process of its own; a model, a format or a backend that fails is a line of the table.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from anomalib_plus.benchmark.command import usable_cores
+from anomalib_plus.benchmark.environment import device_name
+from anomalib_plus.benchmark.exports.formats import FORMATS
+from anomalib_plus.benchmark.exports.isolation import ProcessError, run_apart
+from anomalib_plus.benchmark.exports.measure import measure
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan, label_of, load_plan, with_folder, with_models
+from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
+from anomalib_plus.benchmark.plan import Budget
+from anomalib_plus.benchmark.schema import PlanError
+
+_PACKAGES = ("anomalib-plus", "anomalib", "torch", "onnx", "onnxruntime", "openvino", "nncf")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anomalib-plus deployment", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="plan, e.g. configs/deployment/small.yaml")
+    parser.add_argument("--data.root", dest="root", type=Path, help="folder in MVTec layout, not the plan's data")
+    parser.add_argument("--data.category", dest="category", help="its category")
+    parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the plan to take")
+    parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the plan's")
+    parser.add_argument("--images", type=int, help="test images to judge, instead of the plan's")
+    parser.add_argument("--formats", nargs="+", metavar="FORMAT", help=f"exports to make, of {', '.join(FORMATS)}")
+    parser.add_argument("--no-timing", action="store_true", help="leave out the latencies")
+    parser.add_argument("--threads", type=int, help="threads of every backend (default: cores)")
+    parser.add_argument("--output", type=Path, help="folder of exports, tables.md and records.json")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a plan.
+
+    Returns:
+        The exit status: 0 if everything worked, 1 if something failed. Wrong arguments exit with 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        plan = _apply(load_plan(options.config), options)
+    except (PlanError, ValueError) as error:
+        parser.error(str(error))
+    threads = options.threads or usable_cores()
+    folder = options.output or Path(plan.output or f"results/deployment/{options.config.stem}")
+    folder.mkdir(parents=True, exist_ok=True)
+    records = []
+    for index, model in enumerate(plan.models):
+        title = " ".join(filter(None, [label_of(model), model.variant and f"({model.variant})"]))
+        console.print(f"{index + 1} of {len(plan.models)}: {title}", soft_wrap=True)
+        record = measure_apart(plan, index, threads, folder)
+        if record["error"] is not None:
+            console.print(f"  failed: {record['error']}", soft_wrap=True, markup=False)
+        records.append(record)
+        found = tables(records, plan.batch_sizes)
+        # After every model, so that an interruption loses the current one only.
+        content = {"environment": _environment(threads), "models": records}
+        (folder / "records.json").write_text(json.dumps(content, indent=1))
+        (folder / "tables.md").write_text(_heading(plan, threads) + to_markdown(found))
+    print_tables(found, console)
+    console.print(f"Written to {folder}", soft_wrap=True)
+    return int(any(table.title == "Failures" for table in found))
+
+
+def measure_apart(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
+    """Measure a model in a process of its own, and record how that process ended if it left no record."""
+    entry = plan.models[index]
+    place = folder / f"{index:02d}-{label_of(entry)}"
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        return run_apart(measure, (plan, index, threads, place), place / "log.txt", plan.timeout_seconds)
+    except ProcessError as error:
+        message = f"{error} See {place / 'log.txt'}."
+    return {"label": label_of(entry), "variant": entry.variant, "class_path": entry.class_path, "error": message}
+
+
+def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
+    if (options.root is None) != (options.category is None):
+        msg = "--data.root and --data.category go together."
+        raise PlanError(msg)
+    if options.root is not None:
+        plan = with_folder(plan, options.root, options.category)
+    if options.models:
+        plan = with_models(plan, options.models)
+    if options.max_epochs is not None:
+        models = tuple(replace(model, budget=None) for model in plan.models)
+        plan = replace(plan, models=models, budget=Budget(max_epochs=options.max_epochs))
+    if options.formats:
+        plan = replace(plan, formats=tuple(options.formats))
+    if options.no_timing:
+        plan = replace(plan, batch_sizes=())
+    return plan if options.images is None else replace(plan, images=options.images)
+
+
+def _environment(threads: int) -> dict[str, Any]:
+    return {
+        "device": device_name(torch.device("cpu")),
+        "threads": threads,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _heading(plan: DeploymentPlan, threads: int) -> str:
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES[1:])
+    data = " ".join(str(plan.data.init_args[name]) for name in ("category",) if name in plan.data.init_args)
+    return f"{device_name(torch.device('cpu'))}, {threads} threads; {packages}; {data}.\n\n"

@@ -1,0 +1,129 @@
+"""The records of a run as Markdown and on the terminal."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from anomalib_plus.benchmark.exports.backends import EAGER
+
+_NOTHING = "\N{EN DASH}"
+
+
+class Rows(NamedTuple):
+    """A table: its title, the names of its columns, the rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def tables(records: Sequence[dict[str, Any]], batch_sizes: Sequence[int]) -> list[Rows]:
+    """Latency, file sizes, agreement with the eager model, and failures where there are any."""
+    good = [record for record in records if record["error"] is None]
+    found = [*(_latency(good, str(size)) for size in batch_sizes), _sizes(good), _agreement(good), _failures(records)]
+    return [table for table in found if table.rows]
+
+
+def to_markdown(found: Iterable[Rows]) -> str:
+    """The tables in Markdown."""
+    blocks = []
+    for title, columns, rows in found:
+        rule = ["---", *["---:"] * (len(columns) - 1)]
+        lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (columns, rule, *rows)]
+        blocks.append(f"{title}:\n\n" + "\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def print_tables(found: Iterable[Rows], console: Console) -> None:
+    """Show the tables."""
+    for title, columns, rows in found:
+        table = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def _title(record: dict[str, Any]) -> str:
+    return f"{record['label']} ({record['variant']})" if record["variant"] else record["label"]
+
+
+def _names(records: Sequence[dict[str, Any]], part: str) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record[part]))
+
+
+def _latency(records: Sequence[dict[str, Any]], size: str) -> Rows:
+    names = _names(records, "backends")
+    rows = []
+    for record in records:
+        backends = record["backends"]
+        cells = [_number(backends.get(name, {}).get("latency_ms", {}).get(size)) for name in names]
+        gains = [
+            (entry["speed_up"][size], name) for name, entry in backends.items() if "speed_up" in entry and name != EAGER
+        ]
+        best = max(gains) if gains else None
+        pixels = "x".join(map(str, record["image_size"]))
+        rows.append([_title(record), pixels, *cells, f"{best[0]:.2f} ({best[1]})" if best else _NOTHING])
+    title = f"Median milliseconds of a batch of {size}, and how many times as fast as eager the fastest backend is"
+    return Rows(title, ["model", "pixels", *names, "best / eager"], rows)
+
+
+def _sizes(records: Sequence[dict[str, Any]]) -> Rows:
+    names = _names(records, "formats")
+    rows = [
+        [
+            _title(record),
+            _number(record["parameters"] / 1e6),
+            *(_number(record["formats"].get(name, {}).get("mib")) for name in names),
+        ]
+        for record in records
+    ]
+    title = "Parameters in training, and sizes of the exported files in MiB"
+    return Rows(title, ["model", "parameters (M)", *names], rows)
+
+
+def _agreement(records: Sequence[dict[str, Any]]) -> Rows:
+    rows = []
+    for record in records:
+        reference = record["backends"][EAGER]["image_auroc"]
+        others = [(name, entry) for name, entry in record["backends"].items() if name != EAGER]
+        for name, entry in [*others, ("anomalib's engine", {"error": None, **record["engine"]})]:
+            if entry["error"] is not None:
+                continue
+            auroc, changed = entry["image_auroc"], entry["decisions_changed"]
+            known = auroc is not None and reference is not None
+            rows.append(
+                [
+                    _title(record),
+                    name,
+                    f"{entry['score_difference']:.1e}",
+                    f"{entry['map_difference']:.1e}",
+                    _NOTHING if changed is None else f"{changed}/{record['images']}",
+                    f"{100 * auroc:.2f}" if known else _NOTHING,
+                    f"{100 * (auroc - reference):+.2f}" if known else _NOTHING,
+                ]
+            )
+    columns = ["model", "backend", "score", "map", "decisions", "image AUROC", "against eager"]
+    title = "Largest differences from the eager model over all images, decisions that differ, image AUROC"
+    return Rows(title, columns, rows)
+
+
+def _failures(records: Sequence[dict[str, Any]]) -> Rows:
+    rows = []
+    for record in records:
+        if record["error"] is not None:
+            rows.append([_title(record), "the model itself", record["error"]])
+            continue
+        for part in ("formats", "backends"):
+            failed = [(name, entry["error"]) for name, entry in record[part].items() if entry["error"] is not None]
+            rows += [[_title(record), name, error] for name, error in failed]
+    return Rows("Failures", ["model", "what", "error"], rows)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return _NOTHING
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""Blocks that two models or more share, in plain PyTorch."""

@@ -1,0 +1,120 @@
+"""Feature pyramids of timm networks."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from anomalib_plus.layers.pretrained import WeightArguments, check_network_name, create_network
+
+
+class Backbone(nn.Module):
+    """Some stages of a timm network; images in [0, 1] in, one feature map per stage out.
+
+    The mean and standard deviation that the network was trained with are applied inside. What lies behind the last
+    stage is not built. Everything is trainable and in training mode until the owner says otherwise.
+
+    Args:
+        name: A timm name, with its weight tag where the tag matters.
+        stages: Stages by timm's name (``layer2``, ``blocks.1``) or by position from 0, in the network's order.
+        pre_trained: See :func:`~anomalib_plus.layers.pretrained.create_network`.
+        weights: See there.
+        arguments: See there.
+
+    Raises:
+        ValueError: If timm has no such network or stage, or the file holds weights of another network.
+        FileNotFoundError: If the file of the weights is missing.
+        RuntimeError: If weights are asked for and neither cache nor network gives them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        stages: Sequence[str | int],
+        pre_trained: bool = True,
+        weights: str | Path | None = None,
+        arguments: WeightArguments = WeightArguments(),  # noqa: B008 -- immutable
+    ) -> None:
+        super().__init__()
+        indices = stage_indices(name, stages, arguments)
+        self.network = create_network(name, pre_trained, weights, arguments, features_only=True, out_indices=indices)
+        info: Any = self.network.feature_info
+        drop_later_blocks(self.network, info.module_name()[-1])
+        self.channels = tuple(info.channels())
+        """Channels of each feature map."""
+        self.strides = tuple(info.reduction())
+        """Pixels of the image per position of each feature map."""
+        self.channels_come_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+        configuration = timm.get_pretrained_cfg(name)
+        for statistic in ("mean", "std"):
+            values = torch.tensor(getattr(configuration, statistic)).view(1, 3, 1, 1)
+            self.register_buffer(statistic, values, persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map images (B, 3, H, W) in [0, 1] to one feature map (B, C, H / stride, W / stride) per stage."""
+        maps = self.network((images - self.mean) / self.std)
+        return [values.permute(0, 3, 1, 2) for values in maps] if self.channels_come_last else maps
+
+
+def drop_later_blocks(network: Any, last_stage: str) -> None:
+    """Remove the blocks behind ``last_stage``, which timm's EfficientNet and MobileNet families keep and compute.
+
+    They would cost time and, as parameters outside every loss, stop distributed training.
+    """
+    container, _, index = last_stage.rpartition(".")
+    if container == "blocks" and index.isdigit() and isinstance(getattr(network, "blocks", None), nn.Sequential):
+        network.blocks = network.blocks[: int(index) + 1]
+
+
+@cache
+def _known_stages(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and strides of all stages of a network."""
+    with torch.device("meta"):
+        info = timm.create_model(name, pretrained=False, features_only=True).feature_info
+    return tuple(info.module_name()), tuple(info.reduction())
+
+
+def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArguments) -> tuple[int, ...]:
+    """Positions of the network's stages with these strides: the last one, where several have the same.
+
+    Raises:
+        ValueError: If there is no such network, or no stage of a stride.
+    """
+    check_network_name(name, arguments)
+    _, known = _known_stages(name)
+    missing = [stride for stride in strides if stride not in known]
+    if missing:
+        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {list(known)}: name its stages."
+        raise ValueError(msg)
+    return tuple(max(index for index, stride in enumerate(known) if stride == wanted) for wanted in strides)
+
+
+def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArguments) -> tuple[int, ...]:
+    """Positions of ``stages`` in timm's list of the network's stages.
+
+    Raises:
+        ValueError: If there is no such network or stage, or the stages do not ascend.
+    """
+    check_network_name(name, arguments)
+    known, _ = _known_stages(name)
+    known_indices: dict[str | int, int] = {
+        **{stage: index for index, stage in enumerate(known)},
+        **{i: i for i in range(len(known))},
+    }
+    missing = [stage for stage in stages if stage not in known_indices]
+    if missing:
+        msg = f"{arguments.network}={name!r} has no stage {missing[0]!r}. Its stages are {', '.join(known)}."
+        raise ValueError(msg)
+    indices = [known_indices[stage] for stage in stages]
+    if not indices or indices != sorted(set(indices)):
+        order = ", ".join(known)
+        msg = f"The stages of {arguments.network}={name!r} must be named once and in the order {order}, got {stages}."
+        raise ValueError(msg)
+    return tuple(indices)

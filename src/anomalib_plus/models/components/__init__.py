@@ -1,1 +1,0 @@
-"""Blocks that two models or more share."""

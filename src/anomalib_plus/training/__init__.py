@@ -1,0 +1,1 @@
+"""The base module of the models and the callbacks of their training."""

@@ -1,0 +1,78 @@
+"""Models that say what is wrong with a checkpoint that does not fit them."""
+
+import inspect
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from torch import nn
+
+from anomalib_plus import __version__
+from anomalib_plus.training.checkpoint_files import CheckpointError
+from anomalib_plus.training.checkpoint_origin import (
+    ORIGIN,
+    check_names_no_code,
+    check_origin,
+    describe_misfit,
+    read_head,
+)
+
+Model = TypeVar("Model", bound="CheckedCheckpointMixin")
+
+
+class CheckedCheckpointMixin:
+    """Look at a checkpoint before it is loaded, and explain weights that do not fit.
+
+    Use it as ``class Model(CheckedCheckpointMixin, AnomalibModule)``.
+    """
+
+    _loading: dict[str, Any] | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls: type[Model], checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Model:
+        """Load a model; see :meth:`anomalib.models.AnomalibModule.load_from_checkpoint`.
+
+        Raises:
+            CheckpointError: If the file is damaged, holds or names code, or is of another model or version.
+            FileNotFoundError: If there is no such file.
+        """
+        # Before a model is built, because another model's arguments could fail to build this one.
+        head = read_head(checkpoint_path)
+        check_names_no_code(head)
+        check_origin(head, cls, _arguments(cls))
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say which model and version the checkpoint is of."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        checkpoint[ORIGIN] = {"model": type(self).__name__, "version": __version__}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another model.
+
+        Raises:
+            CheckpointError: If it is one.
+        """
+        check_origin(checkpoint, type(self), _arguments(type(self)))
+        self._loading = {key: checkpoint[key] for key in ("hyper_parameters", ORIGIN) if key in checkpoint}
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights; see :meth:`torch.nn.Module.load_state_dict`.
+
+        Raises:
+            CheckpointError: If names or shapes do not fit.
+        """
+        loading, self._loading = self._loading or {}, None
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
+        except RuntimeError as error:
+            arguments: dict[str, Any] = dict(self.hparams)  # type: ignore[attr-defined]
+            network = cast(nn.Module, self)
+            raise CheckpointError(describe_misfit(network, arguments, state_dict, loading)) from error
+
+
+def _arguments(model: type) -> set[str] | None:
+    """Names of a model's constructor arguments; None if it takes any."""
+    parameters = inspect.signature(model).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return None if takes_any else set(parameters)

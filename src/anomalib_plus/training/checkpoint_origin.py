@@ -1,0 +1,154 @@
+"""Which model a checkpoint is of, and errors where it does not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
+from torch import Tensor, nn
+
+from anomalib_plus.training.checkpoint_files import (
+    ORIGIN,
+    CheckpointError,
+    check_is_checkpoint,
+    explained,
+    is_local,
+    load_on_cpu,
+)
+
+
+def read_head(path: Any) -> dict[str, Any]:
+    """Read a checkpoint; one on this machine without its weights' values, in milliseconds, whatever its size.
+
+    Args:
+        path: A path, an address (``s3://``) or an open file.
+
+    Raises:
+        CheckpointError: If it is damaged, holds code or is no checkpoint.
+    """
+    with explained(path):
+        if is_local(path) and not Path(path).is_file():
+            msg = f"There is no checkpoint {path}."
+            raise FileNotFoundError(msg)
+        content: dict[str, Any] = load_on_cpu(path)
+        check_is_checkpoint(content)
+    return content
+
+
+def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: set[str] | None) -> None:
+    """Refuse the checkpoint of another model, or one with arguments that the model does not know.
+
+    Lightning leaves out such arguments without a word, so the model would be another one than was trained.
+
+    Args:
+        checkpoint: The weights do not matter.
+        model: Class that is to load it.
+        known_arguments: Of its constructor; None if it takes any.
+
+    Raises:
+        CheckpointError: If the checkpoint is such a one.
+    """
+    said = checkpoint.get(ORIGIN, {})
+    if "model" in said and said["model"] not in {base.__name__ for base in model.__mro__}:
+        msg = (
+            f"This checkpoint is of the model {said['model']}, not {model.__name__}: use {said['model']} "
+            f"(--model {said['model']} or {said['model']}.load_from_checkpoint)."
+        )
+        raise CheckpointError(msg)
+    # Lightning's command line adds names of its own, with an underscore.
+    saved = {name for name in checkpoint.get("hyper_parameters", {}) if not name.startswith("_")}
+    unknown = sorted(saved - known_arguments) if known_arguments is not None else []
+    if unknown:
+        msg = (
+            f"This checkpoint was made with arguments that {model.__name__} does not have here: {', '.join(unknown)}. "
+            f"It is of another model or version ({_written_by(checkpoint)}): load it with that."
+        )
+        raise CheckpointError(msg)
+
+
+def check_names_no_code(checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose arguments say what is to build the model, as Lightning's own command line writes it.
+
+    ``load_from_checkpoint`` would import that function, and classes that other arguments name, and call them. Neither
+    anomalib nor its command line writes such entries. Lightning also reads arguments under names of its first versions,
+    under which nothing of ours was ever written: such checkpoints are refused whatever they hold.
+
+    Raises:
+        CheckpointError: If it is one.
+    """
+    outdated = [name for name in CHECKPOINT_PAST_HPARAMS_KEYS if name in checkpoint]
+    if outdated:
+        msg = (
+            f"This checkpoint was refused, because it holds arguments under {', '.join(outdated)}, as versions of "
+            "Lightning before 1.0 did, and these can name code to be called. Use a checkpoint that this library wrote."
+        )
+        raise CheckpointError(msg)
+    arguments = checkpoint.get("hyper_parameters", {})
+    found = [f"{name}={arguments[name]!r}" for name in ("_instantiator", "_class_path") if name in arguments]
+    if found:
+        msg = (
+            f"This checkpoint was refused, because it names code to be called ({', '.join(found)}). If Lightning's own "
+            "command line wrote it, build the model yourself and let Engine.test, .predict or .fit load the weights "
+            "(ckpt_path)."
+        )
+        raise CheckpointError(msg)
+
+
+def describe_misfit(
+    network: nn.Module,
+    arguments: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    checkpoint: Mapping[str, Any],
+) -> str:
+    """Say how weights differ from those of a network, and which arguments explain it.
+
+    Args:
+        network: What they were to be loaded into.
+        arguments: It was built with.
+        weights: The state dict.
+        checkpoint: Without the weights; empty if unknown.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    name = type(network).__name__
+    faults = [
+        f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+        for what, found in (("missing", missing), ("unknown", extra), ("of another shape", shapes))
+        if found
+    ]
+    saved = checkpoint.get("hyper_parameters", {})
+    differing = [
+        f"{key}={saved[key]!r} (here {arguments[key]!r})"
+        for key in saved
+        if key in arguments and _plain(saved[key]) != _plain(arguments[key])
+    ]
+    if differing:
+        remedy = (
+            f"The checkpoint was made with {', '.join(differing)}: build {name} with these arguments, or let "
+            f"{name}.load_from_checkpoint do it."
+        )
+    elif saved:
+        remedy = (
+            f"Its arguments are the same, so it is of another version ({_written_by(checkpoint)}): load it with that."
+        )
+    else:
+        remedy = f"Load a checkpoint of {name} made with the same arguments."
+    return f"The weights do not fit {name}, which has {len(expected)} of them: {'; '.join(faults)}. {remedy}"
+
+
+def _written_by(checkpoint: Mapping[str, Any]) -> str:
+    said = checkpoint.get(ORIGIN)
+    return f"written by anomalib-plus {said['version']}" if said else "it does not say which"
+
+
+def _plain(value: Any) -> Any:
+    """Let tuples and lists, paths and strings compare equal."""
+    if isinstance(value, str | Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
