@@ -5,6 +5,8 @@ from typing import get_args
 
 from torch import Tensor
 
+_RANGE_TOLERANCE = 1e-3
+
 
 def check_input_size(
     images: Tensor, divisor: int, model_name: str, minimum: int = 1, channels: Sequence[int] = (3,)
@@ -36,4 +38,29 @@ def check_choice(argument: str, value: str, choices: object) -> None:
     allowed = get_args(choices)
     if value not in allowed:
         msg = f"{argument} must be one of {', '.join(allowed)}, got {value!r}."
+        raise ValueError(msg)
+
+
+def check_value_range(images: Tensor, model_name: str) -> None:
+    """Raise ``ValueError`` unless all values lie in [0, 1]; NaN is refused too."""
+    low, high = (float(bound) for bound in images.aminmax())
+    if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
+        msg = (
+            f"{model_name} works on images in [0, 1], but a batch holds values from {low:.3g} to {high:.3g}. Remove "
+            f"Normalize from the pre-processor and the augmentations ({model_name}.configure_pre_processor() only "
+            "resizes), or divide 8-bit values by 255."
+        )
+        raise ValueError(msg)
+
+
+def check_focal_arguments(gamma: float, alpha: float | None) -> None:
+    """Raise ``ValueError`` unless ``gamma`` is 0 or at least 1 and ``alpha`` None or in [0, 1].
+
+    Between 0 and 1 the power of the focal loss has an infinite slope at a certain pixel, and the gradient is NaN.
+    """
+    if not (gamma == 0 or gamma >= 1):
+        msg = f"focal_gamma must be 0 or at least 1, got {gamma}."
+        raise ValueError(msg)
+    if alpha is not None and not 0 <= alpha <= 1:
+        msg = f"focal_alpha must be None or lie in [0, 1], got {alpha}."
         raise ValueError(msg)

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SSIM_CONSTANTS = 0.01**2, 0.03**2
-"""Stabilisers of SSIM for values in [0, 1]."""
 GMS_CONSTANT = 170 / 255**2
 """Stabiliser of GMS for images in [0, 1]: Xue et al. (2013) use 170 for values up to 255."""
 
@@ -76,27 +74,6 @@ def msgms_distance_map(
     return torch.stack(resized).mean(dim=0)
 
 
-def ssim_blur(images: Tensor) -> Tensor:
-    """Weighted means under SSIM's window, 11 pixels wide with sigma 1.5, borders reflected."""
-    # Sigma as a tensor that is made on the device: kornia would copy a number there, and the host would wait.
-    sigma = torch.full((1, 1), 1.5, device=images.device, dtype=images.dtype)
-    window = kornia.filters.get_gaussian_kernel1d(11, sigma)
-    return kornia.filters.filter2d_separable(images, window, window, border_type="reflect")
-
-
-def ssim_from_moments(
-    mean_a: Tensor, mean_b: Tensor, variance_a: Tensor, variance_b: Tensor, covariance: Tensor
-) -> Tensor:
-    """SSIM of values in [0, 1] from their local moments."""
-    numerator = (2 * mean_a * mean_b + SSIM_CONSTANTS[0]) * (2 * covariance + SSIM_CONSTANTS[1])
-    squares = mean_a.square() + mean_b.square() + SSIM_CONSTANTS[0]
-    return numerator / (squares * (variance_a + variance_b + SSIM_CONSTANTS[1]))
-
-
 def ssim_map(reference: Tensor, distorted: Tensor) -> Tensor:
     """Structural similarity of every pixel, (B, C, H, W) in [-1, 1]; Gaussian window 11, sigma 1.5, range 1."""
-    mean_r, mean_d = ssim_blur(reference), ssim_blur(distorted)
-    variance_r = ssim_blur(reference.square()) - mean_r.square()
-    variance_d = ssim_blur(distorted.square()) - mean_d.square()
-    covariance = ssim_blur(reference * distorted) - mean_r * mean_d
-    return ssim_from_moments(mean_r, mean_d, variance_r, variance_d, covariance)
+    return kornia.metrics.ssim(reference, distorted, window_size=11, eps=0.0)

@@ -1,6 +1,7 @@
 """What the Lightning modules share: they take images in [0, 1] and do everything else themselves."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,13 +18,15 @@ from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.deployment.int8 import quantize_networks, quantize_networks_cautiously
 from anomalib_plus.deployment.resizing import pre_process
+from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.layers.loss_terms import LossTerms
+from anomalib_plus.training.augmentation import PrepareAugmenter
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
 from anomalib_plus.training.finite_loss import LossWatch
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
+from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
 
-_RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
 
 
@@ -35,6 +38,8 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
     model: torch.nn.Module
+    augmenter: Augmenter | None
+    images_repeat: bool = False
     _anomaly_generator: torch.Generator | None = None
     _loss_watch: LossWatch | None = None
 
@@ -43,9 +48,33 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
         """Resize only: synthetic anomalies, losses and maps live in [0, 1], so there is no normalisation."""
         return PreProcessor(transform=Resize(image_size or cls.default_image_size, antialias=True))
 
+    @classmethod
+    def configure_augmenter(cls, **arguments: Any) -> Augmenter:
+        """Return the synthetic anomalies of the paper; ``arguments`` replace theirs."""
+        msg = f"{cls.__name__} trains without synthetic anomalies, got {arguments}."
+        raise ValueError(msg)
+
+    def set_augmenter(self, augmenter: Augmenter | Mapping[str, Any] | bool) -> None:
+        """Set the synthetic anomalies of a training: a transform or its plain data, True for the paper's, or False."""
+        if isinstance(augmenter, bool):
+            self.augmenter = self.configure_augmenter() if augmenter else None
+        else:
+            self.augmenter = build_augmenter(augmenter)
+        self.hparams["augmenter"] = False if self.augmenter is None else self.augmenter.config()  # type: ignore[attr-defined]
+
+    def save_hyperparameters(self, *args: Any, ignore: Sequence[str] = (), frame: Any = None, **kwargs: Any) -> None:
+        """Leave out the augmenter, whose plain data :meth:`set_augmenter` adds."""
+        frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
+        super().save_hyperparameters(*args, ignore=[*ignore, "augmenter"], frame=frame, **kwargs)  # type: ignore[misc]
+
+    def corrupt(self, batch: Batch) -> SyntheticBatch:
+        """Add synthetic anomalies to the images of a training batch; needs an augmenter."""
+        keys = batch.image_path if self.images_repeat else None
+        return self.augmenter.corrupt(batch.image, self.anomaly_generator, keys)  # type: ignore[union-attr]
+
     def configure_callbacks(self) -> Sequence[Callback]:
         """Anomalib's components, after a check of the image files that runs before any other work."""
-        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint()]
+        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint(), PrepareAugmenter()]
         return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
@@ -185,15 +214,3 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
         if rank > 0:
             generator.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
         self._anomaly_generator = generator
-
-
-def check_value_range(images: Tensor, model_name: str) -> None:
-    """Raise ``ValueError`` unless all values lie in [0, 1]; NaN is refused too."""
-    low, high = (float(bound) for bound in images.aminmax())
-    if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
-        msg = (
-            f"{model_name} works on images in [0, 1], but a batch holds values from {low:.3g} to {high:.3g}. Remove "
-            f"Normalize from the pre-processor and the augmentations ({model_name}.configure_pre_processor() only "
-            "resizes), or divide 8-bit values by 255."
-        )
-        raise ValueError(msg)

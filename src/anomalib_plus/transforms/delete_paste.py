@@ -8,8 +8,9 @@ import math
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from anomalib_plus.transforms.augmenter import Augmenter
 from anomalib_plus.transforms.image_batch import as_image_batch
 
 
@@ -65,7 +66,7 @@ def draw_rectangles(
     return Rectangles(rect_height, rect_width, *corners)
 
 
-class _RectangleDamage(nn.Module):
+class _RectangleDamage(Augmenter):
     """Rectangular damage to a batch of images; the subclasses say which half of "delete, then paste" they do.
 
     Args:

@@ -1,11 +1,13 @@
 """Blobs of gradient noise on the object, filled with a texture (FEAR, section 3; RB-AE, section 3; after DRAEM)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
@@ -17,27 +19,16 @@ from anomalib_plus.transforms.texture_source import TextureSource
 BlendInverse = Literal["mask", "perlin"]
 
 
-class SyntheticBatch(NamedTuple):
-    """A corrupted batch and what a network should make of it."""
-
-    target: Tensor
-    """(B, 3, H, W), the clean images, rotated where the transform rotates."""
-    image: Tensor
-    """(B, 3, H, W), the target with anomalies."""
-    mask: Tensor
-    """(B, 1, H, W), 1 on the anomaly, else 0."""
-
-
-class PerlinAnomaly(nn.Module):
+class PerlinAnomaly(Augmenter):
     """Synthetic anomalies whose outline is thresholded Perlin noise and whose filling is a foreign texture.
 
-    The defaults are FEAR's. No anomaly lies in the black corners of a rotated image, with or without foreground. An
+    No anomaly lies in the black corners of a rotated image, with or without foreground. An
     image is left normal if no try gives a blob that meets its foreground.
 
     Args:
-        textures: Folder of texture images, a :class:`TextureSource`, or None for procedural textures.
+        textures: Folder of texture images, a :class:`TextureSource` or its arguments, or None for procedural textures.
         probability: Share of the images that are corrupted.
-        beta: Opacity of the texture, one number or a range to draw from per image.
+        opacity: Opacity of the texture, one number or a range to draw from per image.
         threshold: Noise above it is anomalous.
         perlin_log2_scales: Lattice cells per axis are 2 to a power uniform in this range, both ends included.
         foreground: Whether anomalies are confined to the object. Switch it off for textures.
@@ -57,9 +48,9 @@ class PerlinAnomaly(nn.Module):
 
     def __init__(
         self,
-        textures: TextureSource | str | Path | None = None,
+        textures: TextureSource | str | Path | Mapping[str, Any] | None = None,
         probability: float = 0.5,
-        beta: float | tuple[float, float] = (0.1, 1.0),
+        opacity: float | tuple[float, float] = (0.1, 1.0),
         threshold: float = 0.5,
         perlin_log2_scales: tuple[int, int] = (0, 5),
         foreground: bool = True,
@@ -68,14 +59,14 @@ class PerlinAnomaly(nn.Module):
         rotate_image_probability: float = 0.3,
         rotate_noise_probability: float = 0.3,
         rotation_degrees: tuple[float, float] = (-90.0, 90.0),
-        operations: str = "fear",
+        operations: str = "draem",
         num_augmentations: int = 3,
         max_tries: int = 10,
     ) -> None:
         super().__init__()
-        self.textures = textures if isinstance(textures, TextureSource) else TextureSource(textures)
+        self.textures = TextureSource.build(textures)
         self.probability = probability
-        self.beta = (beta, beta) if isinstance(beta, int | float) else (beta[0], beta[1])
+        self.opacity = (opacity, opacity) if isinstance(opacity, int | float) else (opacity[0], opacity[1])
         self.threshold = threshold
         self.perlin_log2_scales = (perlin_log2_scales[0], perlin_log2_scales[1])
         self.foreground = foreground
@@ -88,19 +79,6 @@ class PerlinAnomaly(nn.Module):
         self.num_augmentations = num_augmentations
         self.max_tries = max_tries
         self._check_arguments()
-
-    @classmethod
-    def rbae(cls, textures: TextureSource | str | Path | None = None, **overrides: Any) -> "PerlinAnomaly":
-        """RB-AE's form: an opaque paste on every image, noise always rotated, any place, RB-AE's operations."""
-        arguments: dict[str, Any] = {
-            "probability": 1.0,
-            "beta": 1.0,
-            "foreground": False,
-            "rotate_image_probability": 0.0,
-            "rotate_noise_probability": 1.0,
-            "operations": "rbae",
-        }
-        return cls(textures, **(arguments | overrides))
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Corrupt a copy of ``images`` where they stand: no image is rotated, so they remain the clean target.
@@ -117,11 +95,14 @@ class PerlinAnomaly(nn.Module):
         synthetic = self._corrupt(images, 0.0, generator)
         return synthetic.image, synthetic.mask
 
-    def corrupt(self, images: Tensor, generator: torch.Generator | None = None) -> SyntheticBatch:
+    def corrupt(
+        self, images: Tensor, generator: torch.Generator | None = None, keys: Sequence[str] | None = None
+    ) -> SyntheticBatch:
         """Do what :meth:`forward` does after rotating some of the images, which are then the target too.
 
         Without a batch axis in ``images`` there is none in the result.
         """
+        del keys
         return self._corrupt(images, self.rotate_image_probability, generator)
 
     @torch.no_grad()
@@ -194,18 +175,22 @@ class PerlinAnomaly(nn.Module):
         count, _, height, width = masks.shape
         plan = draw_operations(self.operations, count, self.num_augmentations, generator)
         textures = apply_operations(self.textures.sample(count, (height, width), masks.device, generator), plan)
-        opacity = _uniform(self.beta, count, generator).to(masks.device, non_blocking=True)
+        opacity = _uniform(self.opacity, count, generator).to(masks.device, non_blocking=True)
         places, drawn, positions = _places(rows, masks)
         values = textures.at(drawn, positions).float() / 255
         blended = images.take(places).float().lerp(values, opacity[drawn, None])
         images.view(-1).scatter_(0, places.flatten(), blended.to(images.dtype).flatten())
 
+    def check(self) -> None:
+        """Raise ``FileNotFoundError`` if the folder of textures is missing or holds no image."""
+        self.textures.check()
+
     def _check_arguments(self) -> None:
-        shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.beta)
+        shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.opacity)
         low, high = self.perlin_log2_scales
         problems = {
-            "probabilities and beta must lie in [0, 1]": not all(0 <= share <= 1 for share in shares),
-            "beta must be a number or a (low, high) range": self.beta[0] > self.beta[1],
+            "probabilities and opacity must lie in [0, 1]": not all(0 <= share <= 1 for share in shares),
+            "opacity must be a number or a (low, high) range": self.opacity[0] > self.opacity[1],
             "perlin_log2_scales must satisfy 0 <= low <= high": not 0 <= low <= high,
             "rotation_degrees must satisfy low <= high": self.rotation_degrees[0] > self.rotation_degrees[1],
             f"foreground_polarity must be one of {get_args(Polarity)}": (

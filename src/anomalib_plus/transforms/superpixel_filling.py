@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
+from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.superpixel_cache import LabelMap, SuperpixelCache
 from anomalib_plus.transforms.superpixel_labels import superpixel_labels
 
 
-class SuperpixelFilling(nn.Module):
+class SuperpixelFilling(Augmenter):
     """Repaint a fixed number of superpixels per image, each with one random colour.
 
     Superpixels cost 0.1 s per image, everything else a few table lookups, so label maps are cached. Without ``keys``
@@ -62,6 +63,8 @@ class SuperpixelFilling(nn.Module):
         self.n_segments = n_segments
         self.n_filled = n_filled
         self.probability = probability
+        self.max_cache_bytes = max_cache_bytes
+        self.cache_folder = cache_folder
         # Half of what was asked counts as degenerate at the latest, or a large n_filled would never see a superpixel.
         self.min_segments = min(2 * n_filled, n_segments // 2)
         self.cache = SuperpixelCache(
@@ -107,6 +110,17 @@ class SuperpixelFilling(nn.Module):
             batch, _to_device(labels, device), _to_device(colours, device), _to_device(filled, device)
         )
         return (repainted, masks) if images.ndim == 4 else (repainted[0], masks[0])
+
+    def corrupt(
+        self, images: Tensor, generator: torch.Generator | None = None, keys: Sequence[str] | None = None
+    ) -> SyntheticBatch:
+        """Do what :meth:`forward` does; the images remain the target."""
+        return SyntheticBatch(images, *self(images, generator, keys))
+
+    def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
+        """Compute the superpixels of all images; see :meth:`warm`."""
+        self.preparation = description
+        self.warm(images, transform=transform, progress=progress)
 
     def warm(
         self,

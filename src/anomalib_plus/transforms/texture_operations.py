@@ -19,10 +19,10 @@ from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
 
 _UNUSED = (0.0, 0.0)
 
-# Ranges of the two numbers of each operation, uniform draws. "fear": FEAR section 3, the ranges of DRAEM's imgaug
-# operations. "rbae": RB-AE section 3, the operations and ranges of anomalib's PerlinAnomalyGenerator.
+# Ranges of the two numbers of each operation, uniform draws. "draem": DRAEM's imgaug operations that
+# FEAR (section 3) names. "anomalib": those of anomalib's PerlinAnomalyGenerator, which RB-AE (section 3) names.
 OPERATION_SETS: dict[str, dict[str, tuple[tuple[float, float], tuple[float, float]]]] = {
-    "fear": {
+    "draem": {
         "sharpness": ((0, 3), _UNUSED),
         "equalize": (_UNUSED, _UNUSED),
         "solarize": ((32, 128), (0, 1)),
@@ -30,7 +30,7 @@ OPERATION_SETS: dict[str, dict[str, tuple[tuple[float, float], tuple[float, floa
         "autocontrast": ((0, 20), _UNUSED),
         "brightness": ((0.8, 1.2), (-30, 30)),
     },
-    "rbae": {
+    "anomalib": {
         "contrast": ((0.5, 2), _UNUSED),
         "brightness": ((0.8, 1.2), _UNUSED),
         "sharpness": ((2, 2), _UNUSED),

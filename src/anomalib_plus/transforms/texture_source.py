@@ -1,6 +1,7 @@
 """Images to paste from: a bounded number of textures, held in memory as bytes."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ class TextureSource:
         self.max_bytes = max_bytes
         self.seed = seed
         self._pool: Tensor | None = None
+
+    @classmethod
+    def build(cls, source: "TextureSource | str | Path | Mapping[str, Any] | None") -> "TextureSource":
+        """Return a source: the one that is given, or one of a folder, of arguments by name, or of no folder."""
+        if isinstance(source, TextureSource):
+            return source
+        return cls(**source) if isinstance(source, Mapping) else cls(source)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments as plain data."""
+        folder = None if self.folder is None else str(self.folder)
+        return {"folder": folder, "max_images": self.max_images, "max_bytes": self.max_bytes, "seed": self.seed}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}

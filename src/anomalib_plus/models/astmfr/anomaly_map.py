@@ -10,6 +10,27 @@ from anomalib_plus.layers.blur import GaussianBlur
 LARGEST_DISTANCE = 2.0
 
 
+def unit_vectors(features: Tensor) -> Tensor:
+    """Scale the vector at every position of (B, C, h, w) to length 1, in float32."""
+    return F.normalize(features.float(), dim=1)
+
+
+def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Half the squared distance of the unit vectors at every position (eq. 3), which is 1 - cosine (eq. 1).
+
+    The two are one number, with one gradient; this form keeps small distances exact, where ``1 - cosine`` cancels. An
+    all-zero vector is the only exception: 0.5 instead of 1.
+
+    Args:
+        student: (B, C, h, w).
+        teacher: (B, C, h, w); of any scale, like the student's.
+
+    Returns:
+        (B, 1, h, w) in [0, 2], float32.
+    """
+    return (unit_vectors(student) - unit_vectors(teacher)).square().sum(dim=1, keepdim=True) / 2
+
+
 class AnomalyMapGenerator(nn.Module):
     """Mean of the upsampled distances, smoothed, in [0, 1] (the paper sums: see :meth:`paper_range`).
 

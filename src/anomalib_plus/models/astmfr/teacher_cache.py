@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anomalib_plus.models.astmfr.loss import unit_vectors
+from anomalib_plus.models.astmfr.anomaly_map import unit_vectors
 
 FeatureFunction = Callable[[Tensor], Sequence[Tensor]]
 

@@ -14,8 +14,7 @@ from anomalib_plus.layers.backbone import Backbone, stage_indices, stages_of_str
 from anomalib_plus.layers.checks import check_input_size
 from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.layers.pretrained import WeightArguments
-from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
-from anomalib_plus.models.astmfr.loss import feature_distance
+from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator, feature_distance
 from anomalib_plus.post_processing.foreground import foreground_masks, hold_foreground, set_foreground
 
 TEACHER = "wide_resnet50_2.tv_in1k"

@@ -1,4 +1,4 @@
-"""Draw what a trained FEAR sees, plants, repairs and finds.
+"""Draw the stages of a trained FEAR: input, foreground, reconstruction and anomaly map.
 
 ``python -m anomalib_plus.models.fear.figure CHECKPOINT IMAGE ...`` writes ``fear_stages.png``, one row per image.
 """
@@ -15,17 +15,17 @@ from torch import Tensor
 from anomalib_plus.models.fear.lightning_model import FEAR
 from anomalib_plus.transforms.foreground import otsu_foreground
 
-_TITLES = ("image", "foreground", "network's input", "planted", "reconstruction", "anomaly map")
+_TITLES = ("image", "foreground", "network's input", "mask", "reconstruction", "anomaly map")
 
 
 @torch.inference_mode()
-def draw_stages(model: FEAR, images: Sequence[Tensor], planted: int = 0, seed: int = 0) -> Figure:
-    """One row per image, one column per stage; maps on the scale from 0 to 1.
+def draw_stages(model: FEAR, images: Sequence[Tensor], corrupted: int = 0, seed: int = 0) -> Figure:
+    """Draw one row per image and one column per stage; maps on the scale from 0 to 1.
 
     Args:
-        model: Set to evaluation mode; its augmenter is set to plant a defect in every image.
+        model: Set to evaluation mode.
         images: (3, H, W) in [0, 1], of any size; the pre-processor is applied.
-        planted: How many of them, the first ones, get a synthetic defect.
+        corrupted: How many of them, the first ones, get a synthetic defect of the paper.
         seed: Of the synthetic defects.
     """
     network = model.eval().model
@@ -33,13 +33,13 @@ def draw_stages(model: FEAR, images: Sequence[Tensor], planted: int = 0, seed: i
         [model.pre_processor(image[None]) if model.pre_processor else image[None] for image in images]
     )
     inputs, masks = originals.clone(), torch.zeros_like(originals[:, :1])
-    if planted:
-        model.augmenter.probability = 1.0
+    if corrupted:
+        augmenter = model.configure_augmenter(probability=1.0)
         generator = torch.Generator().manual_seed(seed)
-        inputs[:planted], masks[:planted] = model.augmenter(originals[:planted], generator)
+        inputs[:corrupted], masks[:corrupted] = augmenter(originals[:corrupted], generator)
     columns = (
         originals,
-        otsu_foreground(originals, model.augmenter.foreground_polarity),
+        otsu_foreground(originals, getattr(model.augmenter, "foreground_polarity", "auto")),
         inputs,
         masks,
         network.decoder(network.encoder(inputs)).clamp(0, 1),
@@ -62,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("images", type=Path, nargs="+", help="image files, one row each")
-    parser.add_argument("--plant", type=int, default=0, metavar="N", help="plant a defect in the first N images")
-    parser.add_argument("--seed", type=int, default=0, help="of the planted defects")
+    parser.add_argument("--corrupt", type=int, default=0, metavar="N", help="add a defect to the first N images")
+    parser.add_argument("--seed", type=int, default=0, help="of the added defects")
     parser.add_argument("--output", type=Path, default=Path("fear_stages.png"))
     options = parser.parse_args(arguments)
     model = FEAR.load_from_checkpoint(options.checkpoint, map_location="cpu")
     images = [read_image(file, as_tensor=True) for file in options.images]
-    draw_stages(model, images, options.plant, options.seed).savefig(options.output, dpi=80)
+    draw_stages(model, images, options.corrupt, options.seed).savefig(options.output, dpi=80)
 
 
 if __name__ == "__main__":

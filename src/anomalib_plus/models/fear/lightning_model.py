@@ -1,6 +1,5 @@
 """FEAR as an anomalib model."""
 
-from pathlib import Path
 from typing import Any
 
 from anomalib.data import Batch
@@ -16,9 +15,7 @@ from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.fear.torch_model import FEARModel
 from anomalib_plus.training.base_module import ImageSpaceMixin
 from anomalib_plus.training.schedules import multi_step_factor, scheduled_adam
-from anomalib_plus.transforms import PerlinAnomaly
-from anomalib_plus.transforms.foreground import Polarity
-from anomalib_plus.transforms.perlin_anomaly import BlendInverse
+from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
 class FEAR(ImageSpaceMixin, AnomalibModule):
@@ -35,21 +32,8 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
         eca_gamma: Divisor in the attention's rule for its kernel size.
         eca_b: Offset in that rule.
         init_std: Standard deviation of the initial weights; None keeps PyTorch's initialisation.
-        texture_dir: Folder of images to fill defects with, at most 1000 of which are used, chosen at random once; None
-            for procedural textures.
-        anomaly_probability: Share of the training images that get a defect.
-        beta: Range of the texture's opacity, or one number.
-        perlin_threshold: Noise above it is a defect.
-        perlin_log2_scales: Cells of the noise per axis are 2 to a power in this range.
-        foreground: Confine defects to the object (Table 4); switch it off for textures.
-        foreground_polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
-        blend_inverse: Where the clean image shows: outside the "mask", or outside the "perlin" noise, as eq. 2 is
-            printed, which blackens unlabelled background.
-        rotate_image_probability: Share of the training images that are rotated (0 for BTAD).
-        rotate_noise_probability: Share of the noise maps that are rotated.
-        rotation_degrees: Range of both rotations.
-        num_augmentations: Distinct operations on each texture, of six.
-        max_tries: Draws of the noise until it meets the object; then the image stays normal.
+        augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
+            with procedural textures.
         ssim_weight: Weight of the structural similarity term (eq. 6).
         focal_gamma: Focusing exponent of the segmentation loss.
         focal_alpha: Weight of its anomalous class; None weighs both by 1.
@@ -69,7 +53,6 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
 
     model: FEARModel
     loss: FEARLoss
-    augmenter: PerlinAnomaly
 
     def __init__(
         self,
@@ -79,19 +62,7 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
         eca_gamma: float = 2.0,
         eca_b: float = 1.0,
         init_std: float | None = 0.02,
-        texture_dir: str | Path | None = None,
-        anomaly_probability: float = 0.5,
-        beta: float | tuple[float, float] = (0.1, 1.0),
-        perlin_threshold: float = 0.5,
-        perlin_log2_scales: tuple[int, int] = (0, 5),
-        foreground: bool = True,
-        foreground_polarity: Polarity = "auto",
-        blend_inverse: BlendInverse = "mask",
-        rotate_image_probability: float = 0.3,
-        rotate_noise_probability: float = 0.3,
-        rotation_degrees: tuple[float, float] = (-90.0, 90.0),
-        num_augmentations: int = 3,
-        max_tries: int = 10,
+        augmenter: Augmenter | dict[str, Any] | bool = True,
         ssim_weight: float = 1.0,
         focal_gamma: float = 2.0,
         focal_alpha: float | None = None,
@@ -127,33 +98,22 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
             map_generator=AnomalyMapGenerator(smoothing_kernel, smooth_anomaly_map),
         )
         self.loss = FEARLoss(ssim_weight, focal_gamma, focal_alpha)
-        self.augmenter = PerlinAnomaly(
-            texture_dir,
-            probability=anomaly_probability,
-            beta=beta,
-            threshold=perlin_threshold,
-            perlin_log2_scales=perlin_log2_scales,
-            foreground=foreground,
-            foreground_polarity=foreground_polarity,
-            blend_inverse=blend_inverse,
-            rotate_image_probability=rotate_image_probability,
-            rotate_noise_probability=rotate_noise_probability,
-            rotation_degrees=rotation_degrees,
-            num_augmentations=num_augmentations,
-            max_tries=max_tries,
-        )
+        self.set_augmenter(augmenter)
+        if self.augmenter is None:
+            msg = "FEAR learns from synthetic defects: augmenter must not be False."
+            raise ValueError(msg)
 
-    def on_fit_start(self) -> None:
-        """Look for the textures, so that a missing folder stops the training now and not at its first defect."""
-        super().on_fit_start()
-        self.augmenter.textures.check()
+    @classmethod
+    def configure_augmenter(cls, **arguments: Any) -> PerlinAnomaly:
+        """Return the paper's defects on the foreground (section 3); ``arguments`` replace their own."""
+        return PerlinAnomaly(**arguments)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Plant defects, remove and segment them, compare with the clean images and the masks."""
+        """Add defects, remove and segment them, compare with the clean images and the masks."""
         del args, kwargs
-        synthetic = self.augmenter.corrupt(batch.image, self.anomaly_generator)
+        synthetic = self.corrupt(batch)
         output = self.model(synthetic.image)
-        loss = self.loss(synthetic.target, output.reconstruction, synthetic.mask, output.logits)
+        loss = self.loss(output.reconstruction, output.logits, synthetic.target, synthetic.mask)
         return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

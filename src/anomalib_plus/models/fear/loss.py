@@ -2,17 +2,16 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
-from anomalib_plus.layers.focal import binary_focal_loss
+from anomalib_plus.layers.checks import check_focal_arguments
 from anomalib_plus.layers.loss_terms import LossTerms
 from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.layers.similarity import ssim_map
 
-SMALLEST_PROBABILITY = 1e-5
-
 
 def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
-    """Mean over pixels of ``-(1 - p)^gamma * log(max(p, 1e-5))`` with ``p`` the softmax of the true class (eq. 7).
+    """Mean over pixels of ``-(1 - p)^gamma * log(p)`` with ``p`` the softmax of the true class (eq. 7).
 
     Args:
         logits: (B, 2, H, W), normal first.
@@ -24,7 +23,8 @@ def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | 
         A scalar.
     """
     # The softmax of two classes is the sigmoid of their difference.
-    return binary_focal_loss(logits[:, 1:] - logits[:, :1], mask, gamma, alpha, SMALLEST_PROBABILITY)
+    margin = logits[:, 1:] - logits[:, :1]
+    return sigmoid_focal_loss(margin, mask, alpha=-1 if alpha is None else alpha, gamma=gamma, reduction="mean")
 
 
 class FEARLoss(nn.Module):
@@ -36,29 +36,27 @@ class FEARLoss(nn.Module):
         focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
 
     Raises:
-        ValueError: If a weight or the exponent is negative, or ``focal_alpha`` exceeds 1.
+        ValueError: If the weight is negative or a focal argument out of range.
     """
 
     def __init__(self, ssim_weight: float = 1.0, focal_gamma: float = 2.0, focal_alpha: float | None = None) -> None:
         super().__init__()
-        if ssim_weight < 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
-            msg = (
-                "ssim_weight and focal_gamma must not be negative and focal_alpha must be None or lie in [0, 1], "
-                f"got {ssim_weight}, {focal_gamma} and {focal_alpha}."
-            )
+        if ssim_weight < 0:
+            msg = f"ssim_weight must not be negative, got {ssim_weight}."
             raise ValueError(msg)
+        check_focal_arguments(focal_gamma, focal_alpha)
         self.ssim_weight = ssim_weight
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
 
-    def forward(self, target: Tensor, reconstruction: Tensor, mask: Tensor, logits: Tensor) -> LossTerms:
+    def forward(self, reconstruction: Tensor, logits: Tensor, target: Tensor, mask: Tensor) -> LossTerms:
         """Compare in float32, whatever the trainer's precision.
 
         Args:
-            target: Clean images (B, 3, H, W) in [0, 1].
             reconstruction: (B, 3, H, W).
-            mask: True anomalies (B, 1, H, W), 0 or 1.
             logits: Predicted anomalies (B, 2, H, W), normal first.
+            target: Clean images (B, 3, H, W) in [0, 1].
+            mask: True anomalies (B, 1, H, W), 0 or 1.
         """
         with full_precision(target.device.type):
             target, reconstruction, mask, logits = (x.float() for x in (target, reconstruction, mask, logits))

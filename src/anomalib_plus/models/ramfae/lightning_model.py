@@ -16,7 +16,7 @@ from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
 from anomalib_plus.training.base_module import ImageSpaceMixin
 from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
-from anomalib_plus.transforms import DeletePaste
+from anomalib_plus.transforms import Augmenter, DeletePaste
 
 
 class RamFAE(ImageSpaceMixin, AnomalibModule):
@@ -26,32 +26,27 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
     The defaults are the paper's; where it is silent, the model's README gives the choice and its reason.
 
     Args:
-        channels: Width of each encoder stage; each after the first halves the size, so four stages need sizes
+        widths: Width of each encoder stage; each after the first halves the size, so four stages need sizes
             divisible by 8.
         in_channels: 3, or 1 to work on the mean of the channels (MNIST).
         mffe: Multi-scale focused bottleneck (Table 2).
-        mffe_branch_channels: Width of its branches; None means that of the last stage.
+        mffe_branch_width: Width of its branches; None means that of the last stage.
         dilation_rates: Its dilation rates (Fig. 7).
         coordinate_attention: Whether it ends in coordinate attention.
         attention_reduction: Reduction ratio of the attention.
         decoder_residual: Identity skip in each decoder block (Fig. 8).
-        delete_paste: Damage the training images (Table 2).
-        delete_paste_area: Smallest and largest rectangle as a share of the image.
-        delete_paste_aspect: Smallest and largest width / height of a rectangle.
-        delete_paste_patches: Rectangles per image.
-        delete_paste_overlap: Whether hole and patch may overlap.
-        delete_paste_fill: Value of a deleted pixel in [0, 1].
-        delete_paste_probability: Share of training images that are damaged.
-        lambda_gmsd: Weight of the gradient similarity deviation (eq. 14).
-        lambda_ssim: Weight of the structural similarity term.
-        lambda_l2: Weight of the mean squared error.
+        augmenter: Damage of the training images, from :mod:`anomalib_plus.transforms`; True for Delete Paste, False for
+            none (Table 2).
+        gmsd_weight: Weight of the gradient similarity deviation (eq. 14).
+        ssim_weight: Weight of the structural similarity term.
+        l2_weight: Weight of the mean squared error.
         gmsd_loss: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
         gms_constant: Stabiliser of the gradient similarity for values in [0, 1].
         channel_reduction: Compare every channel, or the mean of the channels.
         anomaly_map: Distance at test time (Table 3); it has no parameters and may be set on a trained model.
         image_score: Maximum or mean of the anomaly map.
         smoothing_kernel: Side of the Gaussian window in pixels, odd; 0 or None switches smoothing off.
-        smoothing_sigma: Standard deviation of the Gaussian in pixels.
+        sigma: Standard deviation of the Gaussian in pixels.
         learning_rate: Initial learning rate of Adam.
         min_learning_rate: Where the cosine schedule ends.
         pre_processor: Anomalib component; the default resizes to 256x256.
@@ -65,35 +60,28 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
 
     model: RamFAEModel
     loss: RamFAELoss
-    augmenter: DeletePaste | None
 
     def __init__(
         self,
-        channels: tuple[int, ...] = (64, 128, 256, 512),
+        widths: tuple[int, ...] = (64, 128, 256, 512),
         in_channels: int = 3,
         mffe: bool = True,
-        mffe_branch_channels: int | None = None,
+        mffe_branch_width: int | None = None,
         dilation_rates: tuple[int, ...] = (5, 7, 9),
         coordinate_attention: bool = True,
         attention_reduction: int = 32,
         decoder_residual: bool = True,
-        delete_paste: bool = True,
-        delete_paste_area: tuple[float, float] = (0.02, 0.15),
-        delete_paste_aspect: tuple[float, float] = (0.3, 3.3),
-        delete_paste_patches: int = 1,
-        delete_paste_overlap: bool = False,
-        delete_paste_fill: float = 0.0,
-        delete_paste_probability: float = 1.0,
-        lambda_gmsd: float = 1.0,
-        lambda_ssim: float = 1.0,
-        lambda_l2: float = 1.0,
+        augmenter: Augmenter | dict[str, Any] | bool = True,
+        gmsd_weight: float = 1.0,
+        ssim_weight: float = 1.0,
+        l2_weight: float = 1.0,
         gmsd_loss: GmsdForm = "variance",
         gms_constant: float = GMS_CONSTANT,
         channel_reduction: ChannelReduction = "map_mean",
         anomaly_map: MapType = "msgms",
         image_score: ImageScore = "max",
         smoothing_kernel: int | None = 21,
-        smoothing_sigma: float = 3.5,
+        sigma: float = 3.5,
         learning_rate: float = 1e-4,
         min_learning_rate: float = 1e-6,
         pre_processor: PreProcessor | bool = True,
@@ -111,30 +99,24 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         self.min_learning_rate = min_learning_rate
         self.model = RamFAEModel(
             in_channels=in_channels,
-            channels=channels,
+            widths=widths,
             mffe=mffe,
-            mffe_branch_channels=mffe_branch_channels,
+            mffe_branch_width=mffe_branch_width,
             dilation_rates=dilation_rates,
             coordinate_attention=coordinate_attention,
             attention_reduction=attention_reduction,
             decoder_residual=decoder_residual,
             map_generator=AnomalyMapGenerator(
-                anomaly_map, image_score, smoothing_kernel, smoothing_sigma, gms_constant, channel_reduction
+                anomaly_map, image_score, smoothing_kernel, sigma, gms_constant, channel_reduction
             ),
         )
-        self.loss = RamFAELoss(lambda_gmsd, lambda_ssim, lambda_l2, gmsd_loss, gms_constant, channel_reduction)
-        self.augmenter = (
-            DeletePaste(
-                delete_paste_area,
-                delete_paste_aspect,
-                delete_paste_patches,
-                delete_paste_overlap,
-                delete_paste_fill,
-                delete_paste_probability,
-            )
-            if delete_paste
-            else None
-        )
+        self.loss = RamFAELoss(gmsd_weight, ssim_weight, l2_weight, gmsd_loss, gms_constant, channel_reduction)
+        self.set_augmenter(augmenter)
+
+    @classmethod
+    def configure_augmenter(cls, **arguments: Any) -> DeletePaste:
+        """Return Delete Paste (section 3); ``arguments`` replace its own."""
+        return DeletePaste(**arguments)
 
     @property
     def anomaly_map(self) -> MapType:
@@ -149,10 +131,8 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Damage the images, repair them, compare with the undamaged ones."""
         del args, kwargs
-        clean = batch.image
-        damaged = clean if self.augmenter is None else self.augmenter(clean, self.anomaly_generator)[0]
-        reconstruction = self.model(damaged).reconstruction
-        loss = self.loss(self.model.select_channels(clean), reconstruction)
+        target, image = (batch.image, batch.image) if self.augmenter is None else self.corrupt(batch)[:2]
+        loss = self.loss(self.model(image).reconstruction, self.model.select_channels(target))
         return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

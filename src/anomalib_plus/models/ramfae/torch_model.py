@@ -109,9 +109,9 @@ class RamFAEModel(nn.Module):
 
     Args:
         in_channels: 3, or 1 to work on the mean of the input's channels; then one-channel images will do, too.
-        channels: Width of each encoder stage; every stage after the first halves the size.
+        widths: Width of each encoder stage; every stage after the first halves the size.
         mffe: Whether the multi-scale focused bottleneck is there (ablation, Table 2).
-        mffe_branch_channels: Width of its branches; None means the bottleneck's width.
+        mffe_branch_width: Width of its branches; None means the bottleneck's width.
         dilation_rates: Rates of its dilated branches (ablation, Fig. 7).
         coordinate_attention: Whether the bottleneck ends in coordinate attention.
         attention_reduction: Reduction ratio of the attention.
@@ -128,9 +128,9 @@ class RamFAEModel(nn.Module):
     def __init__(
         self,
         in_channels: int = 3,
-        channels: Sequence[int] = (64, 128, 256, 512),
+        widths: Sequence[int] = (64, 128, 256, 512),
         mffe: bool = True,
-        mffe_branch_channels: int | None = None,
+        mffe_branch_width: int | None = None,
         dilation_rates: Sequence[int] = (5, 7, 9),
         coordinate_attention: bool = True,
         attention_reduction: int = 32,
@@ -138,14 +138,14 @@ class RamFAEModel(nn.Module):
         map_generator: AnomalyMapGenerator | None = None,
     ) -> None:
         super().__init__()
-        if len(channels) < 2 or min(channels) < 1:
-            msg = f"channels needs at least two positive widths, got {tuple(channels)}."
+        if len(widths) < 2 or min(widths) < 1:
+            msg = f"widths needs at least two positive widths, got {tuple(widths)}."
             raise ValueError(msg)
         if in_channels not in {1, 3}:
             msg = f"in_channels must be 3 (colour) or 1 (grey), got {in_channels}."
             raise ValueError(msg)
-        if mffe_branch_channels is not None and mffe_branch_channels < 1:
-            msg = f"mffe_branch_channels must be positive (None means the bottleneck's), got {mffe_branch_channels}."
+        if mffe_branch_width is not None and mffe_branch_width < 1:
+            msg = f"mffe_branch_width must be positive (None means the bottleneck's), got {mffe_branch_width}."
             raise ValueError(msg)
         if min(dilation_rates, default=1) < 1:
             msg = f"dilation_rates must be positive, got {tuple(dilation_rates)}."
@@ -155,24 +155,24 @@ class RamFAEModel(nn.Module):
             raise ValueError(msg)
         self.in_channels = in_channels
         self.image_channels = (1, 3) if in_channels == 1 else (3,)
-        self.size_divisor = 2 ** (len(channels) - 1)
+        self.size_divisor = 2 ** (len(widths) - 1)
         self.encoder = nn.Sequential(
-            EncoderBlock(in_channels, channels[0], downsample=False),
-            *(EncoderBlock(before, after, downsample=True) for before, after in pairwise(channels)),
+            EncoderBlock(in_channels, widths[0], downsample=False),
+            *(EncoderBlock(before, after, downsample=True) for before, after in pairwise(widths)),
         )
-        width = channels[-1]
-        branch_width = width if mffe_branch_channels is None else mffe_branch_channels
+        width = widths[-1]
+        branch_width = width if mffe_branch_width is None else mffe_branch_width
         self.bottleneck = (
             MultiScaleFocusedExtraction(width, branch_width, dilation_rates, coordinate_attention, attention_reduction)
             if mffe
             else nn.Identity()
         )
         self.decoder = nn.Sequential(
-            *(DecoderBlock(before, after, decoder_residual) for before, after in pairwise(reversed(channels)))
+            *(DecoderBlock(before, after, decoder_residual) for before, after in pairwise(reversed(widths)))
         )
-        self.head = nn.Sequential(nn.Conv2d(channels[0], in_channels, kernel_size=3, padding=1), nn.Tanh())
+        self.head = nn.Sequential(nn.Conv2d(widths[0], in_channels, kernel_size=3, padding=1), nn.Tanh())
         self.map_generator = map_generator or AnomalyMapGenerator()
-        choose_memory_layout(self, channels[0])
+        choose_memory_layout(self, widths[0])
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Repair images (B, in_channels, H, W) in [0, 1]; the network itself works in [-1, 1]."""

@@ -16,14 +16,15 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
 from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
 from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
-from anomalib_plus.training.base_module import ImageSpaceMixin, check_value_range
+from anomalib_plus.training.base_module import ImageSpaceMixin
 from anomalib_plus.training.schedules import training_progress
-from anomalib_plus.transforms import PerlinAnomaly
+from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 FIRST, MEDOID = "first", "medoid"
 
@@ -50,26 +51,25 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         rbam_levels: Layers that are repaired, some of 3, 4 and 5.
         patch_sizes: Sides of the patches, one repaired version each.
         attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed, smaller is sharper.
-        fusion_channels: Width of the feature fusion.
+        fusion_width: Width of the feature fusion.
         fusion_kernel: Side of its convolutions, odd; larger than the largest patch.
         use_pixel_discrimination: Train the encoder to react to defects (row C).
         discriminator: "msfdm", or without learning "pixel", "msfr" or "ssim" (rows D to F).
-        fdm_channels: Width of the MSFDM.
+        fdm_width: Width of the MSFDM.
         map_weights: Weights of its three maps (eq. 11).
         score_pool: Side of the mean filter whose maximum is the image score, odd; 0 for the map's maximum.
         perceptual: Compare images by VGG-16 too. Without its weights a training warns and goes on without the term.
         perceptual_layers: "first5" ReLU layers, "lpips" or names like "relu3_1".
-        perceptual_weights: File with VGG-16's weights (torchvision's or timm's), instead of a download.
-        w_rec: Weight of the reconstruction's squared error.
-        w_per: Weight of the perceptual distance.
-        w_dis: Weight of the encoder's discrimination.
-        w_rep: Weight of the repair.
-        w_seg: Weight of the segmentation.
+        vgg_weights: File with VGG-16's weights (torchvision's or timm's), instead of a download.
+        reconstruction_weight: Weight of the reconstruction's squared error.
+        perceptual_weight: Weight of the perceptual distance.
+        discrimination_weight: Weight of the encoder's discrimination.
+        repair_weight: Weight of the repair.
+        segmentation_weight: Weight of the segmentation.
         focal_gamma: Focusing exponent of the segmentation.
         focal_alpha: Weight of its anomalous class; None weighs both by 1.
-        texture_dir: Folder of images to fill defects with (ImageNet in the paper); None for procedural textures.
-        anomaly_probability: Share of the training images that get a defect.
-        blend: Opacity of the defects, one number or a range to draw from.
+        augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
+            with procedural textures instead of ImageNet.
         learning_rate: Of Adam, in both phases.
         weight_decay: Of Adam (L2).
         pre_processor: Anomalib component; the default resizes to 256x256.
@@ -84,7 +84,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
     model: RbAEModel
     loss: RbAELoss
-    augmenter: PerlinAnomaly
     _perceptual: PerceptualDistance | None
 
     def __init__(
@@ -98,26 +97,24 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         rbam_levels: tuple[int, ...] = (3, 4, 5),
         patch_sizes: tuple[int, ...] = (2, 4),
         attention_temperature: float = 1.0,
-        fusion_channels: int = 64,
+        fusion_width: int = 64,
         fusion_kernel: int = 5,
         use_pixel_discrimination: bool = True,
         discriminator: Discriminator = "msfdm",
-        fdm_channels: int = 64,
+        fdm_width: int = 64,
         map_weights: tuple[float, ...] = (0.2, 0.2, 0.6),
         score_pool: int = 0,
         perceptual: bool = True,
         perceptual_layers: str | tuple[str, ...] = "first5",
-        perceptual_weights: str | Path | None = None,
-        w_rec: float = 100.0,
-        w_per: float = 1.0,
-        w_dis: float = 1.0,
-        w_rep: float = 1.0,
-        w_seg: float = 1.0,
+        vgg_weights: str | Path | None = None,
+        reconstruction_weight: float = 100.0,
+        perceptual_weight: float = 1.0,
+        discrimination_weight: float = 1.0,
+        repair_weight: float = 1.0,
+        segmentation_weight: float = 1.0,
         focal_gamma: float = 2.0,
         focal_alpha: float | None = None,
-        texture_dir: str | Path | None = None,
-        anomaly_probability: float = 1.0,
-        blend: float | tuple[float, float] = 1.0,
+        augmenter: Augmenter | dict[str, Any] | bool = True,
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-5,
         pre_processor: PreProcessor | bool = True,
@@ -134,18 +131,19 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         if phase1_epochs < 1 or phase2_epochs < 0:
             msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
             raise ValueError(msg)
-        if discriminator == "msfdm" and w_seg == 0:
-            msg = "w_seg=0 leaves the MSFDM, which makes the map, untrained: give a weight or another discriminator."
+        if discriminator == "msfdm" and segmentation_weight == 0:
+            msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: use another discriminator."
             raise ValueError(msg)
-        if anomaly_probability == 0 or blend == 0:
-            msg = "RbAE learns from synthetic defects: anomaly_probability and blend must not be 0."
+        self.set_augmenter(augmenter)
+        if getattr(self.augmenter, "probability", 0) == 0:
+            msg = "RbAE learns from synthetic defects: augmenter=False or a probability of 0 leaves it none."
             raise ValueError(msg)
         relu_positions(perceptual_layers)
         self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)
         self.reference_choice = reference
         self.perceptual = perceptual
         self.perceptual_layers = perceptual_layers
-        self.perceptual_weights = perceptual_weights
+        self.vgg_weights = vgg_weights
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.model = RbAEModel(
@@ -155,17 +153,37 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             rbam_levels=rbam_levels,
             patch_sizes=patch_sizes,
             attention_temperature=attention_temperature,
-            fusion_channels=fusion_channels,
+            fusion_width=fusion_width,
             fusion_kernel=fusion_kernel,
             use_pixel_discrimination=use_pixel_discrimination,
             discriminator=discriminator,
-            fdm_channels=fdm_channels,
+            fdm_width=fdm_width,
             map_weights=map_weights,
             score_pool=score_pool,
         )
-        self.loss = RbAELoss(w_rec, w_per, w_dis, w_rep, w_seg, focal_gamma, focal_alpha)
-        self.augmenter = PerlinAnomaly.rbae(texture_dir, probability=anomaly_probability, beta=blend)
+        self.loss = RbAELoss(
+            reconstruction_weight,
+            perceptual_weight,
+            discrimination_weight,
+            repair_weight,
+            segmentation_weight,
+            focal_gamma,
+            focal_alpha,
+        )
         self._perceptual = None
+
+    @classmethod
+    def configure_augmenter(cls, **arguments: Any) -> PerlinAnomaly:
+        """Return the paper's defects: opaque textures, on every image and anywhere; ``arguments`` replace their own."""
+        paper: dict[str, Any] = {
+            "probability": 1.0,
+            "opacity": 1.0,
+            "foreground": False,
+            "rotate_image_probability": 0.0,
+            "rotate_noise_probability": 1.0,
+            "operations": "anomalib",
+        }
+        return PerlinAnomaly(**(paper | arguments))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave VGG out of pickles, exports and copies; the next fit loads it again."""
@@ -174,7 +192,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     def on_fit_start(self) -> None:
         """Load what the training needs, so that a missing file stops it now and not after the first phase."""
         super().on_fit_start()
-        self.augmenter.textures.check()
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
         with isolate_rng():  # or a resumed training would continue with other random numbers
@@ -230,9 +247,9 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         return 2 if progress >= self.phase1_share else 1
 
     def training_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Plant defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
+        """Add defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
         del args, kwargs
-        synthetic = self.augmenter.corrupt(batch.image, self.anomaly_generator)
+        synthetic = self.corrupt(batch)
         output = self.model(synthetic.image, synthetic.target)
         loss = self.loss(output, synthetic.target, synthetic.mask, self._perceptual)
         if batch_idx == 0 and self.model.phase == 2:
@@ -314,7 +331,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         if not self.perceptual or not self.loss.weights["perceptual"]:
             return None
         try:
-            return load_vgg(self.perceptual_layers, self.perceptual_weights).to(self.device)
+            return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
             rank_zero_warn(f"RbAE trains without its perceptual loss. {error}")
             return None

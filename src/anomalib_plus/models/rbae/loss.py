@@ -1,16 +1,20 @@
 """Training losses of the two phases of RB-AE."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
-from anomalib_plus.layers.focal import binary_focal_loss
+from anomalib_plus.layers.checks import check_focal_arguments
 from anomalib_plus.layers.loss_terms import LossTerms
 from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.models.rbae.perceptual import PerceptualDistance
-from anomalib_plus.models.rbae.torch_model import EncodingOutput, RepairOutput
+
+if TYPE_CHECKING:
+    from anomalib_plus.models.rbae.torch_model import EncodingOutput, RepairOutput
 
 _EPSILON = 1e-8
 
@@ -46,8 +50,9 @@ def repair_loss(repaired: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
 
 def segmentation_loss(logits: Sequence[Tensor], mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
     """Mean over the layers of the focal loss of logits (B, 1, H_i, W_i); the mask is resized by its maxima."""
-    losses = [binary_focal_loss(x, F.adaptive_max_pool2d(mask, x.shape[-2:]), gamma, alpha) for x in logits]
-    return torch.stack(losses).mean()
+    options: dict[str, Any] = {"alpha": -1 if alpha is None else alpha, "gamma": gamma, "reduction": "mean"}
+    masks = [F.adaptive_max_pool2d(mask, x.shape[-2:]) for x in logits]
+    return torch.stack([sigmoid_focal_loss(x, m, **options) for x, m in zip(logits, masks, strict=True)]).mean()
 
 
 class RbAELoss(nn.Module):
@@ -56,80 +61,86 @@ class RbAELoss(nn.Module):
     A term is skipped if its weight is zero or the network was built without its part.
 
     Args:
-        w_rec: Weight of the mean squared error of the reconstruction.
-        w_per: Weight of the perceptual distance.
-        w_dis: Weight of the encoder's discrimination (phase 1).
-        w_rep: Weight of the repair (phase 2).
-        w_seg: Weight of the segmentation (phase 2).
+        reconstruction_weight: Weight of the mean squared error of the reconstruction.
+        perceptual_weight: Weight of the perceptual distance.
+        discrimination_weight: Weight of the encoder's discrimination (phase 1).
+        repair_weight: Weight of the repair (phase 2).
+        segmentation_weight: Weight of the segmentation (phase 2).
         focal_gamma: Focusing exponent of the segmentation.
         focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
 
     Raises:
-        ValueError: If a weight or the exponent is negative, ``w_rec`` is zero, or ``focal_alpha`` exceeds 1.
+        ValueError: If a weight is negative, that of the reconstruction zero, or a focal argument out of range.
     """
 
     def __init__(
         self,
-        w_rec: float = 100.0,
-        w_per: float = 1.0,
-        w_dis: float = 1.0,
-        w_rep: float = 1.0,
-        w_seg: float = 1.0,
+        reconstruction_weight: float = 100.0,
+        perceptual_weight: float = 1.0,
+        discrimination_weight: float = 1.0,
+        repair_weight: float = 1.0,
+        segmentation_weight: float = 1.0,
         focal_gamma: float = 2.0,
         focal_alpha: float | None = None,
     ) -> None:
         super().__init__()
         self.weights = {
-            "reconstruction": w_rec,
-            "perceptual": w_per,
-            "discrimination": w_dis,
-            "repair": w_rep,
-            "segmentation": w_seg,
+            "reconstruction": reconstruction_weight,
+            "perceptual": perceptual_weight,
+            "discrimination": discrimination_weight,
+            "repair": repair_weight,
+            "segmentation": segmentation_weight,
         }
-        if min(self.weights.values()) < 0 or w_rec == 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
-            msg = (
-                "w_rec must be positive, w_per, w_dis, w_rep, w_seg and focal_gamma must not be negative, and "
-                "focal_alpha must be None or lie in [0, 1], "
-                f"got {tuple(self.weights.values())}, {focal_gamma} and {focal_alpha}."
-            )
+        if min(self.weights.values()) < 0 or reconstruction_weight == 0:
+            values = ", ".join(f"{name}_weight={weight}" for name, weight in self.weights.items())
+            msg = f"reconstruction_weight must be positive and no other weight negative, got {values}."
             raise ValueError(msg)
+        check_focal_arguments(focal_gamma, focal_alpha)
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
 
     def forward(
         self,
-        output: EncodingOutput | RepairOutput,
-        clean: Tensor,
+        output: "EncodingOutput | RepairOutput",
+        target: Tensor,
         mask: Tensor,
         perceptual: PerceptualDistance | None = None,
     ) -> LossTerms:
         """Compare in float32, whatever the trainer's precision.
 
         Args:
-            output: Of the network in training mode; its type says which phase it is.
-            clean: Images without defects (B, 3, H, W) in [0, 1].
+            output: Of the network in training mode; only the second phase's has logits.
+            target: Images without defects (B, 3, H, W) in [0, 1].
             mask: Of the defects (B, 1, H, W), 0 or 1.
             perceptual: Distance of images by a pre-trained network; None to do without.
         """
         terms = {}
         if perceptual is not None and self.weights["perceptual"]:
-            terms["perceptual"] = perceptual(output.reconstruction, clean)
-        with full_precision(clean.device.type):
-            clean, mask = clean.float(), mask.float()
-            terms["reconstruction"] = F.mse_loss(output.reconstruction.float(), clean)
-            if isinstance(output, EncodingOutput):
-                if output.defective_features and self.weights["discrimination"]:
-                    sides = _float32(output.clean_features), _float32(output.defective_features)
-                    terms["discrimination"] = discrimination_loss(*sides, mask)
+            terms["perceptual"] = perceptual(output.reconstruction, target)
+        with full_precision(target.device.type):
+            target, mask = target.float(), mask.float()
+            terms["reconstruction"] = F.mse_loss(output.reconstruction.float(), target)
+            if hasattr(output, "logits"):
+                terms |= self._terms_of_phase_2(cast("RepairOutput", output), mask)
             else:
-                if output.repaired_features and self.weights["repair"]:
-                    sides = _float32(output.repaired_features), _float32(output.clean_features)
-                    terms["repair"] = repair_loss(*sides)
-                if output.logits and self.weights["segmentation"]:
-                    logits = _float32(output.logits)
-                    terms["segmentation"] = segmentation_loss(logits, mask, self.focal_gamma, self.focal_alpha)
+                terms |= self._terms_of_phase_1(output, mask)
             total = torch.stack([self.weights[name] * value.float() for name, value in terms.items()]).sum()
         return LossTerms(total, terms)
+
+    def _terms_of_phase_1(self, output: "EncodingOutput", mask: Tensor) -> dict[str, Tensor]:
+        if not (output.defective_features and self.weights["discrimination"]):
+            return {}
+        sides = _float32(output.clean_features), _float32(output.defective_features)
+        return {"discrimination": discrimination_loss(*sides, mask)}
+
+    def _terms_of_phase_2(self, output: "RepairOutput", mask: Tensor) -> dict[str, Tensor]:
+        terms = {}
+        if output.repaired_features and self.weights["repair"]:
+            terms["repair"] = repair_loss(_float32(output.repaired_features), _float32(output.clean_features))
+        if output.logits and self.weights["segmentation"]:
+            logits = _float32(output.logits)
+            terms["segmentation"] = segmentation_loss(logits, mask, self.focal_gamma, self.focal_alpha)
+        return terms
 
 
 def _float32(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import kornia
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anomalib_plus.layers.precision import full_precision
-from anomalib_plus.layers.similarity import ssim_blur, ssim_from_moments
 from anomalib_plus.models.tsdn.decoder import ConvBlock
 
 _CHUNK = 2**19
@@ -95,14 +95,31 @@ def channel_similarity(features: Tensor, masks: Tensor, size: int | None = 88) -
 def _similarity_to(mask: Tensor, maps: Tensor) -> Tensor:
     """Mean SSIM of a mask (1, H, W) with each of some maps (C, h, w), which are resized; (C,)."""
     mask = mask.unsqueeze(0)
-    mean_m = ssim_blur(mask)
-    variance_m = ssim_blur(mask.square()) - mean_m.square()
+    mean_m = _ssim_blur(mask)
+    variance_m = _ssim_blur(mask.square()) - mean_m.square()
     similarities = []
     for some in maps.unsqueeze(0).split(max(_CHUNK // mask.numel(), 1), dim=1):
         resized = F.interpolate(some, mask.shape[-2:], mode="bilinear", align_corners=False)
-        mean = ssim_blur(resized)
-        variance = ssim_blur(resized.square()) - mean.square()
-        covariance = ssim_blur(resized * mask) - mean * mean_m
-        similarity = ssim_from_moments(mean, mean_m, variance, variance_m, covariance)
+        mean = _ssim_blur(resized)
+        variance = _ssim_blur(resized.square()) - mean.square()
+        covariance = _ssim_blur(resized * mask) - mean * mean_m
+        similarity = _ssim_from_moments(mean, mean_m, variance, variance_m, covariance)
         similarities.append(similarity.mean(dim=(0, 2, 3)))
     return torch.cat(similarities)
+
+
+def _ssim_blur(images: Tensor) -> Tensor:
+    """Weighted means under SSIM's window, 11 pixels wide with sigma 1.5, borders reflected."""
+    # Sigma as a tensor that is made on the device: kornia would copy a number there, and the host would wait.
+    sigma = torch.full((1, 1), 1.5, device=images.device, dtype=images.dtype)
+    window = kornia.filters.get_gaussian_kernel1d(11, sigma)
+    return kornia.filters.filter2d_separable(images, window, window, border_type="reflect")
+
+
+def _ssim_from_moments(
+    mean_a: Tensor, mean_b: Tensor, variance_a: Tensor, variance_b: Tensor, covariance: Tensor
+) -> Tensor:
+    """SSIM of values in [0, 1] from their local moments."""
+    numerator = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
+    squares = mean_a.square() + mean_b.square() + 0.01**2
+    return numerator / (squares * (variance_a + variance_b + 0.03**2))

@@ -1,6 +1,6 @@
 """Training loss of TSDN: reconstruction (squared error, SSIM, gradients), mask, and normality of the channels."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,9 @@ from anomalib_plus.layers.loss_terms import LossTerms
 from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.layers.similarity import gms_distances_per_scale, ssim_map
 from anomalib_plus.models.tsdn.feature_normality import normality_target
-from anomalib_plus.models.tsdn.torch_model import TSDNOutput
+
+if TYPE_CHECKING:
+    from anomalib_plus.models.tsdn.torch_model import TSDNOutput
 
 FneReduction = Literal["sum", "mean"]
 
@@ -41,11 +43,11 @@ class TSDNLoss(nn.Module):
     """Weighted sum of five terms; a term of weight 0, or without the part of the network it teaches, is left out.
 
     Args:
-        lambda_l2: Weight of the mean squared error of the reconstruction.
-        lambda_ssim: Weight of ``1 - SSIM``.
-        lambda_gms: Weight of ``1 - GMS``.
-        lambda_mask: Weight of the mean squared error of the mask.
-        lambda_fne: Weight of the cross-entropy of the channels' normality.
+        l2_weight: Weight of the mean squared error of the reconstruction.
+        ssim_weight: Weight of ``1 - SSIM``.
+        gms_weight: Weight of ``1 - GMS``.
+        mask_weight: Weight of the mean squared error of the mask.
+        fne_weight: Weight of the cross-entropy of the channels' normality.
         gms_scales: Scales of the gradient similarity.
         ssim_size: Side at which channels and mask are compared; None for that of the images.
         fne_reduction: Whether the cross-entropy is summed or averaged over channels.
@@ -56,25 +58,25 @@ class TSDNLoss(nn.Module):
 
     def __init__(
         self,
-        lambda_l2: float = 1.0,
-        lambda_ssim: float = 0.5,
-        lambda_gms: float = 1.0,
-        lambda_mask: float = 1.0,
-        lambda_fne: float = 5e-5,
+        l2_weight: float = 1.0,
+        ssim_weight: float = 0.5,
+        gms_weight: float = 1.0,
+        mask_weight: float = 1.0,
+        fne_weight: float = 5e-5,
         gms_scales: int = 1,
         ssim_size: int | None = 88,
         fne_reduction: FneReduction = "sum",
     ) -> None:
         super().__init__()
         self.weights = {
-            "l2": lambda_l2,
-            "ssim": lambda_ssim,
-            "gms": lambda_gms,
-            "mask": lambda_mask,
-            "fne": lambda_fne,
+            "l2": l2_weight,
+            "ssim": ssim_weight,
+            "gms": gms_weight,
+            "mask": mask_weight,
+            "fne": fne_weight,
         }
-        if min(self.weights.values()) < 0 or lambda_l2 + lambda_ssim + lambda_gms == 0:
-            values = ", ".join(f"lambda_{name}={weight}" for name, weight in self.weights.items())
+        if min(self.weights.values()) < 0 or l2_weight + ssim_weight + gms_weight == 0:
+            values = ", ".join(f"{name}_weight={weight}" for name, weight in self.weights.items())
             msg = f"Weights must not be negative, and one of l2, ssim and gms must be positive, got {values}."
             raise ValueError(msg)
         if gms_scales < 1:
@@ -88,13 +90,13 @@ class TSDNLoss(nn.Module):
         self.ssim_size = ssim_size
         self.fne_reduction: FneReduction = fne_reduction
 
-    def forward(self, target: Tensor, output: TSDNOutput, mask: Tensor | None = None) -> LossTerms:
+    def forward(self, output: "TSDNOutput", target: Tensor, mask: Tensor | None = None) -> LossTerms:
         """Compare in float32, whatever the trainer's precision.
 
         Args:
+            output: Of the network, for the corrupted images.
             target: Clean images (B, 3, H, W) in [0, 1].
-            output: What the network made of the repainted images.
-            mask: Where they were repainted (B, 1, H, W), 0 or 1; needed if the network predicts it.
+            mask: True anomalies (B, 1, H, W), 0 or 1; needed if the network predicts them.
         """
         terms = {}
         with full_precision(target.device.type):
