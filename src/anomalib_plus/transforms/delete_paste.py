@@ -66,7 +66,7 @@ def draw_rectangles(
 
 
 class _RectangleDamage(nn.Module):
-    """Rectangular damage to a batch of images; the subclasses say which half of "delete, then paste" they do.
+    """Rectangular damage to a batch of images; the subclasses say whether they delete, paste or both.
 
     Args:
         area_ratio: Smallest and largest rectangle as a share of the image.
