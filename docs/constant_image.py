@@ -24,7 +24,7 @@ def main() -> None:
     options = parser.parse_args()
 
     protocol = Protocol(image_size=(options.size, options.size))
-    model = RamFAE(channels=(8, 8), pre_processor=RamFAE.configure_pre_processor(protocol.image_size)).eval()
+    model = RamFAE(widths=(8, 8), pre_processor=RamFAE.configure_pre_processor(protocol.image_size)).eval()
     model.model.reconstruct = partial(torch.full_like, fill_value=0.5)
     folder = {"root": options.root} if options.root else {}
     data = (MVTec if options.root else DemoSurfaces)(category=options.category, num_workers=0, **folder)

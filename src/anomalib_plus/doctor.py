@@ -189,7 +189,7 @@ def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
         return Check(name, "ok", f"not cached; the first use downloads it ({models})")
     fix = (
         f"where the network is reachable: hf download {config.hf_hub_id} model.safetensors, "
-        "then pass the file to the model here (weights=FILE; teacher_weights, student_weights or perceptual_weights in "
+        "then pass the file to the model here (weights=FILE; teacher_weights, student_weights or vgg_weights in "
         "some), or do without (pre_trained=False; perceptual=False)"
     )
     return Check(name, "warning", f"neither cached nor reachable ({models})", fix)

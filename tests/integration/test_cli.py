@@ -15,7 +15,7 @@ from anomalib_plus import __version__
 from anomalib_plus.cli import OWN_COMMANDS, main
 from anomalib_plus.seeded_cli import SeededCLI
 
-SMALL_MODEL = ["--model", "RamFAE", "--model.channels", "[4,8,16,32]"]
+SMALL_MODEL = ["--model", "RamFAE", "--model.widths", "[4,8,16,32]"]
 CPU = ["--trainer.accelerator", "cpu", "--trainer.logger", "false"]
 
 

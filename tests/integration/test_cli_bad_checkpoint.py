@@ -26,4 +26,4 @@ def test_the_error_is_the_same(mvtec_layout: Path, content: bytes | dict, messag
         torch.save(content | {"pytorch-lightning_version": "2.6.6"}, "model.ckpt")
     arguments = ["--data=MVTecAD", f"--data.root={mvtec_layout}", "--data.category=surface", "--data.num_workers=0"]
     with pytest.raises(CheckpointError, match=message):
-        AnomalibCLI(["test", "--model=RamFAE", "--model.channels=[4,8,8,8]", *arguments, "--ckpt_path=model.ckpt"])
+        AnomalibCLI(["test", "--model=RamFAE", "--model.widths=[4,8,8,8]", *arguments, "--ckpt_path=model.ckpt"])

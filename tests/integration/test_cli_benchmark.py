@@ -18,7 +18,7 @@ from anomalib_plus.benchmark.store import ResultStore
 RUN = "import sys; from anomalib_plus.cli import main; sys.exit(main(sys.argv[1:]))"
 RAMFAE = {
     "class_path": "anomalib_plus.models.RamFAE",
-    "init_args": {"channels": [4, 8], "smoothing_kernel": 5, "learning_rate": 2e-3},
+    "init_args": {"widths": [4, 8], "smoothing_kernel": 5, "learning_rate": 2e-3},
 }
 PADIM = {
     "label": "PaDiM",

@@ -63,7 +63,7 @@ from anomalib.data import get_datamodule
 from anomalib.models import get_model, list_models
 from omegaconf import DictConfig
 
-small = {"channels": [4, 8, 16, 32]}
+small = {"widths": [4, 8, 16, 32]}
 forms = ["ram_fae", "ramfae", "RamFAE", {"class_path": "RamFAE"}, {"class_path": "anomalib_plus.models.RamFAE"}]
 forms += [{"class_path": "anomalib_plus.RamFAE"}, DictConfig({"class_path": "RamFAE"})]
 for form in forms:

@@ -25,7 +25,7 @@ from anomalib_plus.benchmark.training import load_class
 OURS = {
     "label": "RamFAE",
     "class_path": "anomalib_plus.models.RamFAE",
-    "arguments": {"channels": [4, 8], "smoothing_kernel": 5, "learning_rate": 2e-3},
+    "arguments": {"widths": [4, 8], "smoothing_kernel": 5, "learning_rate": 2e-3},
     "variant": None,
 }
 
@@ -93,7 +93,7 @@ def test_a_budget_of_processor_time_ends_the_training(job, store):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"channels": [4]}, "exception", "at least two positive widths"),
+        ({"widths": [4]}, "exception", "at least two positive widths"),
         ({"width": 3}, "exception", "unexpected keyword argument"),
     ],
 )
@@ -120,7 +120,7 @@ def test_out_of_memory_is_told_from_other_failures(job, store, monkeypatch, erro
 
 def test_another_model_than_the_plan_says_is_a_failure(job, store):
     """Without VGG-16's weights, which no test can reach, RbAE warns and leaves out a part of its loss."""
-    arguments = {"widths": [4, 4, 4, 4, 4], "fusion_channels": 4, "fdm_channels": 4}
+    arguments = {"widths": [4, 4, 4, 4, 4], "fusion_width": 4, "fdm_width": 4}
     model = {"label": "RbAE", "class_path": "anomalib_plus.models.RbAE", "arguments": arguments, "variant": None}
     record = run_job(replace(job, model=model), store)
     assert record["status"] == "failed"
@@ -239,9 +239,9 @@ def test_weights_are_told_apart_by_the_arguments_that_chose_them(tmp_path):
     ]
     assert named(pre_trained=False) == []
     model.perceptual, model.pretrained_backbones = True, ("vgg16.tv_in1k",)
-    assert named(pre_trained=False, perceptual_weights=files[0]) == ["perceptual_weights"]
+    assert named(pre_trained=False, vgg_weights=files[0]) == ["vgg_weights"]
     assert named(teacher_weights=files[0], student_pretrained=False) == ["teacher_weights", "vgg16.tv_in1k"]
-    assert "vgg16.tv_in1k" not in named(w_per=0.0)
+    assert "vgg16.tv_in1k" not in named(perceptual_weight=0.0)
 
 
 def test_git_commit_is_that_of_our_sources_or_nothing(monkeypatch):

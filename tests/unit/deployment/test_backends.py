@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).random((2, 3, 100, 90), np.float32)
 @pytest.fixture
 def ours() -> RamFAE:
     pre_processor = RamFAE.configure_pre_processor((64, 64))
-    return RamFAE(channels=(4, 8, 16, 32), pre_processor=pre_processor).eval()
+    return RamFAE(widths=(4, 8, 16, 32), pre_processor=pre_processor).eval()
 
 
 def test_the_compiled_model_sees_what_the_eager_one_sees(ours: RamFAE, monkeypatch: pytest.MonkeyPatch) -> None:

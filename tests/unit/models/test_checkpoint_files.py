@@ -188,7 +188,7 @@ def test_links_and_permissions_are_as_for_any_new_file(tmp_path: Path) -> None:
 
 def train(root: Path, **options: Any) -> Engine:
     model = RamFAE(
-        channels=(4, 8, 8, 8),
+        widths=(4, 8, 8, 8),
         pre_processor=RamFAE.configure_pre_processor((64, 64)),
         evaluator=False,
         post_processor=False,
@@ -275,7 +275,7 @@ def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
 
 
 WHOLE = GOOD | {
-    "hyper_parameters": {"channels": [4, 8]},
+    "hyper_parameters": {"widths": [4, 8]},
     "pytorch-lightning_version": "2.6.6",
     "anomalib_plus": {"model": "RamFAE", "version": "0.1.0"},
 }

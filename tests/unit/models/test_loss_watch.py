@@ -105,7 +105,7 @@ class OneLossIsNone(RamFAELoss):
 
 
 def test_several_processes_stop_together(mvtec_layout: Path, tmp_path: Path) -> None:
-    model = RamFAE(channels=(4, 8, 8, 8), pre_processor=False, evaluator=False, visualizer=False)
+    model = RamFAE(widths=(4, 8, 8, 8), pre_processor=False, evaluator=False, visualizer=False)
     model.loss = OneLossIsNone()
     engine = Engine(max_epochs=1, devices=2, accelerator="cpu", strategy="ddp_fork", enable_progress_bar=False)
     with pytest.raises(ProcessRaisedException, match=r"RamFAE: the loss is no number: total=nan .*\(images "):
@@ -113,7 +113,7 @@ def test_several_processes_stop_together(mvtec_layout: Path, tmp_path: Path) -> 
 
 
 def test_an_exported_model_does_not_tell_the_names_of_its_training_images() -> None:
-    model = RamFAE(channels=(4, 8, 8, 8), evaluator=False, visualizer=False)
+    model = RamFAE(widths=(4, 8, 8, 8), evaluator=False, visualizer=False)
     model.loss_watch.begin(0, 0, ["folder of a customer/000.png"])
     model.loss_watch.record(terms(1.0, elsewhere=False))
     exported = BytesIO()

@@ -11,9 +11,9 @@ from anomalib_plus import TSDN
 
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
-    "reduced_channels": 8,
-    "decoder_channels": (8, 8, 8, 4, 4),
-    "fne_hidden": (8,),
+    "bottleneck_width": 8,
+    "decoder_widths": (8, 8, 8, 4, 4),
+    "fne_hidden_widths": (8,),
     "evaluator": False,
     "visualizer": False,
 }

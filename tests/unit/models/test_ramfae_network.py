@@ -35,13 +35,13 @@ def test_parameters_per_part(paper_model: RamFAEModel) -> None:
         ({"decoder_residual": False}, 19_140_467),
         ({"dilation_rates": (1, 5, 9)}, 19_140_467),
         ({"dilation_rates": (6, 12, 18)}, 19_140_467),
-        ({"mffe_branch_channels": 256}, 14_681_715),
-        ({"mffe_branch_channels": 128}, 12_452_339),
+        ({"mffe_branch_width": 256}, 14_681_715),
+        ({"mffe_branch_width": 128}, 12_452_339),
         ({"attention_reduction": 16}, 19_165_091),
         ({"coordinate_attention": False}, 19_140_467 - 25_648),
-        ({"in_channels": 1, "channels": (64, 128, 128, 128)}, 3_019_865),
-        ({"in_channels": 1, "channels": (16, 32, 64, 128)}, 1_200_297),
-        ({"channels": SMALL}, 76_415),
+        ({"in_channels": 1, "widths": (64, 128, 128, 128)}, 3_019_865),
+        ({"in_channels": 1, "widths": (16, 32, 64, 128)}, 1_200_297),
+        ({"widths": SMALL}, 76_415),
     ],
     ids=str,
 )
@@ -64,7 +64,7 @@ def test_output_of_every_stage(paper_model: RamFAEModel) -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 128), (64, 96)])
 def test_network_output_fills_its_range(size: tuple[int, int]) -> None:
-    model = RamFAEModel(channels=SMALL).train()
+    model = RamFAEModel(widths=SMALL).train()
     with torch.no_grad():
         nn.init.normal_(model.head[0].weight, std=10)
         raw: list[torch.Tensor] = []
@@ -78,11 +78,11 @@ def test_network_output_fills_its_range(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(60, 64), (64, 100), (8, 64)])
 def test_size_that_does_not_divide_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"divisible by 8 .* got {size[0]}x{size[1]}\. Resize to"):
-        RamFAEModel(channels=SMALL)(torch.rand(1, 3, *size))
+        RamFAEModel(widths=SMALL)(torch.rand(1, 3, *size))
 
 
 def test_training_accepts_a_batch_of_one() -> None:
-    model = RamFAEModel(channels=SMALL).train()
+    model = RamFAEModel(widths=SMALL).train()
     model(torch.rand(1, 3, 64, 64)).reconstruction.mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -104,18 +104,18 @@ def support(module: nn.Module, in_channels: int, size: int) -> tuple[int, int]:
 
 
 def test_receptive_field_of_the_encoder() -> None:
-    assert support(RamFAEModel(channels=(2, 2, 2, 2), mffe=False).encoder, 3, 160) == (54, 54)
+    assert support(RamFAEModel(widths=(2, 2, 2, 2), mffe=False).encoder, 3, 160) == (54, 54)
 
 
 @pytest.mark.parametrize(("branch", "pixels"), [(1, 134), (2, 166), (3, 198)])
 def test_receptive_field_of_the_dilated_branches(branch: int, pixels: int) -> None:
-    model = RamFAEModel(channels=(2, 2, 2, 2))
+    model = RamFAEModel(widths=(2, 2, 2, 2))
     assert support(nn.Sequential(model.encoder, model.bottleneck.branches[branch]), 3, 320) == (pixels, pixels)
 
 
 @pytest.mark.parametrize(("mffe", "pixels"), [(False, 94), (True, 238)])
 def test_receptive_field_of_the_autoencoder(mffe: bool, pixels: int) -> None:
-    model = RamFAEModel(channels=(2, 2, 2, 2), mffe=mffe, coordinate_attention=False)
+    model = RamFAEModel(widths=(2, 2, 2, 2), mffe=mffe, coordinate_attention=False)
     if mffe:
         model.bottleneck.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), Detach())
     assert support(nn.Sequential(model.encoder, model.bottleneck, model.decoder), 3, 448) == (pixels, pixels)
@@ -160,7 +160,7 @@ def test_decoder_residual_is_an_identity(residual: bool) -> None:
 
 
 def test_one_channel_model_works_on_the_mean_of_the_channels() -> None:
-    model = RamFAEModel(in_channels=1, channels=SMALL).eval()
+    model = RamFAEModel(in_channels=1, widths=SMALL).eval()
     images = torch.rand(2, 3, 64, 64)
     gray = images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     torch.testing.assert_close(model(images).anomaly_map, model(gray).anomaly_map)
@@ -168,7 +168,7 @@ def test_one_channel_model_works_on_the_mean_of_the_channels() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_one_channel_model_takes_one_channel_images_as_they_are(training: bool) -> None:
-    model = RamFAEModel(in_channels=1, channels=SMALL).train(training)
+    model = RamFAEModel(in_channels=1, widths=SMALL).train(training)
     grey = torch.rand(2, 1, 64, 64)
     outputs = [model(images)[0] for images in (grey, grey.expand(-1, 3, -1, -1))]
     torch.testing.assert_close(*outputs)
@@ -178,7 +178,7 @@ def test_one_channel_model_takes_one_channel_images_as_they_are(training: bool) 
 
 @pytest.mark.parametrize(("kernel", "smallest"), [(0, 16), (21, 16), (41, 24)])
 def test_images_must_hold_half_the_window_of_the_blur(kernel: int, smallest: int) -> None:
-    model = RamFAEModel(channels=SMALL, map_generator=AnomalyMapGenerator(smoothing_kernel=kernel)).eval()
+    model = RamFAEModel(widths=SMALL, map_generator=AnomalyMapGenerator(smoothing_kernel=kernel)).eval()
     assert model(torch.rand(1, 3, smallest, smallest)).anomaly_map.shape == (1, 1, smallest, smallest)
     with pytest.raises(ValueError, match=r"of at least \d+ pixels"):
         model(torch.rand(1, 3, smallest - 8, smallest))
@@ -187,11 +187,11 @@ def test_images_must_hold_half_the_window_of_the_blur(kernel: int, smallest: int
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"channels": (8,)}, "two positive"),
+        ({"widths": (8,)}, "two positive"),
         ({"in_channels": 2}, "3 .*1"),
         ({"attention_reduction": 0}, "attention_reduction must be positive, got 0"),
-        ({"mffe_branch_channels": 0}, "mffe_branch_channels must be positive .*, got 0"),
-        ({"mffe_branch_channels": -1}, "mffe_branch_channels must be positive .*, got -1"),
+        ({"mffe_branch_width": 0}, "mffe_branch_width must be positive .*, got 0"),
+        ({"mffe_branch_width": -1}, "mffe_branch_width must be positive .*, got -1"),
         ({"dilation_rates": (0,)}, "dilation_rates must be positive, got"),
         ({"dilation_rates": (5, -7)}, "dilation_rates must be positive, got"),
     ],

@@ -6,7 +6,7 @@ from anomalib.data import ImageBatch
 
 from anomalib_plus import RamFAE
 
-SMALL = {"channels": (4, 8, 16, 32), "evaluator": False, "visualizer": False}
+SMALL = {"widths": (4, 8, 16, 32), "evaluator": False, "visualizer": False}
 
 
 def step(model: RamFAE, images: torch.Tensor) -> torch.Tensor:
@@ -98,5 +98,5 @@ def test_delete_paste_arguments_reach_the_transform() -> None:
 
 
 def test_loss_weights_reach_the_loss() -> None:
-    model = RamFAE(**SMALL, lambda_gmsd=0.1, lambda_ssim=0.0, lambda_l2=3.0)
+    model = RamFAE(**SMALL, gmsd_weight=0.1, ssim_weight=0.0, l2_weight=3.0)
     assert model.loss.weights == {"gmsd": 0.1, "ssim": 0.0, "l2": 3.0}

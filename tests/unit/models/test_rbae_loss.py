@@ -122,7 +122,7 @@ def test_total_of_phase_one(encoding_output: EncodingOutput, clean: Tensor, mask
 
 
 def test_total_of_phase_two(repair_output: RepairOutput, clean: Tensor, mask: Tensor) -> None:
-    weights = {"w_rec": 3.0, "w_per": 0.0, "w_rep": 5.0, "w_seg": 7.0}
+    weights = {"reconstruction_weight": 3.0, "perceptual_weight": 0.0, "repair_weight": 5.0, "segmentation_weight": 7.0}
     loss = RbAELoss(**weights)(repair_output, clean, mask, lambda a, b: (a - b).abs().mean())
     assert set(loss.terms) == {"reconstruction", "repair", "segmentation"}
     terms = loss.terms
@@ -132,7 +132,7 @@ def test_total_of_phase_two(repair_output: RepairOutput, clean: Tensor, mask: Te
 
 
 @pytest.mark.parametrize(
-    ("weight", "term"), [("w_dis", "discrimination"), ("w_rep", "repair"), ("w_seg", "segmentation")]
+    ("weight", "term"), [("discrimination_weight", "discrimination"), ("repair_weight", "repair"), ("segmentation_weight", "segmentation")]
 )
 def test_a_weight_of_zero_skips_its_term(
     weight: str, term: str, encoding_output: EncodingOutput, repair_output: RepairOutput, clean: Tensor, mask: Tensor
@@ -157,8 +157,8 @@ def test_autocast_does_not_touch_the_loss(repair_output: RepairOutput, clean: Te
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"w_rec": 0}, {"w_per": -1}, {"w_dis": -1}, {"focal_gamma": -1}, {"focal_alpha": 1.5}], ids=str
+    "arguments", [{"reconstruction_weight": 0}, {"perceptual_weight": -1}, {"discrimination_weight": -1}, {"focal_gamma": -1}, {"focal_alpha": 1.5}], ids=str
 )
 def test_useless_arguments_are_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="w_rec must be positive"):
+    with pytest.raises(ValueError, match="reconstruction_weight must be positive"):
         RbAELoss(**arguments)

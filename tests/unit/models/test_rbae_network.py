@@ -27,7 +27,7 @@ SIZE = 64
 
 
 def small(**arguments: Any) -> RbAEModel:
-    return RbAEModel(**{"widths": (4, 4, 8, 8, 8), "fusion_channels": 4, "fdm_channels": 4, **arguments})
+    return RbAEModel(**{"widths": (4, 4, 8, 8, 8), "fusion_width": 4, "fdm_width": 4, **arguments})
 
 
 def in_phase_2(**arguments: Any) -> RbAEModel:
@@ -274,7 +274,7 @@ def test_sizes_between_the_patches_work() -> None:
         ({"patch_sizes": ()}, "patch_sizes must be positive"),
         ({"attention_temperature": 0.0}, "attention_temperature must be positive"),
         ({"fusion_kernel": 4}, "fusion_kernel must be odd"),
-        ({"fdm_channels": 1}, "fdm_channels at least 2"),
+        ({"fdm_width": 1}, "fdm_width at least 2"),
         ({"attention_temperature": float("nan")}, "attention_temperature must be positive"),
         ({"map_weights": (1.0, 1.0, 1.0)}, "map_weights must be 3 numbers"),
         ({"map_weights": (0.0, 0.0, 0.0)}, "whose sum is positive"),

@@ -94,9 +94,9 @@ def test_bad_files_are_named(content: bytes | dict[str, Tensor], message: str, t
         file.write_bytes(content)
     else:
         torch.save(content, file)
-    with pytest.raises(ValueError, match=rf"(?s)perceptual_weights=.*vgg\.pth.*{message}"):
+    with pytest.raises(ValueError, match=rf"(?s)vgg_weights=.*vgg\.pth.*{message}"):
         load_vgg("first5", file)
-    with pytest.raises(FileNotFoundError, match=r"perceptual_weights=.*missing"):
+    with pytest.raises(FileNotFoundError, match=r"vgg_weights=.*missing"):
         load_vgg("first5", tmp_path / "missing.pth")
 
 
@@ -106,13 +106,13 @@ def test_missing_weights_switch_the_term_off_with_a_warning(monkeypatch: pytest.
 
     monkeypatch.setattr("timm.create_model", unreachable)
     model = RbAE(**QUIET)
-    with pytest.warns(UserWarning, match="without its perceptual loss.*perceptual_weights=FILE"):
+    with pytest.warns(UserWarning, match="without its perceptual loss.*vgg_weights=FILE"):
         model.on_fit_start()
     assert model._perceptual is None
 
 
 def test_a_training_compares_by_vgg_and_keeps_it_to_itself(weights: Path) -> None:
-    model = RbAE(**QUIET, perceptual_weights=weights).train()
+    model = RbAE(**QUIET, vgg_weights=weights).train()
     model.log = model.log_dict = lambda *args, **kwargs: None
     names = set(model.state_dict())
     model.on_fit_start()
@@ -131,7 +131,7 @@ def test_a_training_compares_by_vgg_and_keeps_it_to_itself(weights: Path) -> Non
 
 
 def test_switched_off_nothing_is_loaded(tmp_path: Path) -> None:
-    for off in ({"perceptual": False}, {"w_per": 0.0}):
-        model = RbAE(**QUIET, **off, perceptual_weights=tmp_path / "missing.pth")
+    for off in ({"perceptual": False}, {"perceptual_weight": 0.0}):
+        model = RbAE(**QUIET, **off, vgg_weights=tmp_path / "missing.pth")
         model.on_fit_start()
         assert model._perceptual is None

@@ -21,8 +21,8 @@ from anomalib_plus import RbAE
 
 SMALL: dict[str, Any] = {
     "widths": (4, 4, 8, 8, 8),
-    "fusion_channels": 4,
-    "fdm_channels": 4,
+    "fusion_width": 4,
+    "fdm_width": 4,
     "perceptual": False,
     "learning_rate": 1e-3,
     "pre_processor": False,
@@ -309,7 +309,7 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
-        ({"w_seg": 0.0}, "w_seg=0 leaves the MSFDM"),
+        ({"segmentation_weight": 0.0}, "segmentation_weight=0 leaves the MSFDM"),
         ({"anomaly_probability": 0.0}, "anomaly_probability and blend must not be 0"),
         ({"blend": 0.0}, "anomaly_probability and blend must not be 0"),
         ({"phase1_epochs": 0}, "phase1_epochs must be positive"),

@@ -17,7 +17,7 @@ def trainer(**limits) -> SimpleNamespace:
 
 def learning_rates(epochs: int) -> list[float]:
     """RamFAE's learning rate at the start of each epoch, and after the last."""
-    model = RamFAE(channels=(2, 2), evaluator=False, visualizer=False)
+    model = RamFAE(widths=(2, 2), evaluator=False, visualizer=False)
     model._trainer = trainer(max_epochs=epochs)
     optimizers = model.configure_optimizers()
     rates = []
@@ -71,4 +71,4 @@ def test_no_limit_keeps_the_initial_rate() -> None:
 
 def test_wrong_learning_rates_are_refused() -> None:
     with pytest.raises(ValueError, match="min_learning_rate <= learning_rate"):
-        RamFAE(channels=(2, 2), learning_rate=1e-6, min_learning_rate=1e-4)
+        RamFAE(widths=(2, 2), learning_rate=1e-6, min_learning_rate=1e-4)

@@ -13,9 +13,9 @@ from anomalib_plus.models.tsdn.figure import Normality, main, measure_normality
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
     "pre_trained": False,
-    "reduced_channels": 16,
-    "decoder_channels": (16, 8, 8, 8, 8),
-    "fne_hidden": (16,),
+    "bottleneck_width": 16,
+    "decoder_widths": (16, 8, 8, 8, 8),
+    "fne_hidden_widths": (16,),
     "ssim_size": 16,
     "n_segments": 64,
     "n_filled": 8,

@@ -77,7 +77,7 @@ def test_weight_of_the_cross_entropy_makes_it_count() -> None:
 
 
 def test_total_is_the_weighted_sum(output: TSDNOutput) -> None:
-    weights = {"lambda_l2": 2.0, "lambda_ssim": 0.3, "lambda_gms": 0.7, "lambda_mask": 0.5, "lambda_fne": 0.01}
+    weights = {"l2_weight": 2.0, "ssim_weight": 0.3, "gms_weight": 0.7, "mask_weight": 0.5, "fne_weight": 0.01}
     target, mask = torch.rand(2, 3, 32, 32), (torch.rand(2, 1, 32, 32) > 0.5).float()
     loss = TSDNLoss(**weights, ssim_size=16)(target, output, mask)
     assert list(loss.terms) == ["l2", "ssim", "gms", "mask", "fne"]
@@ -103,7 +103,7 @@ def test_the_estimators_loss_teaches_the_estimator_alone(output: TSDNOutput) -> 
 def test_parts_that_are_not_there_have_no_term(output: TSDNOutput) -> None:
     alone = output._replace(mask=None, normality=None)
     assert list(TSDNLoss()(torch.rand(2, 3, 32, 32), alone).terms) == ["l2", "ssim", "gms"]
-    assert list(TSDNLoss(lambda_ssim=0, lambda_gms=0)(torch.rand(2, 3, 32, 32), alone).terms) == ["l2"]
+    assert list(TSDNLoss(ssim_weight=0, gms_weight=0)(torch.rand(2, 3, 32, 32), alone).terms) == ["l2"]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -129,8 +129,8 @@ def test_half_precision_is_compared_in_full(output: TSDNOutput) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lambda_gms": -1.0}, "lambda_gms=-1.0"),
-        ({"lambda_l2": 0.0, "lambda_ssim": 0.0, "lambda_gms": 0.0}, "must be positive"),
+        ({"gms_weight": -1.0}, "gms_weight=-1.0"),
+        ({"l2_weight": 0.0, "ssim_weight": 0.0, "gms_weight": 0.0}, "must be positive"),
         ({"gms_scales": 0}, "gms_scales"),
         ({"ssim_size": 8}, "ssim_size must be at least 11"),
         ({"fne_reduction": "max"}, "fne_reduction must be one of sum, mean"),

@@ -12,10 +12,10 @@ from anomalib_plus.models.tsdn.torch_model import TSDNModel, stages_by_stride
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
     "pre_trained": False,
-    "reduced_channels": 16,
-    "decoder_channels": (16, 8, 8, 8, 4),
-    "fne_channels": 4,
-    "fne_hidden": (16,),
+    "bottleneck_width": 16,
+    "decoder_widths": (16, 8, 8, 8, 4),
+    "fne_width": 4,
+    "fne_hidden_widths": (16,),
     "fne_size": 2,
 }
 
@@ -260,8 +260,8 @@ def test_a_batch_of_one_image_trains_at_the_smallest_size() -> None:
         ({"use_mask_decoder": False, "gate": "none", "skip_mode": "anomaly"}, "skip_mode='anomaly' needs"),
         ({"gate": "soft"}, "gate must be one of fne, mask, none"),
         ({"skip_mode": "all"}, "skip_mode must be one of both, masked, anomaly, none"),
-        ({"decoder_channels": (16, 8)}, r"decoder_channels must have 5 entries.*divides the size by 32"),
-        ({"reduced_channels": 0}, "must be positive"),
+        ({"decoder_widths": (16, 8)}, r"decoder_widths must have 5 entries.*divides the size by 32"),
+        ({"bottleneck_width": 0}, "must be positive"),
         ({"backbone": "no_such_network"}, "timm has no network backbone='no_such_network'"),
     ],
 )

@@ -16,10 +16,10 @@ from anomalib_plus import TSDN
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
     "pre_trained": False,
-    "reduced_channels": 16,
-    "decoder_channels": (16, 8, 8, 8, 8),
-    "fne_channels": 4,
-    "fne_hidden": (16,),
+    "bottleneck_width": 16,
+    "decoder_widths": (16, 8, 8, 8, 8),
+    "fne_width": 4,
+    "fne_hidden_widths": (16,),
     "fne_size": 2,
     "n_segments": 64,
     "n_filled": 8,
@@ -229,7 +229,7 @@ def test_random_augmentation_goes_by_content(mvtec_layout: Path) -> None:
     [
         ({"use_surf": False}, "use_surf=False or .* needs use_mask_decoder=False"),
         ({"surf_probability": 0.0}, "surf_probability=0 needs use_mask_decoder=False"),
-        ({"lambda_mask": 0.0}, "lambda_mask=0 leaves the decoder of the mask untrained"),
+        ({"mask_weight": 0.0}, "mask_weight=0 leaves the decoder of the mask untrained"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"n_filled": 100}, "n_filled must lie between"),
         ({"use_mask_decoder": False}, "gate='fne' needs the decoder of the mask"),

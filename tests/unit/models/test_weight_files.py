@@ -18,7 +18,7 @@ ARGUMENTS: dict[str, Callable[[Path], object]] = {
         "test_resnet", "test_efficientnet", teacher_weights=Path("teacher.pth"), student_weights=file
     ),
     "weights": lambda file: TSDN("test_efficientnet", weights=file),
-    "perceptual_weights": lambda file: load_vgg(weights=file),
+    "vgg_weights": lambda file: load_vgg(weights=file),
 }
 
 

@@ -45,7 +45,7 @@ class AnomalyMapGenerator(nn.Module):
         map_type: Distance between image and reconstruction; may be changed at any time, it has no parameters.
         image_score: How the map becomes one number.
         smoothing_kernel: Side of the Gaussian window in pixels (odd); 0 or None switches smoothing off.
-        smoothing_sigma: Standard deviation of the Gaussian in pixels.
+        sigma: Standard deviation of the Gaussian in pixels.
         gms_constant: Stabiliser of the gradient similarity.
         channel_reduction: Average the maps of the channels, or compare the mean of the channels.
 
@@ -59,7 +59,7 @@ class AnomalyMapGenerator(nn.Module):
         map_type: MapType = "msgms",
         image_score: ImageScore = "max",
         smoothing_kernel: int | None = 21,
-        smoothing_sigma: float = 3.5,
+        sigma: float = 3.5,
         gms_constant: float = GMS_CONSTANT,
         channel_reduction: ChannelReduction = "map_mean",
     ) -> None:
@@ -71,7 +71,7 @@ class AnomalyMapGenerator(nn.Module):
         self.image_score = image_score
         self.gms_constant = gms_constant
         self.channel_reduction = channel_reduction
-        self.smooth = GaussianBlur(smoothing_sigma, smoothing_kernel or 0)
+        self.smooth = GaussianBlur(sigma, smoothing_kernel or 0)
 
     @property
     def map_type(self) -> MapType:

@@ -30,7 +30,7 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
             divisible by 8.
         in_channels: 3, or 1 to work on the mean of the channels (MNIST).
         mffe: Multi-scale focused bottleneck (Table 2).
-        mffe_branch_channels: Width of its branches; None means that of the last stage.
+        mffe_branch_width: Width of its branches; None means that of the last stage.
         dilation_rates: Its dilation rates (Fig. 7).
         coordinate_attention: Whether it ends in coordinate attention.
         attention_reduction: Reduction ratio of the attention.
@@ -42,16 +42,16 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         delete_paste_overlap: Whether hole and patch may overlap.
         delete_paste_fill: Value of a deleted pixel in [0, 1].
         delete_paste_probability: Share of training images that are damaged.
-        lambda_gmsd: Weight of the gradient similarity deviation (eq. 14).
-        lambda_ssim: Weight of the structural similarity term.
-        lambda_l2: Weight of the mean squared error.
+        gmsd_weight: Weight of the gradient similarity deviation (eq. 14).
+        ssim_weight: Weight of the structural similarity term.
+        l2_weight: Weight of the mean squared error.
         gmsd_loss: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
         gms_constant: Stabiliser of the gradient similarity for values in [0, 1].
         channel_reduction: Compare every channel, or the mean of the channels.
         anomaly_map: Distance at test time (Table 3); it has no parameters and may be set on a trained model.
         image_score: Maximum or mean of the anomaly map.
         smoothing_kernel: Side of the Gaussian window in pixels, odd; 0 or None switches smoothing off.
-        smoothing_sigma: Standard deviation of the Gaussian in pixels.
+        sigma: Standard deviation of the Gaussian in pixels.
         learning_rate: Initial learning rate of Adam.
         min_learning_rate: Where the cosine schedule ends.
         pre_processor: Anomalib component; the default resizes to 256x256.
@@ -72,7 +72,7 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         channels: tuple[int, ...] = (64, 128, 256, 512),
         in_channels: int = 3,
         mffe: bool = True,
-        mffe_branch_channels: int | None = None,
+        mffe_branch_width: int | None = None,
         dilation_rates: tuple[int, ...] = (5, 7, 9),
         coordinate_attention: bool = True,
         attention_reduction: int = 32,
@@ -84,16 +84,16 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         delete_paste_overlap: bool = False,
         delete_paste_fill: float = 0.0,
         delete_paste_probability: float = 1.0,
-        lambda_gmsd: float = 1.0,
-        lambda_ssim: float = 1.0,
-        lambda_l2: float = 1.0,
+        gmsd_weight: float = 1.0,
+        ssim_weight: float = 1.0,
+        l2_weight: float = 1.0,
         gmsd_loss: GmsdForm = "variance",
         gms_constant: float = GMS_CONSTANT,
         channel_reduction: ChannelReduction = "map_mean",
         anomaly_map: MapType = "msgms",
         image_score: ImageScore = "max",
         smoothing_kernel: int | None = 21,
-        smoothing_sigma: float = 3.5,
+        sigma: float = 3.5,
         learning_rate: float = 1e-4,
         min_learning_rate: float = 1e-6,
         pre_processor: PreProcessor | bool = True,
@@ -113,16 +113,16 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
             in_channels=in_channels,
             channels=channels,
             mffe=mffe,
-            mffe_branch_channels=mffe_branch_channels,
+            mffe_branch_width=mffe_branch_width,
             dilation_rates=dilation_rates,
             coordinate_attention=coordinate_attention,
             attention_reduction=attention_reduction,
             decoder_residual=decoder_residual,
             map_generator=AnomalyMapGenerator(
-                anomaly_map, image_score, smoothing_kernel, smoothing_sigma, gms_constant, channel_reduction
+                anomaly_map, image_score, smoothing_kernel, sigma, gms_constant, channel_reduction
             ),
         )
-        self.loss = RamFAELoss(lambda_gmsd, lambda_ssim, lambda_l2, gmsd_loss, gms_constant, channel_reduction)
+        self.loss = RamFAELoss(gmsd_weight, ssim_weight, l2_weight, gmsd_loss, gms_constant, channel_reduction)
         self.augmenter = (
             DeletePaste(
                 delete_paste_area,

@@ -33,12 +33,12 @@ def ssim_loss(clean: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 class RamFAELoss(nn.Module):
-    """``lambda_gmsd * L_GMSD + lambda_ssim * L_SSIM + lambda_l2 * L_2`` (eq. 14); a zero weight skips its term.
+    """``gmsd_weight * L_GMSD + ssim_weight * L_SSIM + l2_weight * L_2`` (eq. 14); a zero weight skips its term.
 
     Args:
-        lambda_gmsd: Weight of the gradient similarity deviation.
-        lambda_ssim: Weight of the structural similarity term.
-        lambda_l2: Weight of the mean squared error.
+        gmsd_weight: Weight of the gradient similarity deviation.
+        ssim_weight: Weight of the structural similarity term.
+        l2_weight: Weight of the mean squared error.
         gmsd_form: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
         gms_constant: Stabiliser of the gradient similarity.
         channel_reduction: Compare every channel, or the mean of the channels (GMSD and SSIM only).
@@ -49,9 +49,9 @@ class RamFAELoss(nn.Module):
 
     def __init__(
         self,
-        lambda_gmsd: float = 1.0,
-        lambda_ssim: float = 1.0,
-        lambda_l2: float = 1.0,
+        gmsd_weight: float = 1.0,
+        ssim_weight: float = 1.0,
+        l2_weight: float = 1.0,
         gmsd_form: GmsdForm = "variance",
         gms_constant: float = GMS_CONSTANT,
         channel_reduction: ChannelReduction = "map_mean",
@@ -60,7 +60,7 @@ class RamFAELoss(nn.Module):
         check_choice("gmsd_loss", gmsd_form, GmsdForm)
         check_choice("channel_reduction", channel_reduction, ChannelReduction)
         check_gms_constant(gms_constant)
-        self.weights = {"gmsd": lambda_gmsd, "ssim": lambda_ssim, "l2": lambda_l2}
+        self.weights = {"gmsd": gmsd_weight, "ssim": ssim_weight, "l2": l2_weight}
         if min(self.weights.values()) < 0 or not any(self.weights.values()):
             msg = f"The loss weights must not be negative and one must be positive, got {self.weights}."
             raise ValueError(msg)

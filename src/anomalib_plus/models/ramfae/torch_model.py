@@ -111,7 +111,7 @@ class RamFAEModel(nn.Module):
         in_channels: 3, or 1 to work on the mean of the input's channels; then one-channel images will do, too.
         channels: Width of each encoder stage; every stage after the first halves the size.
         mffe: Whether the multi-scale focused bottleneck is there (ablation, Table 2).
-        mffe_branch_channels: Width of its branches; None means the bottleneck's width.
+        mffe_branch_width: Width of its branches; None means the bottleneck's width.
         dilation_rates: Rates of its dilated branches (ablation, Fig. 7).
         coordinate_attention: Whether the bottleneck ends in coordinate attention.
         attention_reduction: Reduction ratio of the attention.
@@ -130,7 +130,7 @@ class RamFAEModel(nn.Module):
         in_channels: int = 3,
         channels: Sequence[int] = (64, 128, 256, 512),
         mffe: bool = True,
-        mffe_branch_channels: int | None = None,
+        mffe_branch_width: int | None = None,
         dilation_rates: Sequence[int] = (5, 7, 9),
         coordinate_attention: bool = True,
         attention_reduction: int = 32,
@@ -144,8 +144,8 @@ class RamFAEModel(nn.Module):
         if in_channels not in {1, 3}:
             msg = f"in_channels must be 3 (colour) or 1 (grey), got {in_channels}."
             raise ValueError(msg)
-        if mffe_branch_channels is not None and mffe_branch_channels < 1:
-            msg = f"mffe_branch_channels must be positive (None means the bottleneck's), got {mffe_branch_channels}."
+        if mffe_branch_width is not None and mffe_branch_width < 1:
+            msg = f"mffe_branch_width must be positive (None means the bottleneck's), got {mffe_branch_width}."
             raise ValueError(msg)
         if min(dilation_rates, default=1) < 1:
             msg = f"dilation_rates must be positive, got {tuple(dilation_rates)}."
@@ -161,7 +161,7 @@ class RamFAEModel(nn.Module):
             *(EncoderBlock(before, after, downsample=True) for before, after in pairwise(channels)),
         )
         width = channels[-1]
-        branch_width = width if mffe_branch_channels is None else mffe_branch_channels
+        branch_width = width if mffe_branch_width is None else mffe_branch_width
         self.bottleneck = (
             MultiScaleFocusedExtraction(width, branch_width, dilation_rates, coordinate_attention, attention_reduction)
             if mffe

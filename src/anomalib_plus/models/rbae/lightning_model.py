@@ -50,21 +50,21 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         rbam_levels: Layers that are repaired, some of 3, 4 and 5.
         patch_sizes: Sides of the patches, one repaired version each.
         attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed, smaller is sharper.
-        fusion_channels: Width of the feature fusion.
+        fusion_width: Width of the feature fusion.
         fusion_kernel: Side of its convolutions, odd; larger than the largest patch.
         use_pixel_discrimination: Train the encoder to react to defects (row C).
         discriminator: "msfdm", or without learning "pixel", "msfr" or "ssim" (rows D to F).
-        fdm_channels: Width of the MSFDM.
+        fdm_width: Width of the MSFDM.
         map_weights: Weights of its three maps (eq. 11).
         score_pool: Side of the mean filter whose maximum is the image score, odd; 0 for the map's maximum.
         perceptual: Compare images by VGG-16 too. Without its weights a training warns and goes on without the term.
         perceptual_layers: "first5" ReLU layers, "lpips" or names like "relu3_1".
-        perceptual_weights: File with VGG-16's weights (torchvision's or timm's), instead of a download.
-        w_rec: Weight of the reconstruction's squared error.
-        w_per: Weight of the perceptual distance.
-        w_dis: Weight of the encoder's discrimination.
-        w_rep: Weight of the repair.
-        w_seg: Weight of the segmentation.
+        vgg_weights: File with VGG-16's weights (torchvision's or timm's), instead of a download.
+        reconstruction_weight: Weight of the reconstruction's squared error.
+        perceptual_weight: Weight of the perceptual distance.
+        discrimination_weight: Weight of the encoder's discrimination.
+        repair_weight: Weight of the repair.
+        segmentation_weight: Weight of the segmentation.
         focal_gamma: Focusing exponent of the segmentation.
         focal_alpha: Weight of its anomalous class; None weighs both by 1.
         texture_dir: Folder of images to fill defects with (ImageNet in the paper); None for procedural textures.
@@ -98,21 +98,21 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         rbam_levels: tuple[int, ...] = (3, 4, 5),
         patch_sizes: tuple[int, ...] = (2, 4),
         attention_temperature: float = 1.0,
-        fusion_channels: int = 64,
+        fusion_width: int = 64,
         fusion_kernel: int = 5,
         use_pixel_discrimination: bool = True,
         discriminator: Discriminator = "msfdm",
-        fdm_channels: int = 64,
+        fdm_width: int = 64,
         map_weights: tuple[float, ...] = (0.2, 0.2, 0.6),
         score_pool: int = 0,
         perceptual: bool = True,
         perceptual_layers: str | tuple[str, ...] = "first5",
-        perceptual_weights: str | Path | None = None,
-        w_rec: float = 100.0,
-        w_per: float = 1.0,
-        w_dis: float = 1.0,
-        w_rep: float = 1.0,
-        w_seg: float = 1.0,
+        vgg_weights: str | Path | None = None,
+        reconstruction_weight: float = 100.0,
+        perceptual_weight: float = 1.0,
+        discrimination_weight: float = 1.0,
+        repair_weight: float = 1.0,
+        segmentation_weight: float = 1.0,
         focal_gamma: float = 2.0,
         focal_alpha: float | None = None,
         texture_dir: str | Path | None = None,
@@ -134,8 +134,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         if phase1_epochs < 1 or phase2_epochs < 0:
             msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
             raise ValueError(msg)
-        if discriminator == "msfdm" and w_seg == 0:
-            msg = "w_seg=0 leaves the MSFDM, which makes the map, untrained: give a weight or another discriminator."
+        if discriminator == "msfdm" and segmentation_weight == 0:
+            msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: give a weight or another discriminator."
             raise ValueError(msg)
         if anomaly_probability == 0 or blend == 0:
             msg = "RbAE learns from synthetic defects: anomaly_probability and blend must not be 0."
@@ -145,7 +145,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         self.reference_choice = reference
         self.perceptual = perceptual
         self.perceptual_layers = perceptual_layers
-        self.perceptual_weights = perceptual_weights
+        self.vgg_weights = vgg_weights
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.model = RbAEModel(
@@ -155,15 +155,15 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             rbam_levels=rbam_levels,
             patch_sizes=patch_sizes,
             attention_temperature=attention_temperature,
-            fusion_channels=fusion_channels,
+            fusion_width=fusion_width,
             fusion_kernel=fusion_kernel,
             use_pixel_discrimination=use_pixel_discrimination,
             discriminator=discriminator,
-            fdm_channels=fdm_channels,
+            fdm_width=fdm_width,
             map_weights=map_weights,
             score_pool=score_pool,
         )
-        self.loss = RbAELoss(w_rec, w_per, w_dis, w_rep, w_seg, focal_gamma, focal_alpha)
+        self.loss = RbAELoss(reconstruction_weight, perceptual_weight, discrimination_weight, repair_weight, segmentation_weight, focal_gamma, focal_alpha)
         self.augmenter = PerlinAnomaly.rbae(texture_dir, probability=anomaly_probability, beta=blend)
         self._perceptual = None
 
@@ -314,7 +314,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         if not self.perceptual or not self.loss.weights["perceptual"]:
             return None
         try:
-            return load_vgg(self.perceptual_layers, self.perceptual_weights).to(self.device)
+            return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
             rank_zero_warn(f"RbAE trains without its perceptual loss. {error}")
             return None

@@ -56,39 +56,39 @@ class RbAELoss(nn.Module):
     A term is skipped if its weight is zero or the network was built without its part.
 
     Args:
-        w_rec: Weight of the mean squared error of the reconstruction.
-        w_per: Weight of the perceptual distance.
-        w_dis: Weight of the encoder's discrimination (phase 1).
-        w_rep: Weight of the repair (phase 2).
-        w_seg: Weight of the segmentation (phase 2).
+        reconstruction_weight: Weight of the mean squared error of the reconstruction.
+        perceptual_weight: Weight of the perceptual distance.
+        discrimination_weight: Weight of the encoder's discrimination (phase 1).
+        repair_weight: Weight of the repair (phase 2).
+        segmentation_weight: Weight of the segmentation (phase 2).
         focal_gamma: Focusing exponent of the segmentation.
         focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
 
     Raises:
-        ValueError: If a weight or the exponent is negative, ``w_rec`` is zero, or ``focal_alpha`` exceeds 1.
+        ValueError: If a weight or the exponent is negative, ``reconstruction_weight`` is zero, or ``focal_alpha`` exceeds 1.
     """
 
     def __init__(
         self,
-        w_rec: float = 100.0,
-        w_per: float = 1.0,
-        w_dis: float = 1.0,
-        w_rep: float = 1.0,
-        w_seg: float = 1.0,
+        reconstruction_weight: float = 100.0,
+        perceptual_weight: float = 1.0,
+        discrimination_weight: float = 1.0,
+        repair_weight: float = 1.0,
+        segmentation_weight: float = 1.0,
         focal_gamma: float = 2.0,
         focal_alpha: float | None = None,
     ) -> None:
         super().__init__()
         self.weights = {
-            "reconstruction": w_rec,
-            "perceptual": w_per,
-            "discrimination": w_dis,
-            "repair": w_rep,
-            "segmentation": w_seg,
+            "reconstruction": reconstruction_weight,
+            "perceptual": perceptual_weight,
+            "discrimination": discrimination_weight,
+            "repair": repair_weight,
+            "segmentation": segmentation_weight,
         }
-        if min(self.weights.values()) < 0 or w_rec == 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
+        if min(self.weights.values()) < 0 or reconstruction_weight == 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
             msg = (
-                "w_rec must be positive, w_per, w_dis, w_rep, w_seg and focal_gamma must not be negative, and "
+                "reconstruction_weight must be positive, perceptual_weight, discrimination_weight, repair_weight, segmentation_weight and focal_gamma must not be negative, and "
                 "focal_alpha must be None or lie in [0, 1], "
                 f"got {tuple(self.weights.values())}, {focal_gamma} and {focal_alpha}."
             )

@@ -22,7 +22,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 _CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_ARGUMENTS = WeightArguments("perceptual network", "perceptual_weights", "perceptual")
+_ARGUMENTS = WeightArguments("perceptual network", "vgg_weights", "perceptual")
 
 
 def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:
@@ -108,13 +108,13 @@ def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None 
 
 
 def _read_features(file: Path, network: nn.Sequential) -> dict[str, Tensor]:
-    stored = read_state_dict(file, "perceptual_weights")
+    stored = read_state_dict(file, "vgg_weights")
     values = {re.sub(r"^features\.", "", name): value for name, value in stored.items()}
     expected = network.state_dict()
     misfits = [name for name, value in expected.items() if name not in values or values[name].shape != value.shape]
     if misfits:
         msg = (
-            f"perceptual_weights={file} does not fit VGG-16: {len(misfits)} of {len(expected)} parameters are missing "
+            f"vgg_weights={file} does not fit VGG-16: {len(misfits)} of {len(expected)} parameters are missing "
             f"or of another shape, features.{misfits[0]} for one."
         )
         raise ValueError(msg)

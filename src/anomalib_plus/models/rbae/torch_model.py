@@ -82,11 +82,11 @@ class RbAEModel(nn.Module):
         rbam_levels: Layers that are repaired, some of 3, 4 and 5.
         patch_sizes: Sides of the patches, one repaired version each.
         attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed.
-        fusion_channels: Width of the feature fusion.
+        fusion_width: Width of the feature fusion.
         fusion_kernel: Side of its convolutions (odd).
         use_pixel_discrimination: Encode defective images in phase 1 (ablation, row C).
         discriminator: What makes the map: learned "msfdm", or "pixel", "msfr", "ssim" (ablation, rows D to F).
-        fdm_channels: Width of the MSFDM, at least 2.
+        fdm_width: Width of the MSFDM, at least 2.
         map_weights: Weights of the three maps of the MSFDM (eq. 11).
         score_pool: Side of the mean filter before the maximum that is the score (odd); 0 for none.
 
@@ -104,11 +104,11 @@ class RbAEModel(nn.Module):
         rbam_levels: Sequence[int] = DECODED_LEVELS,
         patch_sizes: Sequence[int] = (2, 4),
         attention_temperature: float = 1.0,
-        fusion_channels: int = 64,
+        fusion_width: int = 64,
         fusion_kernel: int = 5,
         use_pixel_discrimination: bool = True,
         discriminator: Discriminator = "msfdm",
-        fdm_channels: int = 64,
+        fdm_width: int = 64,
         map_weights: Sequence[float] = (0.2, 0.2, 0.6),
         score_pool: int = 0,
     ) -> None:
@@ -123,7 +123,7 @@ class RbAEModel(nn.Module):
             "patch_sizes must be positive": not patch_sizes or min(patch_sizes) < 1,
             "attention_temperature must be positive": not attention_temperature > 0,
             "fusion_kernel must be odd": fusion_kernel < 1 or fusion_kernel % 2 == 0,
-            "fusion_channels must be positive and fdm_channels at least 2": fusion_channels < 1 or fdm_channels < 2,
+            "fusion_width must be positive and fdm_width at least 2": fusion_width < 1 or fdm_width < 2,
             f"map_weights must be {COMPARED_LAYERS} numbers >= 0 whose sum is positive and does not exceed 1": (
                 len(map_weights) != COMPARED_LAYERS or min(map_weights) < 0 or not 0 < sum(map_weights) <= 1 + 1e-6
             ),
@@ -142,14 +142,14 @@ class RbAEModel(nn.Module):
         self.repair = nn.ModuleDict(
             {
                 str(level): FeatureRepair(
-                    widths[level - 1], patch_sizes, attention_temperature, fusion_channels, fusion_kernel
+                    widths[level - 1], patch_sizes, attention_temperature, fusion_width, fusion_kernel
                 )
                 for level in levels
             }
         )
         self.reference = ReferenceStore({level: widths[level - 1] for level in levels})
         self.discrimination = (
-            MultiScaleDiscriminator(widths[:COMPARED_LAYERS], fdm_channels) if discriminator == "msfdm" else None
+            MultiScaleDiscriminator(widths[:COMPARED_LAYERS], fdm_width) if discriminator == "msfdm" else None
         )
         self.image_score = ImageScore(score_pool)
         self.register_buffer("training_phase", torch.tensor(1))

@@ -38,16 +38,16 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         pre_trained: Whether the encoder starts from pre-trained weights.
         weights: File of its weights (``.pth`` or ``.safetensors``), used instead of a download.
         freeze_encoder: Leave the encoder as it is.
-        reduced_channels: Channels of the bottleneck.
-        decoder_channels: Channels after each block of a decoder; as many as the encoder halves the size.
+        bottleneck_width: Channels of the bottleneck.
+        decoder_widths: Channels after each block of a decoder; as many as the encoder halves the size.
         use_surf: Repaint superpixels of the training images (Table 4).
         use_mask_decoder: Learn to find them, by a decoder of its own (Table 4).
         gate: Weigh the bottleneck's channels by their normality ("fne"), its positions by the complement of the
             predicted mask ("mask"), or neither ("none") (Table 4).
         skip_mode: Decoders with skip connections: "both", "anomaly" (that of the mask) or "none" (Table 3); "masked" is
             both, those of the image multiplied by the complement of the predicted mask (not in the paper).
-        fne_channels: Channels of the normality estimator's convolution.
-        fne_hidden: Widths of its hidden layers.
+        fne_width: Channels of the normality estimator's convolution.
+        fne_hidden_widths: Widths of its hidden layers.
         fne_size: Side of the map it flattens; the bottleneck's is image size / 32.
         n_segments: Superpixels per image.
         n_filled: Superpixels that are repainted.
@@ -57,11 +57,11 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         ssim_size: Side at which channels are compared with the mask, a quarter of the image size; None for all of it.
         fne_reduction: Sum or mean over the channels in the estimator's loss.
         gms_scales: Scales of the gradient similarity.
-        lambda_l2: Weight of the squared error of the reconstruction.
-        lambda_ssim: Weight of the structural similarity term.
-        lambda_gms: Weight of the gradient similarity term.
-        lambda_mask: Weight of the squared error of the mask.
-        lambda_fne: Weight of the estimator's loss.
+        l2_weight: Weight of the squared error of the reconstruction.
+        ssim_weight: Weight of the structural similarity term.
+        gms_weight: Weight of the gradient similarity term.
+        mask_weight: Weight of the squared error of the mask.
+        fne_weight: Weight of the estimator's loss.
         sigma: Standard deviation in pixels of the blur of the anomaly map; 0 or None switches it off.
         learning_rate: Learning rate of Adam.
         pre_processor: Anomalib component; the default resizes to 352x352.
@@ -87,14 +87,14 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         pre_trained: bool = True,
         weights: str | Path | None = None,
         freeze_encoder: bool = False,
-        reduced_channels: int = 256,
-        decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+        bottleneck_width: int = 256,
+        decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16),
         use_surf: bool = True,
         use_mask_decoder: bool = True,
         gate: Gate = "fne",
         skip_mode: SkipMode = "both",
-        fne_channels: int = 32,
-        fne_hidden: tuple[int, ...] = (512, 256),
+        fne_width: int = 32,
+        fne_hidden_widths: tuple[int, ...] = (512, 256),
         fne_size: int = 11,
         n_segments: int = 400,
         n_filled: int = 50,
@@ -104,11 +104,11 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         ssim_size: int | None = 88,
         fne_reduction: FneReduction = "sum",
         gms_scales: int = 1,
-        lambda_l2: float = 1.0,
-        lambda_ssim: float = 0.5,
-        lambda_gms: float = 1.0,
-        lambda_mask: float = 1.0,
-        lambda_fne: float = 5e-5,
+        l2_weight: float = 1.0,
+        ssim_weight: float = 0.5,
+        gms_weight: float = 1.0,
+        mask_weight: float = 1.0,
+        fne_weight: float = 5e-5,
         sigma: float | None = 4.0,
         learning_rate: float = 7e-5,
         pre_processor: PreProcessor | bool = True,
@@ -128,12 +128,12 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
                 "use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
             )
             raise ValueError(msg)
-        if use_mask_decoder and lambda_mask == 0:
-            msg = "lambda_mask=0 leaves the decoder of the mask untrained: set use_mask_decoder=False or a weight."
+        if use_mask_decoder and mask_weight == 0:
+            msg = "mask_weight=0 leaves the decoder of the mask untrained: set use_mask_decoder=False or a weight."
             raise ValueError(msg)
         self.learning_rate = learning_rate
         self.loss = TSDNLoss(
-            lambda_l2, lambda_ssim, lambda_gms, lambda_mask, lambda_fne, gms_scales, ssim_size, fne_reduction
+            l2_weight, ssim_weight, gms_weight, mask_weight, fne_weight, gms_scales, ssim_size, fne_reduction
         )
         self.augmenter = (
             SuperpixelFilling(n_segments, n_filled, surf_probability, surf_cache_bytes, surf_cache_folder)
@@ -145,13 +145,13 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
             pre_trained=pre_trained,
             weights=weights,
             freeze_encoder=freeze_encoder,
-            reduced_channels=reduced_channels,
-            decoder_channels=decoder_channels,
+            bottleneck_width=bottleneck_width,
+            decoder_widths=decoder_widths,
             use_mask_decoder=use_mask_decoder,
             gate=gate,
             skip_mode=skip_mode,
-            fne_channels=fne_channels,
-            fne_hidden=fne_hidden,
+            fne_width=fne_width,
+            fne_hidden_widths=fne_hidden_widths,
             fne_size=fne_size,
             map_generator=AnomalyMapGenerator(sigma),
         )

@@ -41,11 +41,11 @@ class TSDNLoss(nn.Module):
     """Weighted sum of five terms; a term of weight 0, or without the part of the network it teaches, is left out.
 
     Args:
-        lambda_l2: Weight of the mean squared error of the reconstruction.
-        lambda_ssim: Weight of ``1 - SSIM``.
-        lambda_gms: Weight of ``1 - GMS``.
-        lambda_mask: Weight of the mean squared error of the mask.
-        lambda_fne: Weight of the cross-entropy of the channels' normality.
+        l2_weight: Weight of the mean squared error of the reconstruction.
+        ssim_weight: Weight of ``1 - SSIM``.
+        gms_weight: Weight of ``1 - GMS``.
+        mask_weight: Weight of the mean squared error of the mask.
+        fne_weight: Weight of the cross-entropy of the channels' normality.
         gms_scales: Scales of the gradient similarity.
         ssim_size: Side at which channels and mask are compared; None for that of the images.
         fne_reduction: Whether the cross-entropy is summed or averaged over channels.
@@ -56,24 +56,24 @@ class TSDNLoss(nn.Module):
 
     def __init__(
         self,
-        lambda_l2: float = 1.0,
-        lambda_ssim: float = 0.5,
-        lambda_gms: float = 1.0,
-        lambda_mask: float = 1.0,
-        lambda_fne: float = 5e-5,
+        l2_weight: float = 1.0,
+        ssim_weight: float = 0.5,
+        gms_weight: float = 1.0,
+        mask_weight: float = 1.0,
+        fne_weight: float = 5e-5,
         gms_scales: int = 1,
         ssim_size: int | None = 88,
         fne_reduction: FneReduction = "sum",
     ) -> None:
         super().__init__()
         self.weights = {
-            "l2": lambda_l2,
-            "ssim": lambda_ssim,
-            "gms": lambda_gms,
-            "mask": lambda_mask,
-            "fne": lambda_fne,
+            "l2": l2_weight,
+            "ssim": ssim_weight,
+            "gms": gms_weight,
+            "mask": mask_weight,
+            "fne": fne_weight,
         }
-        if min(self.weights.values()) < 0 or lambda_l2 + lambda_ssim + lambda_gms == 0:
+        if min(self.weights.values()) < 0 or l2_weight + ssim_weight + gms_weight == 0:
             values = ", ".join(f"lambda_{name}={weight}" for name, weight in self.weights.items())
             msg = f"Weights must not be negative, and one of l2, ssim and gms must be positive, got {values}."
             raise ValueError(msg)

@@ -48,15 +48,15 @@ class TSDNModel(nn.Module):
         pre_trained: Whether its weights are loaded.
         weights: File of its weights, used instead of a download.
         freeze_encoder: Keep its weights and statistics as they are.
-        reduced_channels: Channels of the bottleneck, C.
-        decoder_channels: Channels after each decoder block; as many as the backbone halves the size.
+        bottleneck_width: Channels of the bottleneck, C.
+        decoder_widths: Channels after each decoder block; as many as the backbone halves the size.
         use_mask_decoder: Whether there is a decoder of the mask.
         gate: What suppresses the anomaly in the bottleneck: weights of channels that the estimator gives ("fne"), the
             complement of the predicted mask ("mask"), or nothing.
         skip_mode: Which decoders have skip connections; "masked" is "both", with those of the image decoder multiplied
             by the complement of the predicted mask.
-        fne_channels: Channels of the estimator's convolution.
-        fne_hidden: Widths of its hidden layers.
+        fne_width: Channels of the estimator's convolution.
+        fne_hidden_widths: Widths of its hidden layers.
         fne_size: Side of the map that it flattens.
         map_generator: Turns image and reconstruction into the anomaly map; the paper's if None.
 
@@ -72,31 +72,31 @@ class TSDNModel(nn.Module):
         pre_trained: bool = True,
         weights: str | Path | None = None,
         freeze_encoder: bool = False,
-        reduced_channels: int = 256,
-        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        bottleneck_width: int = 256,
+        decoder_widths: Sequence[int] = (256, 128, 64, 32, 16),
         use_mask_decoder: bool = True,
         gate: Gate = "fne",
         skip_mode: SkipMode = "both",
-        fne_channels: int = 32,
-        fne_hidden: Sequence[int] = (512, 256),
+        fne_width: int = 32,
+        fne_hidden_widths: Sequence[int] = (512, 256),
         fne_size: int = 11,
         map_generator: AnomalyMapGenerator | None = None,
     ) -> None:
         super().__init__()
         check_switches(use_mask_decoder, gate, skip_mode)
-        if min(reduced_channels, fne_channels, fne_size, *decoder_channels, *fne_hidden) < 1:
+        if min(bottleneck_width, fne_width, fne_size, *decoder_widths, *fne_hidden_widths) < 1:
             msg = (
-                "reduced_channels, decoder_channels, fne_channels, fne_hidden and fne_size must be positive, got "
-                f"{reduced_channels}, {tuple(decoder_channels)}, {fne_channels}, {tuple(fne_hidden)} and {fne_size}."
+                "bottleneck_width, decoder_widths, fne_width, fne_hidden_widths and fne_size must be positive, got "
+                f"{bottleneck_width}, {tuple(decoder_widths)}, {fne_width}, {tuple(fne_hidden_widths)} and {fne_size}."
             )
             raise ValueError(msg)
         stages = stages_by_stride(backbone)
         self.size_divisor = max(stages)
         halvings = self.size_divisor.bit_length() - 1
-        if len(decoder_channels) != halvings:
+        if len(decoder_widths) != halvings:
             msg = (
-                f"decoder_channels must have {halvings} entries, because backbone={backbone!r} divides the size by "
-                f"{self.size_divisor}, got {tuple(decoder_channels)}."
+                f"decoder_widths must have {halvings} entries, because backbone={backbone!r} divides the size by "
+                f"{self.size_divisor}, got {tuple(decoder_widths)}."
             )
             raise ValueError(msg)
         self.freeze_encoder = freeze_encoder
@@ -105,22 +105,22 @@ class TSDNModel(nn.Module):
         self.encoder = Backbone(backbone, tuple(stages.values()), pre_trained, weights).requires_grad_(
             not freeze_encoder
         )
-        self.reduce = ConvBlock(self.encoder.channels[-1], reduced_channels, kernel_size=1)
+        self.reduce = ConvBlock(self.encoder.channels[-1], bottleneck_width, kernel_size=1)
         widths = dict(zip(stages, self.encoder.channels, strict=True))
         self.skip_strides = tuple(2**exponent for exponent in reversed(range(halvings)))
         offered = [widths.get(stride, 0) for stride in self.skip_strides]
         nothing = [0] * halvings
         self.mask_decoder = (
-            Decoder(reduced_channels, decoder_channels, nothing if skip_mode == "none" else offered, out_channels=1)
+            Decoder(bottleneck_width, decoder_widths, nothing if skip_mode == "none" else offered, out_channels=1)
             if use_mask_decoder
             else None
         )
         self.image_decoder_skips = skip_mode in {"both", "masked"}
         self.image_decoder = Decoder(
-            reduced_channels, decoder_channels, offered if self.image_decoder_skips else nothing, out_channels=3
+            bottleneck_width, decoder_widths, offered if self.image_decoder_skips else nothing, out_channels=3
         )
         self.estimator = (
-            FeatureNormalityEstimator(reduced_channels, fne_channels, fne_hidden, fne_size) if gate == "fne" else None
+            FeatureNormalityEstimator(bottleneck_width, fne_width, fne_hidden_widths, fne_size) if gate == "fne" else None
         )
         self.map_generator = map_generator or AnomalyMapGenerator()
         choose_memory_layout(self, self.encoder.channels[0])
