@@ -1,5 +1,7 @@
 """``anomalib-plus reproduce PAPER --table N``: the cells of a paper's table that your data allow, beside ours.
 
+``--figure N`` runs the rows of a figure; its values are not in the paper's text, so nothing is compared.
+
 It trains with the paper's recipe, so a whole table takes GPU days; --max-epochs, --image-size and --set make it
 smaller, and what it prints then is no reproduction. Results are shared by the tables of a paper, and the same command
 goes on where it stopped. Folders in MVTec layout with other categories work too: the paper has no number for them.
@@ -19,12 +21,15 @@ from rich.table import Table
 
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
 from anomalib_plus.benchmark.folders import find_categories
-from anomalib_plus.benchmark.papers import Cell, category_name, cells, load_recipe, load_recipes, paper_names
+from anomalib_plus.benchmark.papers import Cell, Kind, category_name, cells, load_recipe, load_recipes, paper_names
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand
 from anomalib_plus.benchmark.progress import printable
 from anomalib_plus.benchmark.protocol import Protocol
+from anomalib_plus.benchmark.record import COSTS
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
+
+_DIGITS = {"fraction": 3, "percent": 2, "millions": 1}
 
 
 def categories_at_hand(kind: str, root: Path) -> list[str]:
@@ -78,7 +83,7 @@ def possible_cells(wanted: Sequence[Cell], at_hand: Sequence[str], own_data: boo
         for category in at_hand:
             name = f"{cell.row}; {category}" if ":" in cell.row else category  # a row of arguments, or one category
             key = (name, column, str(cell.variants))
-            found.setdefault(key, Cell(name, column, None, cell.metric, cell.variants, (category,)))
+            found.setdefault(key, replace(cell, row=name, column=column, paper=None, categories=(category,)))
     return list(found.values())
 
 
@@ -137,18 +142,18 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
                 record = records.get(job.job_id) if job else None
                 if record is None or record["status"] != "ok":
                     return None
-                results.append(record["metrics"][cell.metric])
+                results.append(record["costs" if cell.metric in COSTS else "metrics"][cell.metric])
             values += [max(results)] if None not in results else []
     return mean(values) if values else None
 
 
-def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], unit: str, console: Console) -> None:
+def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console: Console) -> None:
     """Paper, ours and the difference, in the paper's unit."""
-    scale, digits = (100, 2) if unit == "percent" else (1, 3)
     table = Table("row", "column", "paper", "ours", "difference", box=None)
     for cell, number in zip(chosen, numbers, strict=True):
-        gap = f"{(number - cell.paper) * scale:+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
-        shown = [f"{value * scale:.{digits}f}" if value is not None else "-" for value in (cell.paper, number)]
+        digits = _DIGITS[cell.unit]
+        gap = f"{cell.in_unit(number - cell.paper):+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
+        shown = ["-" if value is None else f"{cell.in_unit(value):.{digits}f}" for value in (cell.paper, number)]
         table.add_row(*map(printable, (cell.row, cell.column, *shown, gap)))
     console.print(table)
 
@@ -174,7 +179,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="anomalib-plus reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paper", choices=paper_names(), help="whose table")
-    parser.add_argument("--table", type=int, help="its number; without one, the tables are listed")
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("--table", type=int, help="its number; without one, tables and figures are listed")
+    number.add_argument("--figure", type=int, help="likewise, of a figure; it has no printed numbers")
     parser.add_argument("--data.root", dest="root", type=Path, metavar="FOLDER", help="folder of the categories")
     parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
                         help="categories to take")  # fmt: skip
@@ -188,8 +195,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list_tables(paper: str, console: Console) -> None:
-    for number, table in load_recipes()[paper]["tables"].items():
-        console.print(f"table {number}: {table['title']}", highlight=False)
+    for kind in ("table", "figure"):
+        for number, entry in load_recipes()[paper].get(f"{kind}s", {}).items():
+            console.print(f"{kind} {number}: {entry['title']}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -201,11 +209,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     console = Console(markup=False)
-    if options.table is None:
+    if options.table is None and options.figure is None:
         _list_tables(options.paper, console)
         return 0
+    kind_of_entry: Kind = "table" if options.figure is None else "figure"
+    entry = (options.paper, options.table if options.figure is None else options.figure, kind_of_entry)
     try:
-        recipe, wanted = load_recipe(options.paper, options.table), cells(options.paper, options.table)
+        recipe, wanted = load_recipe(*entry), cells(*entry)
         kind = recipe["data"]
         root = options.root or Path(load_recipes()["data"][kind]["root"])
         at_hand = categories_at_hand(kind, root)
@@ -240,5 +250,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
         return 130
     records = {record["job_id"]: record for record in store.records()}
-    print_cells(chosen, [our_number(cell, jobs, records) for cell in chosen], recipe["unit"], console)
+    print_cells(chosen, [our_number(cell, jobs, records) for cell in chosen], console)
+    for column, reason in recipe["not_run"].items():
+        console.print(f"Not compared: {column}, {reason}.", soft_wrap=True)
     return status

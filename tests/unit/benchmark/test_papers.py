@@ -13,13 +13,15 @@ from anomalib_plus.benchmark import reproduce
 from anomalib_plus.benchmark.papers import cells, load_recipe, load_recipes, load_table, paper_names
 from anomalib_plus.benchmark.plan import PlanError, expand
 from anomalib_plus.benchmark.protocol import METRICS
+from anomalib_plus.benchmark.record import COSTS
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 TABLES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper]["tables"]]
+FIGURES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper].get("figures", ())]
 ABLATIONS = [
-    (file, match[1], int(match[2]))
+    (file, match[1], int(match[3]), "figure" if match[2] == "fig" else "table")
     for file in sorted((CONFIGS / "ablations").glob("*.yaml"))
-    if (match := re.match(r"([a-z]+)_table(\d+)_", file.stem))
+    if (match := re.match(r"([a-z]+)_(table|fig)(\d+)_", file.stem))
 ]
 LANDED = {name.lower(): getattr(anomalib_plus.models, name) for name in anomalib_plus.models.__all__}
 
@@ -29,8 +31,8 @@ def test_table(paper, number):
     table, found = load_table(paper, number), cells(paper, number)
     assert len(table) > 0
     assert found
-    assert all(cell.metric in METRICS and cell.categories and cell.variants for cell in found)
-    assert all(cell.paper is None or 0.05 < cell.paper <= 1 for cell in found)
+    assert all(cell.metric in (*METRICS, *COSTS) and cell.categories and cell.variants for cell in found)
+    assert all(cell.paper is None or 0.05 < cell.paper <= 1 or cell.metric in COSTS for cell in found)
     assert len({(cell.row, cell.column) for cell in found}) == len(found)
     recipe = load_recipe(paper, number)
     assert "rows" not in recipe or len(recipe["rows"]) == len(table)
@@ -48,6 +50,7 @@ def test_table(paper, number):
         ("astmfr", 1, "carpet", "Ours", None),
         ("astmfr", 2, "Ours", "pro", 0.943),
         ("astmfr", 3, "grid", "large_gt20pct", None),
+        ("astmfr", 5, "2: full", "params_M", 33.2e6),
         ("tsdn", 1, "Object", "TSDN", 0.901),
         ("tsdn", 2, "Metal nut", "TSDN_crosschecked", 0.926),
         ("tsdn", 4, "6: full", "Pill", 0.934),
@@ -80,17 +83,34 @@ def with_defaults(paper, arguments):
     return {name: value for name, value in filled.items() if "or" not in name.split("_")}
 
 
-@pytest.mark.parametrize(("paper", "number"), [table for table in TABLES if table[0] in LANDED])
-def test_models_have_the_arguments(paper, number):
-    for cell in cells(paper, number):
+@pytest.mark.parametrize(
+    ("paper", "number", "kind"), [(*entry, "table") for entry in TABLES] + [(*entry, "figure") for entry in FIGURES]
+)
+def test_models_have_the_arguments(paper, number, kind):
+    for cell in cells(paper, number, kind):
         for variant in cell.variants:
             with_defaults(paper, variant)
 
 
-@pytest.mark.parametrize(("file", "paper", "number"), ABLATIONS, ids=lambda value: getattr(value, "stem", ""))
-def test_ablation_configs_agree(file, paper, number):
-    config, recipe = yaml.safe_load(file.read_text()), load_recipe(paper, number)
-    variants = [with_defaults(paper, variant) for cell in cells(paper, number) for variant in cell.variants]
+@pytest.mark.parametrize(("paper", "number"), FIGURES)
+def test_figures_have_rows_without_printed_numbers(paper, number):
+    found = cells(paper, number, "figure")
+    assert len({(cell.row, cell.column) for cell in found}) == len(found) >= 3
+    assert all(cell.paper is None and cell.metric in METRICS and cell.categories for cell in found)
+
+
+@pytest.mark.parametrize("paper", ["astmfr"])
+@pytest.mark.parametrize("number", [5])
+def test_columns_of_our_method_that_are_not_run_have_a_reason(paper, number):
+    recipe, table = load_recipe(paper, number), load_table(paper, number)
+    assert {*recipe["columns"], *recipe["not_run"]} == set(table.columns) - {"student", "notes"}
+    assert all(len(reason) > 20 for reason in recipe["not_run"].values())
+
+
+@pytest.mark.parametrize(("file", "paper", "number", "kind"), ABLATIONS, ids=lambda value: getattr(value, "stem", ""))
+def test_ablation_configs_agree(file, paper, number, kind):
+    config, recipe = yaml.safe_load(file.read_text()), load_recipe(paper, number, kind)
+    variants = [with_defaults(paper, variant) for cell in cells(paper, number, kind) for variant in cell.variants]
     arguments = with_defaults(paper, config["model"].get("init_args", {}))
     assert arguments in variants
     if "rows" in recipe and (row := re.search(r", row ([A-F]|\d):", file.read_text().splitlines()[0])):
@@ -118,10 +138,27 @@ def test_mnist_agrees_with_its_config():
     assert arguments["pre_processor"]["init_args"]["transform"]["init_args"]["size"] == recipe["image_size"]
 
 
-@pytest.mark.parametrize(("paper", "number"), [("rbae", 1), ("ramfae", 1), ("nobody", 1)])
-def test_what_cannot_be_reproduced_is_said(paper, number):
+@pytest.mark.parametrize(
+    ("paper", "number", "kind"),
+    [("rbae", 1, "table"), ("ramfae", 1, "table"), ("rbae", 3, "figure"), ("nobody", 1, "table")],
+)
+def test_what_cannot_be_reproduced_is_said(paper, number, kind):
     with pytest.raises(PlanError, match="no"):
-        load_recipe(paper, number)
+        load_recipe(paper, number, kind)
+
+
+def test_tables_and_figures_are_listed_and_a_figure_runs(tmp_path, capsys):
+    assert reproduce.main(["astmfr"]) == 0
+    listed = capsys.readouterr().out
+    assert "table 9: " in listed
+    assert "figure 6: " in listed
+    root = layout(tmp_path / "mine", "cube")
+    assert reproduce.main(["astmfr", "--figure", "6", "--data.root", str(root), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("to do") == 5
+    assert "mask_rate=0.9" in shown
+    with pytest.raises(SystemExit):
+        reproduce.main(["astmfr", "--figure", "6", "--table", "5"])
 
 
 def test_missing_data_give_one_sentence(capsys, tmp_path):
@@ -196,7 +233,19 @@ def test_our_numbers_and_their_differences(tmp_path, capsys):
     }
     numbers = [reproduce.our_number(cell, jobs, records) for cell in chosen]
     assert numbers == [None, 0.95]
-    reproduce.print_cells(chosen, numbers, "fraction", Console(width=120))
+    reproduce.print_cells(chosen, numbers, Console(width=120))
     lines = capsys.readouterr().out.splitlines()
     assert re.search(r"bottle .*0\.952 +- +-", lines[1])
     assert re.search(r"wood .*0\.902 +0\.950 +\+0\.048", lines[2])
+
+
+def test_trained_parameters_are_compared_in_millions(tmp_path, capsys):
+    chosen = [cell for cell in cells("astmfr", 5) if cell.row == "2: full" and cell.column != "pixel_auroc"]
+    sweep = reproduce.build_sweep(load_recipe("astmfr", 5), chosen, "mvtec", tmp_path, {})
+    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    record = {"status": "ok", "metrics": {"image_auroc": 0.98}, "costs": {"trainable_parameters": 33_211_200}}
+    numbers = [reproduce.our_number(cell, jobs, {job.job_id: record for job in jobs}) for cell in chosen]
+    reproduce.print_cells(chosen, numbers, Console(width=120))
+    lines = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert re.search(r"33\.2 +33\.2 +\+0\.0", lines["params_M"])
+    assert re.search(r"98\.70 +98\.00 +-0\.70", lines["image_auroc"])

@@ -1,0 +1,38 @@
+"""Metrics of RamFAE's anomaly map with a constant grey image in place of the reconstruction.
+
+A constant image has no gradient, so the map marks every edge. Where this is as good as a trained model, the defects are
+stronger edges than anything in a normal image, and the data set says nothing about the model.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from anomalib_plus import DemoSurfaces, RamFAE
+from anomalib_plus.benchmark.evaluation import evaluate, predict
+from anomalib_plus.benchmark.protocol import Protocol
+from anomalib_plus.data import MVTec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, help="folder of categories in MVTec layout; the demo if left out")
+    parser.add_argument("--category", default="washer")
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
+    options = parser.parse_args()
+
+    protocol = Protocol(image_size=(options.size, options.size))
+    model = RamFAE(widths=(8, 8), pre_processor=RamFAE.configure_pre_processor(protocol.image_size)).eval()
+    model.model.reconstruct = partial(torch.full_like, fill_value=0.5)
+    folder = {"root": options.root} if options.root else {}
+    data = (MVTec if options.root else DemoSurfaces)(category=options.category, num_workers=0, **folder)
+    data.prepare_data()
+    data.setup()
+    metrics = evaluate(predict(model, data.test_dataloader(), protocol, torch.device("cpu")), protocol).metrics
+    for name in ("image_auroc", "pixel_auroc", "pixel_ap", "aupro"):
+        print(f"{name}: {metrics[name]:.3f}")
+
+
+main()
