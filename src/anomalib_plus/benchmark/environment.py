@@ -64,15 +64,11 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
             name = configuration["architecture"]
             tag = ".".join(filter(None, [name, configuration.get("tag")]))
             found[tag] = file_hash(offered[name]) if name in offered else _cached_hash(configuration)
-<<<<<<< HEAD
     if (
         getattr(model, "perceptual", False)
         and arguments.get("perceptual_weight", 1)
         and _from_timm("perceptual", arguments)
     ):
-=======
-    if getattr(model, "perceptual", False) and arguments.get("perceptual_weight", 1) and _from_timm("perceptual", arguments):
->>>>>>> docs
         for tag in getattr(model, "pretrained_backbones", ()):  # RbAE's VGG, which is no module of it
             found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
     return found

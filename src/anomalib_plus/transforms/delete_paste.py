@@ -66,13 +66,8 @@ def draw_rectangles(
     return Rectangles(rect_height, rect_width, *corners)
 
 
-<<<<<<< HEAD
 class _RectangleDamage(Augmenter):
-    """Rectangular damage to a batch of images; the subclasses say which half of "delete, then paste" they do.
-=======
-class _RectangleDamage(nn.Module):
     """Rectangular damage to a batch of images; the subclasses say whether they delete, paste or both.
->>>>>>> docs
 
     Args:
         area_ratio: Smallest and largest rectangle as a share of the image.

@@ -35,18 +35,8 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         coordinate_attention: Whether it ends in coordinate attention.
         attention_reduction: Reduction ratio of the attention.
         decoder_residual: Identity skip in each decoder block (Fig. 8).
-<<<<<<< HEAD
         augmenter: Damage of the training images, from :mod:`anomalib_plus.transforms`; True for Delete Paste, False for
             none (Table 2).
-=======
-        delete_paste: Damage the training images (Table 2).
-        delete_paste_area: Smallest and largest rectangle as a share of the image.
-        delete_paste_aspect: Smallest and largest width / height of a rectangle.
-        delete_paste_patches: Rectangles per image.
-        delete_paste_overlap: Whether hole and patch may overlap.
-        delete_paste_fill: Value of a deleted pixel in [0, 1].
-        delete_paste_probability: Share of training images that are damaged.
->>>>>>> docs
         gmsd_weight: Weight of the gradient similarity deviation (eq. 14).
         ssim_weight: Weight of the structural similarity term.
         l2_weight: Weight of the mean squared error.
@@ -81,17 +71,7 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         coordinate_attention: bool = True,
         attention_reduction: int = 32,
         decoder_residual: bool = True,
-<<<<<<< HEAD
         augmenter: Augmenter | dict[str, Any] | bool = True,
-=======
-        delete_paste: bool = True,
-        delete_paste_area: tuple[float, float] = (0.02, 0.15),
-        delete_paste_aspect: tuple[float, float] = (0.3, 3.3),
-        delete_paste_patches: int = 1,
-        delete_paste_overlap: bool = False,
-        delete_paste_fill: float = 0.0,
-        delete_paste_probability: float = 1.0,
->>>>>>> docs
         gmsd_weight: float = 1.0,
         ssim_weight: float = 1.0,
         l2_weight: float = 1.0,
@@ -131,27 +111,12 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
             ),
         )
         self.loss = RamFAELoss(gmsd_weight, ssim_weight, l2_weight, gmsd_loss, gms_constant, channel_reduction)
-<<<<<<< HEAD
         self.set_augmenter(augmenter)
 
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> DeletePaste:
         """Return Delete Paste (section 3); ``arguments`` replace its own."""
         return DeletePaste(**arguments)
-=======
-        self.augmenter = (
-            DeletePaste(
-                delete_paste_area,
-                delete_paste_aspect,
-                delete_paste_patches,
-                delete_paste_overlap,
-                delete_paste_fill,
-                delete_paste_probability,
-            )
-            if delete_paste
-            else None
-        )
->>>>>>> docs
 
     @property
     def anomaly_map(self) -> MapType:

@@ -160,11 +160,7 @@ class RamFAEModel(nn.Module):
             EncoderBlock(in_channels, widths[0], downsample=False),
             *(EncoderBlock(before, after, downsample=True) for before, after in pairwise(widths)),
         )
-<<<<<<< HEAD
         width = widths[-1]
-=======
-        width = channels[-1]
->>>>>>> docs
         branch_width = width if mffe_branch_width is None else mffe_branch_width
         self.bottleneck = (
             MultiScaleFocusedExtraction(width, branch_width, dilation_rates, coordinate_attention, attention_reduction)

@@ -132,11 +132,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
             raise ValueError(msg)
         if discriminator == "msfdm" and segmentation_weight == 0:
-<<<<<<< HEAD
             msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: use another discriminator."
-=======
-            msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: give a weight or another discriminator."
->>>>>>> docs
             raise ValueError(msg)
         self.set_augmenter(augmenter)
         if getattr(self.augmenter, "probability", 0) == 0:
@@ -165,7 +161,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             map_weights=map_weights,
             score_pool=score_pool,
         )
-<<<<<<< HEAD
         self.loss = RbAELoss(
             reconstruction_weight,
             perceptual_weight,
@@ -175,10 +170,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             focal_gamma,
             focal_alpha,
         )
-=======
-        self.loss = RbAELoss(reconstruction_weight, perceptual_weight, discrimination_weight, repair_weight, segmentation_weight, focal_gamma, focal_alpha)
-        self.augmenter = PerlinAnomaly.rbae(texture_dir, probability=anomaly_probability, beta=blend)
->>>>>>> docs
         self._perceptual = None
 
     @classmethod

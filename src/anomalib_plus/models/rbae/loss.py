@@ -70,11 +70,7 @@ class RbAELoss(nn.Module):
         focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
 
     Raises:
-<<<<<<< HEAD
         ValueError: If a weight is negative, that of the reconstruction zero, or a focal argument out of range.
-=======
-        ValueError: If a weight or the exponent is negative, ``reconstruction_weight`` is zero, or ``focal_alpha`` exceeds 1.
->>>>>>> docs
     """
 
     def __init__(
@@ -95,18 +91,9 @@ class RbAELoss(nn.Module):
             "repair": repair_weight,
             "segmentation": segmentation_weight,
         }
-<<<<<<< HEAD
         if min(self.weights.values()) < 0 or reconstruction_weight == 0:
             values = ", ".join(f"{name}_weight={weight}" for name, weight in self.weights.items())
             msg = f"reconstruction_weight must be positive and no other weight negative, got {values}."
-=======
-        if min(self.weights.values()) < 0 or reconstruction_weight == 0 or focal_gamma < 0 or not 0 <= (focal_alpha or 0) <= 1:
-            msg = (
-                "reconstruction_weight must be positive, perceptual_weight, discrimination_weight, repair_weight, segmentation_weight and focal_gamma must not be negative, and "
-                "focal_alpha must be None or lie in [0, 1], "
-                f"got {tuple(self.weights.values())}, {focal_gamma} and {focal_alpha}."
-            )
->>>>>>> docs
             raise ValueError(msg)
         check_focal_arguments(focal_gamma, focal_alpha)
         self.focal_gamma = focal_gamma

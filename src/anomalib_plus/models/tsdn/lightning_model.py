@@ -37,10 +37,6 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         freeze_encoder: Leave the encoder as it is.
         bottleneck_width: Channels of the bottleneck.
         decoder_widths: Channels after each block of a decoder; as many as the encoder halves the size.
-<<<<<<< HEAD
-=======
-        use_surf: Repaint superpixels of the training images (Table 4).
->>>>>>> docs
         use_mask_decoder: Learn to find them, by a decoder of its own (Table 4).
         gate: Weigh the bottleneck's channels by their normality ("fne"), its positions by the complement of the
             predicted mask ("mask"), or neither ("none") (Table 4).
@@ -85,10 +81,6 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         freeze_encoder: bool = False,
         bottleneck_width: int = 256,
         decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16),
-<<<<<<< HEAD
-=======
-        use_surf: bool = True,
->>>>>>> docs
         use_mask_decoder: bool = True,
         gate: Gate = "fne",
         skip_mode: SkipMode = "both",
@@ -130,14 +122,6 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         self.learning_rate = learning_rate
         self.loss = TSDNLoss(
             l2_weight, ssim_weight, gms_weight, mask_weight, fne_weight, gms_scales, ssim_size, fne_reduction
-<<<<<<< HEAD
-=======
-        )
-        self.augmenter = (
-            SuperpixelFilling(n_segments, n_filled, surf_probability, surf_cache_bytes, surf_cache_folder)
-            if use_surf
-            else None
->>>>>>> docs
         )
         self.model = TSDNModel(
             backbone=backbone,

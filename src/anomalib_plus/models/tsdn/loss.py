@@ -76,11 +76,7 @@ class TSDNLoss(nn.Module):
             "fne": fne_weight,
         }
         if min(self.weights.values()) < 0 or l2_weight + ssim_weight + gms_weight == 0:
-<<<<<<< HEAD
             values = ", ".join(f"{name}_weight={weight}" for name, weight in self.weights.items())
-=======
-            values = ", ".join(f"lambda_{name}={weight}" for name, weight in self.weights.items())
->>>>>>> docs
             msg = f"Weights must not be negative, and one of l2, ssim and gms must be positive, got {values}."
             raise ValueError(msg)
         if gms_scales < 1:

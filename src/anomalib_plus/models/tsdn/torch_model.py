@@ -119,13 +119,9 @@ class TSDNModel(nn.Module):
             bottleneck_width, decoder_widths, offered if self.image_decoder_skips else nothing, out_channels=3
         )
         self.estimator = (
-<<<<<<< HEAD
             FeatureNormalityEstimator(bottleneck_width, fne_width, fne_hidden_widths, fne_size)
             if gate == "fne"
             else None
-=======
-            FeatureNormalityEstimator(bottleneck_width, fne_width, fne_hidden_widths, fne_size) if gate == "fne" else None
->>>>>>> docs
         )
         self.map_generator = map_generator or AnomalyMapGenerator()
         choose_memory_layout(self, self.encoder.channels[0])
