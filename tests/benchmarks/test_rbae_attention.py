@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from anomalib_plus.models.rbae.reference_attention import attend_to_reference, from_patches, to_patches
+from anomalib_plus.models.rbae.repair import attend_to_reference, from_patches, to_patches
 
 BATCH, ROUNDS, TEMPERATURE = 2, 2, 0.1
 LAYERS = {

@@ -81,19 +81,29 @@ def _known_stages(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tuple(info.module_name()), tuple(info.reduction())
 
 
+def stages_by_stride(name: str, arguments: WeightArguments = WeightArguments()) -> dict[int, int]:  # noqa: B008
+    """Position of a network's last stage at each stride, in the network's order.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    check_network_name(name, arguments)
+    _, strides = _known_stages(name)
+    return {stride: position for position, stride in enumerate(strides)}
+
+
 def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArguments) -> tuple[int, ...]:
-    """Positions of the network's stages with these strides: the last one, where several have the same.
+    """Positions of the network's last stages with these strides.
 
     Raises:
         ValueError: If there is no such network, or no stage of a stride.
     """
-    check_network_name(name, arguments)
-    _, known = _known_stages(name)
+    known = stages_by_stride(name, arguments)
     missing = [stride for stride in strides if stride not in known]
     if missing:
         msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {list(known)}: name its stages."
         raise ValueError(msg)
-    return tuple(max(index for index, stride in enumerate(known) if stride == wanted) for wanted in strides)
+    return tuple(known[stride] for stride in strides)
 
 
 def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArguments) -> tuple[int, ...]:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anomalib_plus.models.rbae.feature_fusion import FeatureFusion, FeatureRepair
-from anomalib_plus.models.rbae.reference_attention import (
+from anomalib_plus.models.rbae.repair import (
+    FeatureFusion,
+    FeatureRepair,
     attend_to_reference,
     attention_sharpness,
     from_patches,

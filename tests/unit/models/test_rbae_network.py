@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_plus.models.rbae.loss import RbAELoss
-from anomalib_plus.models.rbae.reference_attention import attend_to_reference
+from anomalib_plus.models.rbae.repair import attend_to_reference
 from anomalib_plus.models.rbae.torch_model import EncodingOutput, RbAEModel, RepairOutput
 
 TABLE_5: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ import torch
 from anomalib.data import InferenceBatch
 from timm.layers import create_attn
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from anomalib_plus.layers.checks import check_input_size
 from anomalib_plus.layers.memory_layout import choose_memory_layout
@@ -24,35 +25,25 @@ class RamFAEOutput(NamedTuple):
     reconstruction: Tensor
 
 
-class ConvBlock(nn.Sequential):
-    """Convolution, batch normalisation, ReLU (the paper's CBR); the padding keeps the size at stride 1."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1
-    ) -> None:
-        padding = dilation * (kernel_size - 1) // 2
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
-
-
 class EncoderBlock(nn.Sequential):
-    """Two ConvBlocks; where it downsamples, the first is 4x4 with stride 2 (Table 1)."""
+    """Two convolutions with normalisation and ReLU; to downsample, the first is 4x4 with stride 2 (Table 1)."""
 
     def __init__(self, in_channels: int, out_channels: int, downsample: bool) -> None:
-        first = ConvBlock(in_channels, out_channels, kernel_size=4 if downsample else 3, stride=2 if downsample else 1)
-        super().__init__(first, ConvBlock(out_channels, out_channels))
+        first = Conv2dNormActivation(
+            in_channels, out_channels, kernel_size=4 if downsample else 3, stride=2 if downsample else 1
+        )
+        super().__init__(first, Conv2dNormActivation(out_channels, out_channels))
 
 
 class DecoderBlock(nn.Module):
-    """Transposed convolution (x2), then two ConvBlocks beside an identity that adds no parameters."""
+    """Transposed convolution (x2), then two convolutions beside an identity that adds no parameters."""
 
     def __init__(self, in_channels: int, out_channels: int, residual: bool = True) -> None:
         super().__init__()
         self.upsample = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
-        self.refine = nn.Sequential(ConvBlock(out_channels, out_channels), ConvBlock(out_channels, out_channels))
+        self.refine = nn.Sequential(
+            Conv2dNormActivation(out_channels, out_channels), Conv2dNormActivation(out_channels, out_channels)
+        )
         self.residual = residual
 
     def forward(self, features: Tensor) -> Tensor:
@@ -86,14 +77,14 @@ class MultiScaleFocusedExtraction(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(
             [
-                ConvBlock(channels, branch_channels, kernel_size=1),
-                *(ConvBlock(channels, branch_channels, dilation=rate) for rate in dilation_rates),
+                Conv2dNormActivation(channels, branch_channels, kernel_size=1),
+                *(Conv2dNormActivation(channels, branch_channels, dilation=rate) for rate in dilation_rates),
             ]
         )
         self.pooled = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, branch_channels, kernel_size=1), nn.ReLU(inplace=True)
         )
-        self.project = ConvBlock((len(self.branches) + 1) * branch_channels, channels, kernel_size=1)
+        self.project = Conv2dNormActivation((len(self.branches) + 1) * branch_channels, channels, kernel_size=1)
         hidden = max(8, channels // attention_reduction)
         self.attention = create_attn("coord", channels, rd_channels=hidden, bias=True) if attention else nn.Identity()
 

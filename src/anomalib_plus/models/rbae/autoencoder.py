@@ -1,23 +1,13 @@
-"""Encoder and decoder of RB-AE."""
+"""Networks of RB-AE: encoder, decoder and the discriminators of their features (MSFDM)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 NUM_LAYERS = 5
-
-
-class ConvBlock(nn.Sequential):
-    """Convolution without bias, batch normalisation, ReLU; the padding keeps the size at stride 1."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
 
 
 class Upsampling(nn.Sequential):
@@ -42,7 +32,7 @@ class Encoder(nn.Module):
     def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Sequential(ConvBlock(before, after, stride=stride), ConvBlock(after, after))
+            nn.Sequential(Conv2dNormActivation(before, after, stride=stride), Conv2dNormActivation(after, after))
             for (before, after), stride in zip(pairwise((3, *widths)), strides, strict=True)
         )
 
@@ -56,11 +46,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Paints images from the features of layers 3 to 5; layers 1 and 2 are not shown to it.
+    """Reconstruct images from the features of layers 3 to 5.
 
     Args:
         widths: Channels of the encoder's layers.
-        strides: Their strides, each of which one step of the decoder takes back.
+        strides: Their strides; each step of the decoder undoes one.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
@@ -72,7 +62,7 @@ class Decoder(nn.Module):
             for (before, after), stride in zip(steps, reversed(strides[1:]), strict=True)
         )
         self.refine = nn.ModuleList(
-            ConvBlock(after + skip, after) for (_, after), skip in zip(steps, skipped, strict=True)
+            Conv2dNormActivation(after + skip, after) for (_, after), skip in zip(steps, skipped, strict=True)
         )
         last = [] if strides[0] == 1 else [Upsampling(widths[0], widths[0], strides[0])]
         self.head = nn.Sequential(*last, nn.Conv2d(widths[0], 3, kernel_size=3, padding=1), nn.Sigmoid())
@@ -87,3 +77,33 @@ class Decoder(nn.Module):
                 features = torch.cat([features, skips.pop(0)], dim=1)
             features = refine(features)
         return self.head(features)
+
+
+class FeatureDiscriminator(nn.Sequential):
+    """Logits of an anomaly from the features of one layer (B, 2C, H, W), image first; (B, 1, H, W)."""
+
+    def __init__(self, channels: int, hidden_channels: int = 64) -> None:
+        super().__init__(
+            Conv2dNormActivation(2 * channels, hidden_channels, kernel_size=1),
+            Conv2dNormActivation(hidden_channels, hidden_channels),
+            Conv2dNormActivation(hidden_channels, hidden_channels // 2),
+            nn.Conv2d(hidden_channels // 2, 1, kernel_size=1),
+        )
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """One :class:`FeatureDiscriminator` for each of the first layers.
+
+    Args:
+        widths: Channels of these layers.
+        hidden_channels: Width of the sub-networks, at least 2.
+    """
+
+    def __init__(self, widths: Sequence[int], hidden_channels: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(FeatureDiscriminator(width, hidden_channels) for width in widths)
+
+    def forward(self, image_features: Sequence[Tensor], reconstruction_features: Sequence[Tensor]) -> list[Tensor]:
+        """Compare two lists of (B, C, H, W), one entry per layer; give logits (B, 1, H, W) per layer."""
+        pairs = zip(self.layers, image_features, reconstruction_features, strict=True)
+        return [layer(torch.cat([image, reconstruction], dim=1)) for layer, image, reconstruction in pairs]

@@ -19,11 +19,9 @@ from anomalib_plus.models.rbae.anomaly_map import (
     ssim_distance_map,
     weighted_map,
 )
-from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder
-from anomalib_plus.models.rbae.discrimination import MultiScaleDiscriminator
-from anomalib_plus.models.rbae.feature_fusion import FeatureRepair
-from anomalib_plus.models.rbae.reference_attention import attention_sharpness
+from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder, MultiScaleDiscriminator
 from anomalib_plus.models.rbae.reference_store import ReferenceStore
+from anomalib_plus.models.rbae.repair import FeatureRepair, attention_sharpness
 
 Phase = Literal[1, 2]
 COMPARED_LAYERS = 3
@@ -268,7 +266,7 @@ class RbAEModel(nn.Module):
     def attention_sharpness(self, images: Tensor) -> dict[int, Tensor]:
         """How decided the attention is, per repaired layer, at the smallest patch size.
 
-        See :func:`~anomalib_plus.models.rbae.reference_attention.attention_sharpness`. Phase 2 only.
+        See :func:`~anomalib_plus.models.rbae.repair.attention_sharpness`. Phase 2 only.
         """
         features = self.encoder(images)
         sharpness = {}

@@ -5,21 +5,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-
-
-class ConvBlock(nn.Sequential):
-    """Convolution that keeps the size, batch normalisation, ReLU."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+from torchvision.ops import Conv2dNormActivation
 
 
 class DecoderBlock(nn.Module):
-    """Doubles the size by a transposed convolution, joins a skip connection, convolves."""
+    """Double the size by a transposed convolution, join a skip connection, convolve."""
 
     def __init__(self, in_channels: int, out_channels: int, skip_channels: int) -> None:
         super().__init__()
@@ -28,7 +18,7 @@ class DecoderBlock(nn.Module):
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
-        self.refine = ConvBlock(out_channels + skip_channels, out_channels, kernel_size=3)
+        self.refine = Conv2dNormActivation(out_channels + skip_channels, out_channels, kernel_size=3)
 
     def forward(self, features: Tensor, skip: Tensor | None) -> Tensor:
         """Map (B, in, H, W) and a skip (B, skip, 2H, 2W), or None, to (B, out, 2H, 2W)."""

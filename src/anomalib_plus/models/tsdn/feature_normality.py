@@ -7,9 +7,9 @@ import kornia
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from anomalib_plus.layers.precision import full_precision
-from anomalib_plus.models.tsdn.decoder import ConvBlock
 
 _CHUNK = 2**19
 """Values compared at a time: they stay in a CPU's cache, which is three times as fast as all channels at once."""
@@ -30,7 +30,7 @@ class FeatureNormalityEstimator(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.convolution = ConvBlock(in_channels, channels, kernel_size=3)
+        self.convolution = Conv2dNormActivation(in_channels, channels, kernel_size=3)
         layers: list[nn.Module] = []
         for before, after in pairwise([channels * size * size, *hidden]):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]

@@ -1,23 +1,20 @@
 """The TSDN network: one encoder, a decoder for the mask of the anomaly and one for the image without it."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import timm
-import torch
 import torch.nn.functional as F
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
-from anomalib_plus.layers.backbone import Backbone
+from anomalib_plus.layers.backbone import Backbone, stages_by_stride
 from anomalib_plus.layers.checks import check_choice, check_input_size
 from anomalib_plus.layers.memory_layout import choose_memory_layout
 from anomalib_plus.layers.precision import full_precision
-from anomalib_plus.layers.pretrained import check_network_name
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
-from anomalib_plus.models.tsdn.decoder import ConvBlock, Decoder
+from anomalib_plus.models.tsdn.decoder import Decoder
 from anomalib_plus.models.tsdn.feature_normality import FeatureNormalityEstimator
 
 Gate = Literal["fne", "mask", "none"]
@@ -89,7 +86,7 @@ class TSDNModel(nn.Module):
                 f"{bottleneck_width}, {tuple(decoder_widths)}, {fne_width}, {tuple(fne_hidden_widths)} and {fne_size}."
             )
             raise ValueError(msg)
-        stages = stages_by_stride(backbone)
+        stages = encoder_stages(backbone)
         self.size_divisor = max(stages)
         halvings = self.size_divisor.bit_length() - 1
         if len(decoder_widths) != halvings:
@@ -104,7 +101,7 @@ class TSDNModel(nn.Module):
         self.encoder = Backbone(backbone, tuple(stages.values()), pre_trained, weights).requires_grad_(
             not freeze_encoder
         )
-        self.reduce = ConvBlock(self.encoder.channels[-1], bottleneck_width, kernel_size=1)
+        self.reduce = Conv2dNormActivation(self.encoder.channels[-1], bottleneck_width, kernel_size=1)
         widths = dict(zip(stages, self.encoder.channels, strict=True))
         self.skip_strides = tuple(2**exponent for exponent in reversed(range(halvings)))
         offered = [widths.get(stride, 0) for stride in self.skip_strides]
@@ -213,19 +210,15 @@ def check_switches(use_mask_decoder: bool, gate: Gate, skip_mode: SkipMode) -> N
         raise ValueError(msg)
 
 
-@lru_cache
-def stages_by_stride(backbone: str) -> dict[int, int]:
+def encoder_stages(backbone: str) -> dict[int, int]:
     """Position of a timm network's last stage at each stride above 1; strides ascend.
 
     Raises:
         ValueError: If there is no such network, or it does not give maps at strides that are powers of two.
     """
-    check_network_name(backbone)
-    with torch.device("meta"):
-        strides = timm.create_model(backbone, pretrained=False, features_only=True).feature_info.reduction()
-    stages = {stride: position for position, stride in enumerate(strides) if stride > 1}
+    stages = {stride: position for stride, position in stages_by_stride(backbone).items() if stride > 1}
     if not stages or list(stages) != sorted(stages) or any(stride.bit_count() != 1 for stride in stages):
-        msg = f"backbone={backbone!r} gives feature maps at strides {strides}; powers of two in order are needed."
+        msg = f"backbone={backbone!r} gives feature maps at strides {list(stages)}; powers of two in order are needed."
         raise ValueError(msg)
     return stages
 
