@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
-from anomalib_plus.models.tsdn.torch_model import TSDNModel, stages_by_stride
+from anomalib_plus.models.tsdn.torch_model import TSDNModel, encoder_stages
 
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
@@ -106,9 +106,9 @@ def test_other_backbones_run(backbone: str, skips: int) -> None:
 
 
 def test_stages_are_found_by_their_stride() -> None:
-    assert stages_by_stride("tf_efficientnet_b5.aa_in1k") == {2: 0, 4: 1, 8: 2, 16: 3, 32: 4}
-    assert stages_by_stride("test_convnext") == {4: 0, 8: 1, 16: 2, 32: 3}
-    assert stages_by_stride("vgg11") == {2: 1, 4: 2, 8: 3, 16: 4, 32: 5}
+    assert encoder_stages("tf_efficientnet_b5.aa_in1k") == {2: 0, 4: 1, 8: 2, 16: 3, 32: 4}
+    assert encoder_stages("test_convnext") == {4: 0, 8: 1, 16: 2, 32: 3}
+    assert encoder_stages("vgg11") == {2: 1, 4: 2, 8: 3, 16: 4, 32: 5}
 
 
 def test_network_normalises_for_its_encoder() -> None:
