@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
 from anomalib_plus.benchmark.folders import find_categories
@@ -145,7 +145,8 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
 def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], unit: str, console: Console) -> None:
     """Paper, ours and the difference, in the paper's unit."""
     scale, digits = (100, 2) if unit == "percent" else (1, 3)
-    table = Table("row", "column", "paper", "ours", "difference", box=None)
+    columns = ("row", "column", "paper", "ours", "difference")
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
     for cell, number in zip(chosen, numbers, strict=True):
         gap = f"{(number - cell.paper) * scale:+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
         shown = [f"{value * scale:.{digits}f}" if value is not None else "-" for value in (cell.paper, number)]

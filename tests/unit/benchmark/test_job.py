@@ -71,8 +71,11 @@ def test_the_record_is_complete_and_the_job_repeats(job, store):
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]
     assert sorted(record["scores"]["paths"])[0] == "test/defect/000.png"
     assert sum(record["scores"]["labels"]) == 3
-    assert [picture["kind"] for picture in record["gallery"]] == ["best", "worst", "random"]
+    kinds = ["best", "worst", "random", "worst_good", "random_good"]
+    assert [picture["kind"] for picture in record["gallery"]] == kinds
+    assert [picture["label"] for picture in record["gallery"]] == [1, 1, 1, 0, 0]
     for picture in record["gallery"]:
+        assert picture["files"].pop("mask") is not None or not picture["label"]
         assert all((store.folder / file).is_file() for file in picture["files"].values())
     assert {file.name for file in store.artifacts(job.job_id).parent.iterdir()} == {job.job_id}
 
