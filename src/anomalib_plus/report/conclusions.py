@@ -13,6 +13,7 @@ from .words import metric_title, percent, points
 
 CONFIDENCE = 0.95
 _FEW_STEPS, _FEW_EPOCHS, _MANY_STEPS = 500, 10, 5000
+_ROUNDING = 1e-9
 SHORT = f"fewer than {_FEW_STEPS} steps, or fewer than {_FEW_EPOCHS} epochs and {_MANY_STEPS} steps"
 """The rule by which a training is called short."""
 
@@ -76,7 +77,7 @@ def _support(summary: Summary, data: str, ranked: list[str]) -> str:
         f"the difference over {near.n} seeds is {points(near.mean)} ± {percent(near.std)} points "
         f"({CONFIDENCE:.0%} interval {points(near.low)} to {points(near.high)})"
     )
-    level = [model for model, each in found.items() if each is None or each.low <= 0]
+    level = [model for model, each in found.items() if each is None or each.low <= _ROUNDING]
     if not level:
         return f"The spread allows calling it better than each of the others: {numbers}."
     if second not in level:

@@ -3,16 +3,20 @@
 import json
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, Draem
+from anomalib.post_processing import PostProcessor
+from PIL import Image
 from torch import nn
 
-from anomalib_plus.benchmark import costs, environment, offline_weights, pictures
+from anomalib_plus.benchmark import costs, environment, offline_weights, pictures, training
 from anomalib_plus.benchmark.baselines import DraemVariant, FocalTerm
 from anomalib_plus.benchmark.evaluation import Predictions
 from anomalib_plus.benchmark.job import run_job
@@ -169,10 +173,65 @@ def test_pictures_are_chosen_by_rank():
     given = Predictions(scores, labels, [], None, None, None)
     chosen = pictures.choose(given, 2, seed=0)
     assert (chosen["best"], chosen["worst"]) == ([9, 7], [1, 3])
-    assert not set(chosen["random"]) & {9, 7, 1, 3}
+    assert chosen["random"] == [5]
+    assert chosen["worst_good"] == [8, 6]
+    assert len(set(chosen["random_good"])) == 2
+    assert set(chosen["random_good"]) <= {0, 2, 4}
     assert chosen == pictures.choose(given, 2, seed=0)
     few = pictures.choose(Predictions(scores, scores > 8, [], None, None, None), 2, seed=0)
-    assert (few["best"], few["worst"]) == ([9], [])
+    assert (few["best"], few["worst"], few["random"]) == ([9], [], [])
+    none = pictures.choose(Predictions(scores, scores < 0, [], None, None, None), 2, seed=0)
+    assert (none["best"], none["worst_good"]) == ([], [9, 8])
+
+
+def test_the_map_lies_over_the_image(tmp_path):
+    image = np.full((8, 8, 3), (90, 120, 60), np.uint8)
+    Image.fromarray(image).save(tmp_path / "good.png")
+    maps = np.zeros((1, 8, 8), np.float32)
+    maps[0, 0, 0] = 1
+    masks = np.zeros((1, 8, 8), bool)
+    given = Predictions(np.ones(1), masks[:, 0, 0], [str(tmp_path / "good.png")], maps, masks, None)
+    model = SimpleNamespace(pre_processor=None, model=None)
+    (entry,) = pictures.save_gallery(model, given, tmp_path, "x", 1, 0, torch.device("cpu"))
+    assert (entry["kind"], entry["files"]["mask"]) == ("worst_good", None)
+    with (
+        Image.open(tmp_path / "worst_good0_overlay.png") as overlay,
+        Image.open(tmp_path / "worst_good0_map.png") as map_,
+    ):
+        shown, colours = np.asarray(overlay), np.asarray(map_)
+    assert (shown.reshape(-1, 3)[1:] == image[0, 0]).all(), "the part is visible where the map is low"
+    assert np.abs(shown[0, 0] - (0.8 * colours[0, 0] + 0.2 * image[0, 0])).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "defective", "source"),
+    [
+        ("same_as_test", True, "best F1 on the validation images, which are the test images"),
+        ("from_test", True, "best F1 on the validation images"),
+        ("from_train", False, "highest score of the validation images, none of which is defective"),
+    ],
+)
+def test_the_threshold_is_anomalibs(job, store, monkeypatch, mode, defective, source):
+    """Whichever images validate: that of a model which anomalib's own engine validates on them."""
+    data = job.data | {"arguments": job.data["arguments"] | {"val_split_mode": mode, "val_split_ratio": 0.5}}
+    kept = {}
+    original = training.train
+
+    def keep(*arguments):
+        kept["trained"] = original(*arguments)
+        return kept["trained"]
+
+    monkeypatch.setattr(training, "train", keep)
+    record = run_job(replace(job, data=data), store)
+    assert record["error"] is None
+    model, datamodule = kept["trained"].model, kept["trained"].datamodule
+    assert any(batch.gt_label.any() for batch in datamodule.val_dataloader()) == defective
+    model.post_processor = PostProcessor()
+    Engine(accelerator="cpu", logger=False, default_root_dir=store.folder).validate(model, datamodule=datamodule)
+    assert record["threshold"] == {
+        "value": pytest.approx(model.post_processor.image_threshold.item(), abs=1e-6),
+        "source": source,
+    }
 
 
 def test_relative_paths_keep_the_folder_that_all_share():

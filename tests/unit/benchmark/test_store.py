@@ -94,11 +94,11 @@ def test_plans_add_up_and_are_whole_at_any_moment(store, monkeypatch):
     assert planned(ResultStore(store.folder)) == ["a", "b", "c"]
 
     def power_cut(descriptor):
-        raise OSError
+        raise OSError("no power")
 
     monkeypatch.setattr(os, "fsync", power_cut)
     store.add_to_plan([{"job_id": "a"}])  # nothing new, nothing written
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no power"):
         store.add_to_plan([{"job_id": "d"}])
     assert planned(store) == ["a", "b", "c"]
     monkeypatch.undo()
@@ -109,7 +109,7 @@ def test_plans_add_up_and_are_whole_at_any_moment(store, monkeypatch):
 @pytest.mark.parametrize("content", ["", "[]", '{"jobs": [1]}', '{"jobs": [{}]}'])
 def test_a_damaged_plan_is_named(store, content):
     (store.folder / "plan.json").write_text(content)
-    with pytest.raises(PlanError, match="plan.json is damaged.*Delete it"):
+    with pytest.raises(PlanError, match=r"plan\.json is damaged.*Delete it"):
         store.add_to_plan([{"job_id": "a"}])
 
 

@@ -67,7 +67,7 @@ def test_what_is_planned_and_has_no_record_is_missing(tmp_path: Path) -> None:
 def test_a_damaged_plan_is_named(tmp_path: Path, content: str) -> None:
     write_store(tmp_path, [record()])
     (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(ResultsError, match="plan.json is damaged. Delete it"):
+    with pytest.raises(ResultsError, match=r"plan\.json is damaged\. Delete it"):
         read_store(tmp_path)
 
 
