@@ -43,7 +43,13 @@ def difference(first: pd.Series, second: pd.Series) -> Difference | None:
 
 
 def conclusion(summary: Summary, data: str) -> str:
-    """One or two sentences on a data set: the best model, its lead, and whether the seeds support calling it better."""
+    """Sentences on a data set: the best model, its lead, and whether the seeds support calling it better."""
+    missing = sum(entry["data"]["label"] == data for entry in summary.store.missing or [])
+    jobs = "1 planned job has" if missing == 1 else f"{missing} planned jobs have"
+    return _ranking(summary, data) + (f" This may change: {jobs} no result yet." if missing else "")
+
+
+def _ranking(summary: Summary, data: str) -> str:
     metric = metric_title(summary.rank_by)
     ranked = [(rank, model) for rank, model in summary.ranking(data) if rank is not None]
     if not ranked:

@@ -76,6 +76,14 @@ def test_without_a_model_on_every_category_nobody_is_best() -> None:
     assert text == "Parts: no model has results on every category, so none is ranked."
 
 
+def test_what_is_missing_may_change_it() -> None:
+    missing = [record("B"), record("B", data="Elsewhere")]
+    text = conclusion(Summary(Store(Path(), [record("A")], missing=missing)), "Parts")
+    assert text.endswith(
+        "No other model has results on every category. This may change: 1 planned job has no result yet."
+    )
+
+
 def trained(epochs: float, steps: float, **changes: Any) -> dict[str, Any]:
     return record(costs={"epochs": epochs, "steps": steps}) | changes
 
