@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
 from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep
@@ -83,7 +83,11 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
 
     Returns:
         The exit status: 0 if all jobs have succeeded, 1 if one has failed.
+
+    Raises:
+        PlanError: If the folder's plan is damaged.
     """
+    store.add_to_plan(job.entry for job in jobs)
     todo = unfinished(jobs, store, options.retry_failed)
     console.print(
         f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {printable(str(store.file))}",
@@ -114,7 +118,7 @@ def usable_cores() -> int:
 def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) -> None:
     """Print the jobs with their states."""
     states = store.states() if store else {}
-    table = Table("job", "model", "data", "seed", "state", box=None)
+    table = Table(*(Column(name, overflow="fold") for name in ("job", "model", "data", "seed", "state")), box=None)
     for job in jobs:
         model = " ".join(filter(None, [job.model["label"], job.model["variant"] and f"({job.model['variant']})"]))
         data = f"{job.data['label']} {job.data['category']}"

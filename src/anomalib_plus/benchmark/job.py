@@ -59,6 +59,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     from anomalib_plus.benchmark import costs, environment, pictures
     from anomalib_plus.benchmark.evaluation import evaluate, predict, prepare
     from anomalib_plus.benchmark.offline_weights import offer_lite_weights
+    from anomalib_plus.benchmark.threshold import find_threshold
     from anomalib_plus.benchmark.training import train
 
     register()
@@ -98,6 +99,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
         "labels": predictions.labels.astype(int).tolist(),
         "paths": pictures.relative_paths(predictions.paths),
     }
+    record["threshold"] = find_threshold(model, datamodule, predictions, protocol, device)
     folder = store.artifacts(job.job_id)
     unfinished = folder.with_name(f".{job.job_id}")
     shutil.rmtree(unfinished, ignore_errors=True)

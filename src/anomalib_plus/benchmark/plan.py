@@ -99,7 +99,8 @@ class Sweep:
         protocol: How trained models are judged.
         trainer: Further arguments of Lightning's trainer: accelerator, devices, strategy, precision, ...
         timeout_seconds: A job that takes longer is ended and recorded as failed; None waits forever.
-        gallery: Pictures of each kind (best, worst, random) to keep.
+        gallery: Test images of each kind to keep pictures of: the defective ones with the highest and the lowest
+            scores, the good ones with the highest, and some of both drawn at random.
         output: Folder of the results.
     """
 
@@ -139,6 +140,16 @@ class Job:
         """For people: model, data, seed."""
         variant = f" ({self.model['variant']})" if self.model["variant"] else ""
         return f"{self.model['label']}{variant} / {self.data['label']} {self.data['category']} / seed {self.seed}"
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The job in a plan: as much as a list of missing jobs needs."""
+        return {
+            "job_id": self.job_id,
+            "model": {name: self.model[name] for name in ("label", "class_path", "variant")},
+            "data": {name: self.data[name] for name in ("label", "category")},
+            "seed": self.seed,
+        }
 
     def to_json(self) -> str:
         """The job as JSON; what JSON cannot hold, a date for one, is text."""

@@ -64,6 +64,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
         "curves": dict.fromkeys(CURVES),
         "training": [],
         "scores": {"values": [], "labels": [], "paths": []},
+        "threshold": {"value": None, "source": None},
         "gallery": [],
         "started": started,
         "finished": now(),

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
 from anomalib_plus.benchmark.folders import find_categories
@@ -149,7 +149,8 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
 
 def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console: Console) -> None:
     """Paper, ours and the difference, in the paper's unit."""
-    table = Table("row", "column", "paper", "ours", "difference", box=None)
+    columns = ("row", "column", "paper", "ours", "difference")
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
     for cell, number in zip(chosen, numbers, strict=True):
         digits = _DIGITS[cell.unit]
         gap = f"{cell.in_unit(number - cell.paper):+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]

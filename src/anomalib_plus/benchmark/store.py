@@ -2,18 +2,23 @@
 
 A record is one line, written and synchronised under a lock. A line that a power cut tore is cut off by the next writer
 and ignored by readers. Of several records of a job, the last one counts.
+
+Beside it stands the plan: every job that a sweep into this folder was to run, so that what a kill left undone is known.
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+from anomalib_plus.benchmark.schema import PlanError
+
 FILE = "results.jsonl"
+PLAN = "plan.json"
 ARTIFACTS = "artifacts"
 WORK = "jobs"
 """Descriptions, logs and locks of the jobs; may be deleted when no sweep runs."""
@@ -68,6 +73,44 @@ class ResultStore:
             if is_new:
                 _synchronise_folder(self.folder)
         return True
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Entries of all jobs that were ever to be run into this folder; none for folders of older versions.
+
+        Raises:
+            PlanError: If the file is damaged.
+        """
+        file = self.folder / PLAN
+        if not file.exists():
+            return []
+        try:
+            entries = json.loads(file.read_bytes())["jobs"]
+            return [entry for entry in entries if entry["job_id"]]
+        except (ValueError, LookupError, TypeError) as error:
+            msg = f"{file} is damaged ({error!r}). Delete it: the next sweep writes it anew."
+            raise PlanError(msg) from error
+
+    def add_to_plan(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Add jobs to the plan; the file is whole at any moment, and on the disk when this returns.
+
+        Args:
+            entries: :attr:`Job.entry` of each.
+
+        Raises:
+            PlanError: If the file is damaged.
+        """
+        with self.locked(PLAN):
+            before = self.plan()
+            jobs = {entry["job_id"]: entry for entry in (*before, *entries)}
+            if list(jobs.values()) == before:
+                return
+            unfinished = self.folder / f".{PLAN}"  # the lock keeps others from writing it
+            with unfinished.open("w", encoding="utf-8") as stream:
+                json.dump({"jobs": list(jobs.values())}, stream, indent=1)
+                stream.flush()
+                os.fsync(stream.fileno())
+            unfinished.replace(self.folder / PLAN)
+            _synchronise_folder(self.folder)
 
     def work_file(self, job_id: str, ending: str) -> Path:
         """Where a job's description (``json``), log (``log``) or lock (``lock``) lies."""

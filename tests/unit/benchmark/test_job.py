@@ -5,16 +5,16 @@ import subprocess
 from dataclasses import replace
 from urllib.error import URLError
 
-import numpy as np
 import pytest
 import torch
 from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, Draem
+from anomalib.post_processing import PostProcessor
 from torch import nn
 
-from anomalib_plus.benchmark import costs, environment, offline_weights, pictures
+from anomalib_plus.benchmark import costs, environment, offline_weights, training
 from anomalib_plus.benchmark.baselines import DraemVariant, FocalTerm
-from anomalib_plus.benchmark.evaluation import Predictions
 from anomalib_plus.benchmark.job import run_job
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.protocol import METRICS
@@ -71,8 +71,11 @@ def test_the_record_is_complete_and_the_job_repeats(job, store):
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]
     assert sorted(record["scores"]["paths"])[0] == "test/defect/000.png"
     assert sum(record["scores"]["labels"]) == 3
-    assert [picture["kind"] for picture in record["gallery"]] == ["best", "worst", "random"]
+    kinds = ["best", "worst", "random", "worst_good", "random_good"]
+    assert [picture["kind"] for picture in record["gallery"]] == kinds
+    assert [picture["label"] for picture in record["gallery"]] == [1, 1, 1, 0, 0]
     for picture in record["gallery"]:
+        assert picture["files"].pop("mask") is not None or not picture["label"]
         assert all((store.folder / file).is_file() for file in picture["files"].values())
     assert {file.name for file in store.artifacts(job.job_id).parent.iterdir()} == {job.job_id}
 
@@ -161,20 +164,35 @@ def test_counts():
     assert costs.peak_memory_mib(torch.device("cpu")) > 10
 
 
-def test_pictures_are_chosen_by_rank():
-    scores, labels = np.arange(10.0), np.arange(10) % 2 == 1
-    given = Predictions(scores, labels, [], None, None, None)
-    chosen = pictures.choose(given, 2, seed=0)
-    assert (chosen["best"], chosen["worst"]) == ([9, 7], [1, 3])
-    assert not set(chosen["random"]) & {9, 7, 1, 3}
-    assert chosen == pictures.choose(given, 2, seed=0)
-    few = pictures.choose(Predictions(scores, scores > 8, [], None, None, None), 2, seed=0)
-    assert (few["best"], few["worst"]) == ([9], [])
+@pytest.mark.parametrize(
+    ("mode", "defective", "source"),
+    [
+        ("same_as_test", True, "best F1 on the validation images, which are the test images"),
+        ("from_test", True, "best F1 on the validation images"),
+        ("from_train", False, "highest score of the validation images, none of which is defective"),
+    ],
+)
+def test_the_threshold_is_anomalibs(job, store, monkeypatch, mode, defective, source):
+    """Whichever images validate: that of a model which anomalib's own engine validates on them."""
+    data = job.data | {"arguments": job.data["arguments"] | {"val_split_mode": mode, "val_split_ratio": 0.5}}
+    kept = {}
+    original = training.train
 
+    def keep(*arguments):
+        kept["trained"] = original(*arguments)
+        return kept["trained"]
 
-def test_relative_paths_keep_the_folder_that_all_share():
-    assert pictures.relative_paths(["/d/c/test/a/0.png", "/d/c/test/b/1.png"]) == ["test/a/0.png", "test/b/1.png"]
-    assert pictures.relative_paths(["/d/c/test/a/0.png"]) == ["test/a/0.png"]
+    monkeypatch.setattr(training, "train", keep)
+    record = run_job(replace(job, data=data), store)
+    assert record["error"] is None
+    model, datamodule = kept["trained"].model, kept["trained"].datamodule
+    assert any(batch.gt_label.any() for batch in datamodule.val_dataloader()) == defective
+    model.post_processor = PostProcessor()
+    Engine(accelerator="cpu", logger=False, default_root_dir=store.folder).validate(model, datamodule=datamodule)
+    assert record["threshold"] == {
+        "value": pytest.approx(model.post_processor.image_threshold.item(), abs=1e-6),
+        "source": source,
+    }
 
 
 def test_draem_repaired_weighs_normal_pixels():

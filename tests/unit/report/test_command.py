@@ -82,6 +82,7 @@ def test_papers_are_compared(small_results: Path, monkeypatch: pytest.MonkeyPatc
             "no record has the metric beauty; there are image_auroc",
         ),
         (["results", "-o", "report.html", "--examples", "-1"], "-1 is negative"),
+        (["results", "-o", "report.html", "--max-examples", "-1"], "-1 is negative"),
         (["results", "-o", "report.html", "--picture-size", "0"], "0 is not positive"),
     ],
 )

@@ -1,8 +1,10 @@
 """``anomalib-plus deployment`` with measurements that take milliseconds."""
 
 import importlib
+import io
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any
 import pytest
 import timm
 import yaml
+from rich.console import Console
 from torch import nn
 
 from anomalib_plus.benchmark.exports import command
 from anomalib_plus.benchmark.exports.isolation import ProcessError, attempt, run_apart
 from anomalib_plus.benchmark.exports.plan import DeploymentPlan, load_plan
 from anomalib_plus.benchmark.exports.preparation import forget_sources_of_weights
+from anomalib_plus.benchmark.exports.tables import Rows, print_tables
 from anomalib_plus.cli import main
 
 CONFIGS = Path(__file__).parents[4] / "configs" / "deployment"
@@ -97,6 +101,41 @@ def test_tables_name_figures_and_failures(plan_file: Path, capsys: pytest.Captur
     ):
         assert row in text
     assert "| Raises | the model itself | ValueError: no such network See" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_nothing_is_cut_at_any_width(width: int) -> None:
+    names = [
+        "eager",
+        "torch.compile",
+        "torch.export",
+        "ONNX Runtime",
+        "OpenVINO FP32",
+        "OpenVINO FP16",
+        "OpenVINO INT8",
+    ]
+    columns = ["model", "pixels", *names, "best / eager"]
+    rows = [["AstMFR (EfficientNet-Lite)", "256x256", *(f"{7 * n}.25" for n in range(7)), "3.00 (OpenVINO FP32)"]]
+    error = "RuntimeError: [enforce] " + "/a/path/without/a/blank" * 8
+    found = [
+        Rows("Median milliseconds", columns, rows),
+        Rows("Failures", ["model", "what", "error"], [["RbAE [x]", "the model itself", error]]),
+        Rows("Agreement", ["model", "image AUROC", "against eager"], [["TSDN", "99.25", "+0.50"]]),
+    ]
+    stream = io.StringIO()
+    print_tables(found, Console(file=stream, width=width))
+    shown = stream.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    cells = [
+        word
+        for columns, rows in ((each.columns, each.rows) for each in found)
+        for row in (columns, *rows)
+        for word in row
+    ]
+    words = [word for cell in cells if cell != error for word in cell.split()]
+    assert [word for word in words if word not in shown and not (word in {"model", "what"} and width < 100)] == []
+    assert error.replace(" ", "") in "".join(re.findall(r"[^\s│]+", shown))
 
 
 def test_options_change_the_plan(plan_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
