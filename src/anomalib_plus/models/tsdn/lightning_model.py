@@ -14,6 +14,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
+from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.models.components.image_space import ImageSpaceMixin, check_value_range
 from anomalib_plus.models.components.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.models.components.repeatable import is_repeatable
@@ -161,7 +162,7 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         """Compute the superpixels of the training set, if every epoch shows the same images."""
         super().on_fit_start()
         transform = self.pre_processor.transform if self.pre_processor else None
-        dataset: Any = getattr(self.trainer.datamodule, "train_data", None)
+        dataset: Any = getattr(datamodule_of_stage(self.trainer), "train_data", None)
         # Without an anomalib dataset, nothing tells whether its images change between epochs.
         self._images_repeat = (
             hasattr(dataset, "augmentations") and is_repeatable(dataset.augmentations) and is_repeatable(transform)
