@@ -11,7 +11,7 @@ from .conftest import Surfaces
 from .small_models import SmallModel, quiet_engine
 
 NO_IMAGES = "there are no validation images"
-ONLY_GOOD = "validation images are good"
+ONLY_GOOD = "no defect among the validation images"
 NO_THRESHOLD = "has no image threshold"
 
 

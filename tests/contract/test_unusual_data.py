@@ -58,7 +58,7 @@ def preview_beside_mvtec(category: Path) -> AnomalibDataModule:
 
 
 def twins_in_a_folder(category: Path) -> AnomalibDataModule:
-    for image in category.rglob("*.png"):
+    for image in (category / "test").rglob("*.png"):
         Image.open(image).save(image.with_suffix(".bmp"))
     return Folder(
         name="twins",

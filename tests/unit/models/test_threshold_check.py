@@ -31,8 +31,10 @@ def warning_at_start(caplog: pytest.LogCaptureFixture, *datasets: Any, model: An
 
 def test_good_images_alone_are_named_and_counted(surface: MVTecAD, caplog: pytest.LogCaptureFixture) -> None:
     good, defects = surface.train_data, Subset(surface.test_data, [0, 1, 2])
-    assert "all 6 validation images are good" in warning_at_start(caplog, good)
-    assert "all 8 validation images are good" in warning_at_start(caplog, good, Subset(surface.test_data, [3, 4]))
+    assert "no defect among the validation images (6)" in warning_at_start(caplog, good)
+    assert "no defect among the validation images (8)" in warning_at_start(
+        caplog, good, Subset(surface.test_data, [3, 4])
+    )
     assert not warning_at_start(caplog, good, defects)
     assert not warning_at_start(caplog, ConcatDataset([good, defects]))
     assert not warning_at_start(caplog, good, first=False)

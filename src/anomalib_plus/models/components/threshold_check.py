@@ -65,8 +65,8 @@ def _problem_of_validation(datasets: list[Any]) -> str | None:
             return None
         count += len(samples)
     return (
-        f"all {count} validation images are good, so no threshold can be chosen by F1. anomalib then takes the highest "
-        "score among them: nothing tells how many defects that misses and how many good parts it rejects, and image "
-        "AUROC of good images alone is 0.0 whatever the model does. Add images of defects, for example by abnormal_dir "
-        "of Folder, or a validation set that has some."
+        f"no defect among the validation images ({count}), so F1 cannot choose a threshold: anomalib takes the highest "
+        "score among them instead, and nothing tells how many defects that misses and how many good parts it rejects. "
+        "Image AUROC of good images alone is 0.0, whatever the model does. Add images of defects (abnormal_dir of "
+        "Folder), or a validation set that has some."
     )
