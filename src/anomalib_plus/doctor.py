@@ -215,8 +215,22 @@ def _weight_file(distribution: str) -> Path | None:
     return next((file for folder in folders or () for file in sorted(Path(folder).rglob("*.pth"))), None)
 
 
-def run_checks(offline: bool = False) -> list[Check]:
-    """Run every check; those that need a working anomalib run only then."""
+def check_path(path: Path) -> Check:
+    """Whether anomalib takes the full path of a folder or file: it wants printable ASCII characters only."""
+    from anomalib.data.utils.path import contains_non_printable_characters
+
+    from anomalib_plus.data.image_files import printable
+    from anomalib_plus.data.plain_paths import ADVICE
+
+    full = path.absolute()  # links stay: a link with a plain name is the cure
+    if not contains_non_printable_characters(full):
+        return Check("path", "ok", str(full))
+    letters = "".join(dict.fromkeys(letter for letter in str(full) if contains_non_printable_characters(letter)))
+    return Check("path", "warning", f"{printable(full)}: anomalib refuses {printable(letters)} in full paths", ADVICE)
+
+
+def run_checks(offline: bool = False, paths: Sequence[Path] = ()) -> list[Check]:
+    """Run every check, also of the working folder and ``paths``; those that need a working anomalib run only then."""
     registration = [check_registration(host_name) for host_name in autoload.PARTNERS]
     checks = [*check_versions(), check_autoload(), *registration]
     if any(check.status == "error" for check in checks):
@@ -225,7 +239,8 @@ def run_checks(offline: bool = False) -> list[Check]:
     backbones = [
         check_backbone(backbone, ", ".join(models), bool(answers)) for backbone, models in needed_backbones().items()
     ]
-    return [*checks, check_device(), check_hub(answers), *backbones, check_weight_packages()]
+    folders = [check_path(path) for path in (Path(), *paths)]
+    return [*checks, check_device(), *folders, check_hub(answers), *backbones, check_weight_packages()]
 
 
 def worst_status(checks: Iterable[Check]) -> Status:
@@ -250,9 +265,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="anomalib-plus doctor", description=__doc__)
     parser.add_argument("--offline", action="store_true", help="do not ask whether the hub for weights answers")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="a folder of images that anomalib is to read"
+    )
     options = parser.parse_args(arguments)
     with redirect_stdout(sys.stderr):  # what imports print must not get into the JSON
-        checks = run_checks(options.offline)
+        checks = run_checks(options.offline, options.paths)
     status = worst_status(checks)
     if options.json:
         sys.stdout.write(json.dumps({"status": status, "checks": [asdict(check) for check in checks]}, indent=2) + "\n")

@@ -2,29 +2,27 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
-import numpy as np
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import LabelName, Split, read_image
+from anomalib.data.utils import Split, read_image
 from anomalib.data.utils.image import is_image_file
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.combined_loader import CombinedLoader
-from PIL import Image
 
-from anomalib_plus.data.image_files import ImageFacts, inspect_image, printable
+from anomalib_plus.data.image_files import ImageFacts, inspect_image, inspect_mask, printable
 from anomalib_plus.data.mask_pairs import shorten
+from anomalib_plus.data.plain_paths import ADVICE
 from anomalib_plus.data.predict_images import report_skipped
+from anomalib_plus.data.samples import Sample, samples_of
+from anomalib_plus.data.stage_data import datamodule_of_stage, datasets_of
 
 logger = logging.getLogger(__name__)
 
 _READER = read_image.__module__
-NO_MASK = Path()  # stands for the mask of an anomalous image that has none
 PARTS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
@@ -32,38 +30,42 @@ class ImageFileCheck(Callback):
     """Stop with one error that names the files, instead of failing hours later or reading them wrongly in silence.
 
     Checks what a stage will read: 16-bit and damaged images, missing masks, masks of another size, empty folders.
-    Data of an anomalib datamodule are checked before the model is set up, plain data loaders before the first batch.
+    Data of an anomalib datamodule are checked before the model is set up, all other data before the first batch.
     Takes a few milliseconds per file, on one process of a distributed run. Damage that this cannot find (in the middle
-    of a JPEG) ends the run when the file is read; its name is logged then.
+    of a JPEG) ends the run when the file is read; its name is logged then. Masks that mark nothing are a warning.
     """
 
+    def __init__(self) -> None:
+        self._checked: set[Sample] = set()
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Check the datasets of the datamodule, which has been set up by now."""
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        """Check the datasets of this stage's datamodule, which has been set up by now."""
+        self._checked = set()
+        datamodule = datamodule_of_stage(trainer)
         if isinstance(datamodule, AnomalibDataModule) and trainer.is_global_zero:
             essential, *others = (getattr(datamodule, f"{part}_data", None) for part in PARTS[stage])
             if essential is not None and len(essential) == 0:
                 msg = f"{datamodule.name} has no images to {TrainerFn(stage).value}: {_place(essential)} is empty."
                 raise ValueError(msg)
-            check_datasets([essential, *others])
+            self._check([essential, *others])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check plain data loaders of training and validation."""
-        _check_loaders(trainer, trainer.train_dataloader, trainer.val_dataloaders)
+        """Check the data loaders of training and validation."""
+        self._check_loaders(trainer, trainer.train_dataloader, trainer.val_dataloaders)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check plain data loaders of a validation run, or of the sanity check that precedes a training run."""
+        """Check the data loaders of a validation run, or of the sanity check that precedes a training run."""
         if trainer.sanity_checking or trainer.state.fn == TrainerFn.VALIDATING:
-            _check_loaders(trainer, trainer.val_dataloaders)
+            self._check_loaders(trainer, trainer.val_dataloaders)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check plain data loaders of a test run."""
-        _check_loaders(trainer, trainer.test_dataloaders)
+        """Check the data loaders of a test run."""
+        self._check_loaders(trainer, trainer.test_dataloaders)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check plain data loaders of a prediction run, for example a folder of images."""
+        """Check the data loaders of a prediction run, for example a folder of images."""
         try:
-            _check_loaders(trainer, trainer.predict_dataloaders)
+            self._check_loaders(trainer, trainer.predict_dataloaders)
         except ValueError as error:
             advice = (
                 'To predict the others, use anomalib_plus.data.PredictImages("FOLDER", skip_bad_images=True), '
@@ -74,94 +76,101 @@ class ImageFileCheck(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """List what ``PredictImages`` skipped."""
-        if trainer.is_global_zero and not isinstance(trainer.datamodule, AnomalibDataModule):  # type: ignore[attr-defined]
-            report_skipped(_datasets_of(trainer.predict_dataloaders), Path(trainer.default_root_dir))
+        if trainer.is_global_zero:
+            report_skipped(datasets_of(trainer.predict_dataloaders), Path(trainer.default_root_dir))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Name the file on which a run ended, because Pillow's errors do not."""
+        """Name the file on which a run ended, because Pillow's errors do not; say what to do about refused letters."""
         text = str(exception)
         file = _file_being_read(exception)
         if file is None and ("in read_image\n" in text or "in read_mask\n" in text):  # sent by a loader's worker
             loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders)
             file = _find_undecodable(*loaders, trainer.predict_dataloaders)
         if file is not None:
-            message = f"{printable(file)} could not be read. Repair or remove it."
-            logger.error(message)
-            if hasattr(exception, "add_note"):  # Python 3.11
-                exception.add_note(message)
+            _add_to(exception, f"{printable(file)} could not be read. Repair or remove it.")
+        elif isinstance(exception, ValueError) and "contains non-printable characters" in text:
+            _add_to(exception, ADVICE)
+
+    def _check_loaders(self, trainer: Trainer, *loaders: Any) -> None:
+        if trainer.is_global_zero:
+            self._check(dataset for group in loaders for dataset in datasets_of(group))
+
+    def _check(self, datasets: Iterable[Any]) -> None:
+        self._checked |= check_datasets(datasets, self._checked)
 
 
-def check_datasets(datasets: Iterable[Any]) -> None:
-    """Inspect every image file, and the mask of every anomalous image, that the datasets will read.
+def check_datasets(datasets: Iterable[Any], checked: Collection[Sample] = ()) -> set[Sample]:
+    """Inspect every image file, and the masks of every anomalous image, that the datasets will read.
+
+    Masks that mark nothing are named in a warning: anomalib's synthetic anomalies have such masks, too.
+
+    Args:
+        datasets: Those of which :func:`samples_of` knows the files; others are left alone.
+        checked: Samples to leave out because they have been inspected before.
+
+    Returns:
+        The samples that were inspected.
 
     Raises:
         ValueError: If there is something wrong; files with the same fault are named together.
     """
     faults: dict[str, list[Path]] = defaultdict(list)
-    for image, mask in dict.fromkeys(pair for dataset in datasets for pair in image_files(dataset)):
+    blank: list[Path] = []
+    samples = [sample for sample in _image_samples(datasets) if sample not in checked]
+    for sample in samples:
+        image = Path(sample.image)
         facts = inspect_image(image)
+        masks = {} if facts.fault else {mask: inspect_mask(mask) for mask in sample.masks}
         if facts.fault:
             faults[facts.fault].append(image)
-        elif mask == NO_MASK:
+        elif sample.needs_mask and not masks:
             faults["is anomalous but has no mask"].append(image)
-        elif mask and (mask_fault := _inspect_mask(mask, facts)):
-            faults[f"(a mask) {mask_fault}"].append(mask)
+        for mask, mask_facts in masks.items():
+            if fault := _fault_of_mask(mask_facts, facts):
+                faults[f"(a mask) {fault}"].append(mask)
+        if masks and all(mask_facts.greys == (0,) for mask_facts in masks.values()):
+            blank.extend(masks)
     if faults:
         count = sum(len(paths) for paths in faults.values())
         details = "".join(f"\n  {shorten(paths)}: {fault}" for fault, paths in faults.items())
         msg = f"{count} image files cannot be used; repair or remove them:{details}"
         raise ValueError(msg)
+    if blank:
+        total = sum(len(sample.masks) for sample in samples)
+        logger.warning(
+            "%d of %d masks of anomalous images are all black and mark nothing: %s. Pixel metrics count every pixel of "
+            "these images as good. Draw the defects with values above 0, or move images without a defect to the good "
+            "ones.",
+            len(blank),
+            total,
+            shorten(blank),
+        )
+    return set(samples)
 
 
-def _inspect_mask(mask: Path, image: ImageFacts) -> str | None:
-    facts = inspect_image(mask)
-    if facts.fault or not facts.size:
-        return facts.fault
-    if facts.size == image.size:
-        return (inspect_image(mask, decode=True).fault or _compression_noise(mask)) if facts.format == "JPEG" else None
-    turned = facts.size[::-1] == image.size
-    return "differs in size from its image" + (
-        ", as if one were turned: anomalib ignores the orientation that cameras note in EXIF" if turned else ""
-    )
+def _fault_of_mask(mask: ImageFacts, image: ImageFacts) -> str | None:
+    if mask.fault or not mask.size:
+        return mask.fault
+    if mask.size != image.size:
+        turned = mask.size[::-1] == image.size
+        return "differs in size from its image" + (
+            ", as if one were turned: anomalib ignores the orientation that cameras note in EXIF" if turned else ""
+        )
+    if mask.format == "JPEG" and (count := len(mask.greys)) > 2:
+        return f"is a JPEG with {count} grey values, and all above 0 count as anomalous: save it as PNG with two"
+    return None
 
 
-def _compression_noise(mask: Path) -> str | None:
-    with Image.open(mask) as opened:
-        values = np.unique(np.asarray(opened.convert("L")))
-    if len(values) <= 2:
-        return None
-    return f"is a JPEG with {len(values)} grey values, and all above 0 count as anomalous: save it as PNG with two"
+def _image_samples(datasets: Iterable[Any]) -> Iterator[Sample]:
+    """Each sample once; without those that are no single image files (videos)."""
+    samples = dict.fromkeys(sample for dataset in datasets for sample in samples_of(dataset))
+    return (sample for sample in samples if sample is not None and is_image_file(sample.image))
 
 
-def image_files(dataset: Any) -> Iterator[tuple[Path, Path | None]]:
-    """Images of a dataset with their masks: anomalib's datasets, ``PredictDataset``, subsets and concatenations.
-
-    Yields nothing for other datasets, nor for samples that are no single image files (videos).
-    """
-    for inner in getattr(dataset, "datasets", ()):
-        yield from image_files(inner)
-    if hasattr(dataset, "indices"):  # torch.utils.data.Subset
-        inner_files = list(image_files(dataset.dataset))
-        yield from (inner_files[index] for index in dataset.indices if inner_files)
-    elif hasattr(dataset, "samples"):
-        samples = dataset.samples
-        masked = samples.attrs.get("task") == "segmentation"
-        for image, label, mask in zip(samples.image_path, samples.label_index, samples.mask_path, strict=True):
-            if is_image_file(image):
-                mask_file = Path(mask) if isinstance(mask, str) else NO_MASK
-                yield Path(image), (mask_file if masked and label == LabelName.ABNORMAL else None)
-    else:
-        yield from ((Path(image), None) for image in getattr(dataset, "image_filenames", ()))
-
-
-def _check_loaders(trainer: Trainer, *loaders: Any) -> None:
-    if trainer.is_global_zero and not isinstance(trainer.datamodule, AnomalibDataModule):  # type: ignore[attr-defined]
-        check_datasets(chain.from_iterable(_datasets_of(group) for group in loaders))
-
-
-def _datasets_of(loaders: Any) -> list[Any]:
-    flattened = [] if loaders is None else CombinedLoader(loaders).flattened
-    return [getattr(loader, "dataset", None) for loader in flattened]
+def _add_to(exception: BaseException, message: str) -> None:
+    logger.error(message)
+    if hasattr(exception, "add_note"):  # Python 3.11
+        exception.add_note(message)
 
 
 def _file_being_read(exception: BaseException) -> Path | None:
@@ -173,8 +182,8 @@ def _file_being_read(exception: BaseException) -> Path | None:
 
 
 def _find_undecodable(*loaders: Any) -> Path | None:
-    pairs = (pair for group in loaders for dataset in _datasets_of(group) for pair in image_files(dataset))
-    files = dict.fromkeys(file for pair in pairs for file in pair if file)
+    samples = _image_samples(dataset for group in loaders for dataset in datasets_of(group))
+    files = dict.fromkeys(file for sample in samples for file in (Path(sample.image), *sample.masks))
     return next((file for file in files if inspect_image(file, decode=True).fault), None)
 
 

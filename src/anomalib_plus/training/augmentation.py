@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.training.repeatable import is_repeatable
 
@@ -28,7 +29,7 @@ class PrepareAugmenter(Callback):
             return
         augmenter.check()
         transform = model.pre_processor.transform if model.pre_processor else None
-        dataset: Any = getattr(trainer.datamodule, "train_data", None)  # type: ignore[attr-defined]
+        dataset: Any = getattr(datamodule_of_stage(trainer), "train_data", None)
         # Without an anomalib dataset, nothing tells whether its images change between epochs.
         repeat = hasattr(dataset, "augmentations") and is_repeatable(dataset.augmentations) and is_repeatable(transform)
         model.images_repeat = repeat

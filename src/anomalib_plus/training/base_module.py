@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
+from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.deployment.int8 import quantize_networks, quantize_networks_cautiously
 from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.layers.checks import check_value_range
@@ -25,6 +26,7 @@ from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
 from anomalib_plus.training.finite_loss import LossWatch
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
+from anomalib_plus.training.threshold_check import ThresholdCheck
 from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
 
 _GENERATOR_STATE = "anomaly_generator_state"
@@ -74,13 +76,14 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Anomalib's components, after a check of the image files that runs before any other work."""
-        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint(), PrepareAugmenter()]
+        ours = [ImageFileCheck(), ThresholdCheck(), SafeCheckpoints(), RandomStatesInCheckpoint(), PrepareAugmenter()]
         return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
         """Name missing masks and broken links, on which anomalib's datamodules fail without naming them."""
-        check_links(self.trainer.datamodule)  # type: ignore[attr-defined]
-        check_mask_pairs(self.trainer.datamodule)  # type: ignore[attr-defined]
+        datamodule = datamodule_of_stage(self.trainer)  # type: ignore[attr-defined]
+        check_links(datamodule)
+        check_mask_pairs(datamodule)
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from anomalib.data import BTech, Folder, MVTecAD, PredictDataset
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader
 
-from anomalib_plus.data import MVTec
-from anomalib_plus.data.input_check import ImageFileCheck, check_datasets, image_files
+from anomalib_plus.data import MVTec, input_check
+from anomalib_plus.data.image_files import ImageFacts, inspect_image, inspect_mask
+from anomalib_plus.data.input_check import ImageFileCheck, check_datasets
 
 
 class Recorder(LightningModule):
@@ -23,6 +25,10 @@ class Recorder(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[str] = []
+        self.was_set_up = False
+
+    def setup(self, stage: str) -> None:
+        self.was_set_up = True
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         self.steps.append("train")
@@ -109,6 +115,7 @@ def test_bad_file_stops_the_run_before_any_step(
     with pytest.raises(ValueError, match=f"(?s)1 image files cannot be used.*{file}: .*{fault}"):
         start(trainer, model, category)
     assert model.steps == []
+    assert model.was_set_up == ("loaders" in run or "folder" in run), "a datamodule is checked before anything else"
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -116,6 +123,23 @@ def test_good_files_pass_in_every_run(run: str, category: Path, trainer: Trainer
     model = Recorder()
     RUNS[run][1](trainer, model, category)
     assert model.steps
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_each_file_is_inspected_once_in_a_stage(
+    run: str, category: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspected: list[Path] = []
+
+    def inspect(path: Path, inspection: Callable[[Path], ImageFacts]) -> ImageFacts:
+        inspected.append(path)
+        return inspection(path)
+
+    for inspection in (inspect_image, inspect_mask):
+        monkeypatch.setattr(input_check, inspection.__name__, partial(inspect, inspection=inspection))
+    RUNS[run][1](trainer, Recorder(), category)
+    assert inspected
+    assert len(inspected) == len(set(inspected))
 
 
 def test_files_of_other_stages_are_not_looked_at(category: Path, trainer: Trainer) -> None:
@@ -174,6 +198,37 @@ def test_anomalous_sample_without_any_mask_is_refused(category: Path) -> None:
         check_datasets([datamodule.test_data])
 
 
+@pytest.mark.parametrize("black", [1, 3])
+def test_masks_that_mark_nothing_are_named_once(
+    black: int, category: Path, trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(black):
+        Image.new("L", (64, 64)).save(category / "ground_truth" / "defect" / f"00{index}_mask.png")
+    trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
+    (warning,) = [record.getMessage() for record in caplog.records if "all black" in record.getMessage()]
+    assert warning.startswith(f"{black} of 3 masks of anomalous images are all black and mark nothing: ")
+    assert all((f"00{index}_mask.png" in warning) == (index < black) for index in range(3))
+
+
+def test_good_masks_give_no_warning(category: Path, trainer: Trainer, caplog: pytest.LogCaptureFixture) -> None:
+    trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
+    assert "mask" not in caplog.text
+
+
+def test_one_black_mask_of_several_is_fine(category: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("L", (64, 64)).save(category.parent / "black.png")
+    datamodule = _mvtec(category)
+    datamodule.setup()
+    table = datamodule.test_data.samples
+    table["mask_path"] = [
+        [str(mask), str(category.parent / "black.png")] if label else ""
+        for mask, label in zip(table.mask_path, table.label_index, strict=True)
+    ]
+    checked = check_datasets([datamodule.test_data])
+    assert sorted(len(sample.masks) for sample in checked) == [0, 0, 0, 2, 2, 2]
+    assert not caplog.records
+
+
 def test_images_without_masks_are_fine_for_classification(category: Path, trainer: Trainer) -> None:
     folder = Folder(
         name="f",
@@ -220,26 +275,23 @@ def test_anomalib_itself_names_other_empty_folders(tmp_path: Path) -> None:
         PredictDataset(tmp_path / "empty")
 
 
-def test_files_are_found_through_subsets_and_concatenations(category: Path) -> None:
-    datamodule = _mvtec(category)
-    datamodule.setup()
-    train, test = datamodule.train_data, datamodule.test_data
-    nested = ConcatDataset([Subset(train, [0, 2]), test])
-    names = [(image.parent.name, image.name, mask and mask.name) for image, mask in image_files(nested)]
-    assert names[:2] == [("good", "000.png", None), ("good", "002.png", None)]
-    assert sorted(names[2:]) == [("defect", f"00{i}.png", f"00{i}_mask.png") for i in range(3)] + [
-        ("good", f"00{i}.png", None) for i in range(3)
-    ]
+@pytest.mark.parametrize("own_datamodule", [False, True])
+def test_refused_letters_get_an_advice(
+    own_datamodule: bool, category: Path, trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = category.parent.rename(category.parent.with_name("José"))
+    folder = Folder(name="f", root=root / "surface", normal_dir="train/good", num_workers=0)
+    datamodule = MVTec(root=root, category="surface") if own_datamodule else folder
+    with pytest.raises(ValueError, match="José"):
+        trainer.fit(Recorder(), datamodule=datamodule)
+    assert own_datamodule or "ln -s FOLDER" in caplog.text
 
 
-def test_datasets_without_image_files_pass() -> None:
-    check_datasets([TensorDataset(torch.zeros(2, 3)), None])
-
-
-def test_only_the_first_process_looks(category: Path, monkeypatch: pytest.MonkeyPatch, trainer: Trainer) -> None:
+def test_only_the_first_process_looks(category: Path) -> None:
     _cut_off(category / "train" / "good" / "000.png")
-    monkeypatch.setattr(Trainer, "is_global_zero", property(lambda self: False))
-    datamodule = _mvtec(category)
-    datamodule.setup()
-    trainer.datamodule = datamodule
-    ImageFileCheck().setup(trainer, Recorder(), "fit")
+    (loader,) = _loaders(_mvtec(category), "train")
+    trainer = SimpleNamespace(is_global_zero=False, train_dataloader=loader, val_dataloaders=None)
+    ImageFileCheck().on_train_start(trainer, Recorder())
+    trainer.is_global_zero = True
+    with pytest.raises(ValueError, match=r"good/000\.png"):
+        ImageFileCheck().on_train_start(trainer, Recorder())

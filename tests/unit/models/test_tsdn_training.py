@@ -9,6 +9,7 @@ import torch
 from anomalib.data import ImageBatch, MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_plus import TSDN
@@ -208,6 +209,17 @@ def test_superpixels_of_the_training_set_are_made_once_before_the_first_epoch(mv
     assert model.augmenter.cache.misses == 6
     assert "Resize(size=[96, 64]" in model.augmenter.preparation
     assert all(Path(key).name.endswith(".png") for keys in watched.keys for key in keys)
+
+
+def test_superpixels_of_an_earlier_stage_s_datamodule_are_not_made(mvtec_layout: Path) -> None:
+    datamodule = MVTecAD(root=mvtec_layout, category="surface", num_workers=0)
+    model = TSDN(**SMALL, pre_processor=TSDN.configure_pre_processor((96, 64)))
+    watched = CacheWatch(model)
+    silent = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    engine = Engine(accelerator="cpu", devices=1, max_epochs=1, callbacks=[watched], **silent)
+    engine.validate(model, datamodule=datamodule)
+    engine.fit(model, train_dataloaders=DataLoader(datamodule.train_data, 3, collate_fn=ImageBatch.collate))
+    assert watched.before == 0
 
 
 def test_a_checkpoint_does_not_need_the_cache_folder(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.data import AnomalibDataset
 from anomalib.data.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.data.samples import read_samples
 
 MEDOID_CANDIDATES = 64
 """Most training images that are compared; of more, as many evenly spread ones."""
@@ -42,9 +44,8 @@ class TrainingImages:
             dataset.augmentations = None
         self._dataset = dataset
         self._indices = list(range(len(dataset))) if indices is None else indices
-        samples = getattr(dataset, "samples", None)
-        if samples is not None and "image_path" in samples:
-            paths = [str(path) for path in samples["image_path"]]
+        if isinstance(dataset, AnomalibDataset):
+            paths = [sample.image for sample in read_samples(dataset)]
             self._indices.sort(key=paths.__getitem__)
 
     def __len__(self) -> int:
