@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchvision.transforms.v2 import Resize
 
-from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.deployment.int8 import quantize_networks, quantize_networks_cautiously
@@ -25,6 +24,7 @@ from anomalib_plus.training.augmentation import PrepareAugmenter
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
 from anomalib_plus.training.finite_loss import LossWatch
+from anomalib_plus.training.input_check import ImageFileCheck
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
 from anomalib_plus.training.threshold_check import ThresholdCheck
 from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter

@@ -14,9 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from anomalib_plus.data import MVTec, input_check
+from anomalib_plus.data import MVTec, dataset_check
+from anomalib_plus.data.dataset_check import check_datasets
 from anomalib_plus.data.image_files import ImageFacts, inspect_image, inspect_mask
-from anomalib_plus.data.input_check import ImageFileCheck, check_datasets
+from anomalib_plus.training.input_check import ImageFileCheck
 
 
 class Recorder(LightningModule):
@@ -136,7 +137,7 @@ def test_each_file_is_inspected_once_in_a_stage(
         return inspection(path)
 
     for inspection in (inspect_image, inspect_mask):
-        monkeypatch.setattr(input_check, inspection.__name__, partial(inspect, inspection=inspection))
+        monkeypatch.setattr(dataset_check, inspection.__name__, partial(inspect, inspection=inspection))
     RUNS[run][1](trainer, Recorder(), category)
     assert inspected
     assert len(inspected) == len(set(inspected))
