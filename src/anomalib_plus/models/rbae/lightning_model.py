@@ -20,13 +20,11 @@ from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
-from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
+from anomalib_plus.models.rbae.reference import FIRST, MEDOID, as_batch, choose_reference, read_reference
 from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
 from anomalib_plus.training.base_module import ImageSpaceMixin
 from anomalib_plus.training.schedules import training_progress
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
-
-FIRST, MEDOID = "first", "medoid"
 
 
 class RbAE(ImageSpaceMixin, AnomalibModule):
@@ -295,7 +293,10 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         self.model.set_reference(self._prepare(image))
 
     def _enter_phase_2(self) -> None:
-        chosen = self._choose_reference() if self.model.levels else None
+        chosen = None
+        if self.model.levels:
+            image = choose_reference(self.reference_choice, self.trainer.train_dataloader, self._describe)
+            chosen = self._prepare(image)
         self.model.enter_phase_2(chosen)
         if chosen is not None:
             # Encoders differ in their batch statistics between processes: all take the features of the first.
@@ -306,13 +307,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         # Two trainings: the moments of the first say nothing about the second.
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.state.clear()
-
-    def _choose_reference(self) -> Tensor:
-        if self.reference_choice not in {FIRST, MEDOID}:
-            return self._prepare(read_reference(Path(self.reference_choice)))
-        images = training_images(self.trainer.train_dataloader)
-        index = medoid(images, self._describe) if self.reference_choice == MEDOID else 0
-        return self._prepare(images[index])
 
     def _describe(self, image: Tensor) -> Tensor:
         """Mean feature (C,) of the deepest repaired layer."""

@@ -12,7 +12,7 @@ from anomalib_plus.layers.checks import check_choice, check_input_size
 from anomalib_plus.layers.memory_layout import choose_memory_layout
 from anomalib_plus.models.rbae.anomaly_map import COMPARED_LAYERS, AnomalyMapGenerator, Discriminator
 from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder, MultiScaleDiscriminator
-from anomalib_plus.models.rbae.reference_store import ReferenceStore
+from anomalib_plus.models.rbae.reference import ReferenceStore
 from anomalib_plus.models.rbae.repair import FeatureRepair
 
 Phase = Literal[1, 2]

@@ -1,19 +1,20 @@
-"""Which clean image is the reference: a file, the first training image, or the most typical of them."""
+"""The reference image: chosen among the training images or read from a file, and kept with its features."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib.data import AnomalibDataset
 from anomalib.data.utils import read_image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.data.samples import read_samples
 
+FIRST, MEDOID = "first", "medoid"
 MEDOID_CANDIDATES = 64
 """Most training images that are compared; of more, as many evenly spread ones."""
 
@@ -68,6 +69,20 @@ def training_images(train_dataloader: Any) -> TrainingImages:
     return TrainingImages(train_dataloader.dataset)
 
 
+def choose_reference(choice: str | Path, train_dataloader: Any, describe: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the reference image (C, H, W) in [0, 1]: the "first" training image, their "medoid", or that of a file.
+
+    Args:
+        choice: Which one.
+        train_dataloader: The trainer's.
+        describe: Maps one image (C, H, W) to a descriptor (D,), for the medoid.
+    """
+    if choice not in {FIRST, MEDOID}:
+        return read_reference(Path(choice))
+    images = training_images(train_dataloader)
+    return images[medoid(images, describe) if choice == MEDOID else 0]
+
+
 def read_reference(file: Path) -> Tensor:
     """Read an image file; (3, H, W) in [0, 1], grey ones as three equal channels.
 
@@ -105,3 +120,55 @@ def medoid(images: TrainingImages, describe: Callable[[Tensor], Tensor]) -> int:
 
 def _descriptors(images: TrainingImages, candidates: list[int], describe: Callable[[Tensor], Tensor]) -> Iterator:
     return (describe(images[index]).double().cpu() for index in candidates)
+
+
+class ReferenceStore(nn.Module):
+    """One clean image and its features at some layers; empty tensors before they are chosen.
+
+    The buffers take the sizes they have in a checkpoint, so loading one needs no data set and no size beforehand.
+
+    Args:
+        widths: Channels of the features by layer.
+    """
+
+    image: Tensor
+
+    def __init__(self, widths: dict[int, int]) -> None:
+        super().__init__()
+        self.levels = tuple(widths)
+        self.register_buffer("image", torch.empty(1, 3, 0, 0))
+        for level, width in widths.items():
+            self.register_buffer(f"layer{level}", torch.empty(1, width, 0, 0))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a reference has been chosen."""
+        return self.image.numel() > 0
+
+    def features(self, level: int) -> Tensor:
+        """Features (1, C, H, W) of the reference at a layer."""
+        return getattr(self, f"layer{level}")
+
+    def fill(self, image: Tensor, features: Sequence[Tensor]) -> None:
+        """Keep the image (1, 3, H, W) and its features, one (1, C, H, W) per layer of ``levels``."""
+        self._resize("image", image.shape).copy_(image)
+        for level, values in zip(self.levels, features, strict=True):
+            self._resize(f"layer{level}", values.shape).copy_(values)
+
+    def clear(self) -> None:
+        """Forget the reference."""
+        for name, buffer in list(self.named_buffers()):
+            self._resize(name, (*buffer.shape[:2], 0, 0))
+
+    def _resize(self, name: str, shape: Sequence[int]) -> Tensor:
+        buffer: Tensor = getattr(self, name)
+        if buffer.shape != torch.Size(shape):
+            setattr(self, name, buffer.new_empty(tuple(shape)))
+        return getattr(self, name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, buffer in list(self.named_buffers()):
+            stored = state_dict.get(prefix + name)
+            if stored is not None and stored.ndim == 4 and stored.shape[:2] == buffer.shape[:2]:
+                self._resize(name, stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
