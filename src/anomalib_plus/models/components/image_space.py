@@ -22,12 +22,13 @@ from anomalib_plus.models.components.loss_watch import LossWatch
 from anomalib_plus.models.components.quantization import quantize_networks, quantize_networks_cautiously
 from anomalib_plus.models.components.random_states import RandomStatesInCheckpoint
 from anomalib_plus.models.components.resizing import pre_process
+from anomalib_plus.models.components.trained_export import TrainedExportMixin
 
 _RANGE_TOLERANCE = 1e-3
 _GENERATOR_STATE = "anomaly_generator_state"
 
 
-class ImageSpaceMixin(CheckedCheckpointMixin):
+class ImageSpaceMixin(CheckedCheckpointMixin, TrainedExportMixin):
     """Pre-processing, input checks, evaluation steps and random state of an image-space model.
 
     Use it as ``class Model(ImageSpaceMixin, AnomalibModule)``: anomalib lists direct subclasses of its module only.
