@@ -75,7 +75,7 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
             "hyper_parameters": content["hyper_parameters"] | {"new_argument": 1},
             "anomalib_plus": {"model": small.name, "version": "9.9"},
         },
-        r"{name} does not have here: new_argument\. .*another model or version \(written by anomalib-plus 9\.9, here \d",
+        r"{name} does not have here: new_argument\. .*another model or version \(written by \S+ 9\.9, here \d",
     ),
     "a missing weight": (
         lambda small, content, _: changed_weight(content, lambda _: None),
@@ -213,7 +213,5 @@ def test_differing_arguments_are_named(
     content["hyper_parameters"]["learning_rate"] = 0.125
     torch.save(content, tmp_path / "model.ckpt")
     here = trained.model.hparams["learning_rate"]
-    with pytest.raises(
-        CheckpointError, match=rf"made with learning_rate=0\.125 \(here {here}\): .*same --config.*build"
-    ):
+    with pytest.raises(CheckpointError, match=rf"made with learning_rate=0\.125 \(here {here}\): .*--config.*build"):
         by_engine(small_model, surfaces, tmp_path / "model.ckpt")

@@ -140,8 +140,8 @@ def describe_misfit(
     ]
     if differing:
         remedy = (
-            f"The checkpoint was made with {', '.join(differing)}: pass the same --config (or the same --model options) "
-            f"as to the training; in Python build {name} with these arguments, or let {name}.load_from_checkpoint do it."
+            f"The checkpoint was made with {', '.join(differing)}: pass the same --config (or --model options) as in "
+            f"training; in Python build {name} with these arguments, or let {name}.load_from_checkpoint do it."
         )
     elif saved and _is_of_this_version(checkpoint):
         remedy = f"It was written with the same arguments by the same version ({__version__}), {_CHANGED}."

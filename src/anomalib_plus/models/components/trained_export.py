@@ -56,7 +56,7 @@ class TrainedExportMixin:
         if not self.is_trained:
             name = type(self).__name__
             msg = (
-                f"This {name} was neither trained nor loaded from a checkpoint, so the export would hold random weights. "
+                f"This {name} was neither trained nor loaded from a checkpoint: the export would hold random weights. "
                 f"Give the checkpoint (--ckpt_path=FILE, Engine.export(..., ckpt_path=FILE) or "
                 f"{name}.load_from_checkpoint), or train first. Where its weights came in another way, set "
                 "is_trained=True on the model."
