@@ -13,16 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from anomalib_plus.benchmark.command import usable_cores
-from anomalib_plus.benchmark.environment import device_name
 from anomalib_plus.benchmark.plan import Budget
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.deployment.formats import FORMATS
 from anomalib_plus.deployment.isolation import ProcessError, run_apart
-from anomalib_plus.deployment.measure import measure
 from anomalib_plus.deployment.plan import DeploymentPlan, label_of, load_plan, with_folder, with_models
 from anomalib_plus.deployment.tables import print_tables, tables, to_markdown
 
@@ -82,6 +79,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure_apart(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
     """Measure a model in a process of its own, and record how that process ended if it left no record."""
+    from anomalib_plus.deployment.measure import measure
+
     entry = plan.models[index]
     place = folder / f"{index:02d}-{label_of(entry)}"
     place.mkdir(parents=True, exist_ok=True)
@@ -112,12 +111,20 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
 
 def _environment(threads: int) -> dict[str, Any]:
     return {
-        "device": device_name(torch.device("cpu")),
+        "device": _processor(),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _processor() -> str:
+    import torch
+
+    from anomalib_plus.benchmark.environment import device_name
+
+    return device_name(torch.device("cpu"))
 
 
 def _version(package: str) -> str | None:
@@ -130,4 +137,4 @@ def _version(package: str) -> str | None:
 def _heading(plan: DeploymentPlan, threads: int) -> str:
     packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES[1:])
     data = " ".join(str(plan.data.init_args[name]) for name in ("category",) if name in plan.data.init_args)
-    return f"{device_name(torch.device('cpu'))}, {threads} threads; {packages}; {data}.\n\n"
+    return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"

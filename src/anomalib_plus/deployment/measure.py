@@ -15,8 +15,8 @@ from anomalib_plus.benchmark.costs import seconds_in_turns
 from anomalib_plus.benchmark.evaluation import prepare as resize_like_engine
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
 from anomalib_plus.deployment import agreement
-from anomalib_plus.deployment.backends import EAGER, Images, Judge, engine_judge, open_backends
-from anomalib_plus.deployment.formats import FORMATS, Exported, export
+from anomalib_plus.deployment.backends import Images, Judge, engine_judge, open_backends
+from anomalib_plus.deployment.formats import EAGER, FORMATS, Exported, export
 from anomalib_plus.deployment.isolation import attempt
 from anomalib_plus.deployment.plan import DeploymentPlan, label_of
 from anomalib_plus.deployment.preparation import Prepared, make_data, prepare

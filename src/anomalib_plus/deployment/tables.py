@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from anomalib_plus.deployment.backends import EAGER
+from anomalib_plus.deployment.formats import EAGER
 
 _NOTHING = "\N{EN DASH}"
 
