@@ -9,7 +9,6 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from anomalib_plus import __version__, register
@@ -47,9 +46,9 @@ def _run_anomalib(arguments: Sequence[str]) -> None:
     from anomalib_plus.seeded_cli import SeededCLI
 
     configure_logger()
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, RichHandler):
-            handler.console = Console(stderr=True)  # else log lines get into `--print_config > file`
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, RichHandler)]:
+        root.removeHandler(handler)  # another one writes the same to stderr, and this into `--print_config > file`
     SeededCLI(arguments)
 
 

@@ -1,6 +1,6 @@
 """The report in a real Chromium: nothing is fetched, nothing complains, sorting and colours work, pictures are there.
 
-Needs Selenium (``pip install "anomalib-plus[browser]"``) and Chromium with its driver (Debian: ``chromium`` and
+Needs Selenium (``pip install ".[browser]"``) and Chromium with its driver (Debian: ``chromium`` and
 ``chromium-driver``); skipped elsewhere.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from anomalib_plus.report.command import main
 from synthetic_results import full_store
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install 'anomalib-plus[browser]'")
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install '.[browser]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):

@@ -1,4 +1,4 @@
-"""Exports of models that have learned something, without the exporter's diary."""
+"""Exports of models that have learned something, with few log lines."""
 
 import logging
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ class TrainedExportMixin:
                 f"This {name} was neither trained nor loaded from a checkpoint: the export would hold random weights. "
                 f"Give the checkpoint (--ckpt_path=FILE, Engine.export(..., ckpt_path=FILE) or "
                 f"{name}.load_from_checkpoint), or train first. Where its weights came in another way, set "
-                "is_trained=True on the model."
+                "model.is_trained = True."
             )
             raise CheckpointError(msg)
 
