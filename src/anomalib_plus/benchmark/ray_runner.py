@@ -1,4 +1,4 @@
-"""Run the jobs of a sweep on a Ray cluster; needs ``pip install "anomalib-plus[ray]"`` on every machine.
+"""Run the jobs of a sweep on a Ray cluster; needs ``pip install ".[ray]"`` on every machine.
 
 Each job is a Ray task that reserves CPUs and GPUs and runs the job in a process of its own, so that a crash is a result
 here too. Data and weights must lie at the same paths on every machine; the store is only touched by the process that
@@ -76,7 +76,7 @@ def run_on_ray(
     try:
         import ray
     except ImportError as error:
-        msg = '--runner ray needs Ray: pip install "anomalib-plus[ray]".'
+        msg = '--runner ray needs Ray: pip install ".[ray]" in a clone of anomalib-plus.'
         raise PlanError(msg) from error
     start = {"address": address} if address else {"include_dashboard": False}
     started_here = not ray.is_initialized()

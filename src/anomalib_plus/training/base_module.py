@@ -27,12 +27,13 @@ from anomalib_plus.training.finite_loss import LossWatch
 from anomalib_plus.training.input_check import ImageFileCheck
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
 from anomalib_plus.training.threshold_check import ThresholdCheck
+from anomalib_plus.training.trained_export import TrainedExportMixin
 from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
 
 _GENERATOR_STATE = "anomaly_generator_state"
 
 
-class ImageSpaceMixin(CheckedCheckpointMixin):
+class ImageSpaceMixin(CheckedCheckpointMixin, TrainedExportMixin):
     """Pre-processing, input checks, evaluation steps and random state of an image-space model.
 
     Use it as ``class Model(ImageSpaceMixin, AnomalibModule)``: anomalib lists direct subclasses of its module only.

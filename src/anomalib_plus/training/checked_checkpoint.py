@@ -10,6 +10,7 @@ from anomalib_plus import __version__
 from anomalib_plus.training.checkpoint_files import CheckpointError
 from anomalib_plus.training.checkpoint_origin import (
     ORIGIN,
+    adapt_to_compiled,
     check_names_no_code,
     check_origin,
     describe_misfit,
@@ -57,18 +58,21 @@ class CheckedCheckpointMixin:
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
 
     def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load weights; see :meth:`torch.nn.Module.load_state_dict`.
+        """Load weights, of compiled networks into plain ones and the reverse too.
+
+        See :meth:`torch.nn.Module.load_state_dict`.
 
         Raises:
             CheckpointError: If names or shapes do not fit.
         """
         loading, self._loading = self._loading or {}, None
+        network = cast(nn.Module, self)
+        weights = adapt_to_compiled(state_dict, network)
         try:
-            return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
+            return super().load_state_dict(weights, *args, **kwargs)  # type: ignore[misc]
         except RuntimeError as error:
             arguments: dict[str, Any] = dict(self.hparams)  # type: ignore[attr-defined]
-            network = cast(nn.Module, self)
-            raise CheckpointError(describe_misfit(network, arguments, state_dict, loading)) from error
+            raise CheckpointError(describe_misfit(network, arguments, weights, loading)) from error
 
 
 def _arguments(model: type) -> set[str] | None:

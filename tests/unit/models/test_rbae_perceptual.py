@@ -106,8 +106,12 @@ def test_missing_weights_switch_the_term_off_with_a_warning(monkeypatch: pytest.
 
     monkeypatch.setattr("timm.create_model", unreachable)
     model = RbAE(**QUIET)
-    with pytest.warns(UserWarning, match="without its perceptual loss.*vgg_weights=FILE"):
+    with pytest.warns(UserWarning, match=r"without its perceptual loss.*vgg_weights=FILE") as warned:
         model.on_fit_start()
+    message = str(warned[0].message)
+    assert "perceptual=False trains without them" in message
+    assert "to load a checkpoint into it" not in message
+    assert "efficientnet" not in message
     assert model._perceptual is None
 
 

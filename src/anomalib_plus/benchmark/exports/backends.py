@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_plus.benchmark import evaluation
-from anomalib_plus.benchmark.exports.formats import Exported
+from anomalib_plus.benchmark.exports.formats import EAGER, Exported
 from anomalib_plus.benchmark.exports.isolation import attempt
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 
@@ -22,7 +22,6 @@ Verdict = dict[str, NDArray]
 """``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, with thresholds, ``pred_label`` and ``pred_mask``."""
 Judge = Callable[[Images], Verdict]
 
-EAGER = "eager"
 _OPENVINO: dict[str, tuple[str, str | None, bool]] = {
     "OpenVINO FP32": ("OpenVINO FP32", "f32", False),
     "OpenVINO FP16": ("OpenVINO FP16", "f32", False),

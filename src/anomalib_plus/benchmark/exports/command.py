@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from anomalib_plus.benchmark.command import usable_cores
@@ -112,12 +111,18 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
 
 def _environment(threads: int) -> dict[str, Any]:
     return {
-        "device": device_name(torch.device("cpu")),
+        "device": _processor(),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _processor() -> str:
+    import torch
+
+    return device_name(torch.device("cpu"))
 
 
 def _version(package: str) -> str | None:
@@ -130,4 +135,4 @@ def _version(package: str) -> str | None:
 def _heading(plan: DeploymentPlan, threads: int) -> str:
     packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES[1:])
     data = " ".join(str(plan.data.init_args[name]) for name in ("category",) if name in plan.data.init_args)
-    return f"{device_name(torch.device('cpu'))}, {threads} threads; {packages}; {data}.\n\n"
+    return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"

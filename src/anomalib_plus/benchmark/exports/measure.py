@@ -14,8 +14,8 @@ from anomalib_plus import register
 from anomalib_plus.benchmark.costs import seconds_in_turns
 from anomalib_plus.benchmark.evaluation import prepare as resize_like_engine
 from anomalib_plus.benchmark.exports import agreement
-from anomalib_plus.benchmark.exports.backends import EAGER, Images, Judge, engine_judge, open_backends
-from anomalib_plus.benchmark.exports.formats import FORMATS, Exported, export
+from anomalib_plus.benchmark.exports.backends import Images, Judge, engine_judge, open_backends
+from anomalib_plus.benchmark.exports.formats import EAGER, FORMATS, Exported, export
 from anomalib_plus.benchmark.exports.isolation import attempt
 from anomalib_plus.benchmark.exports.plan import DeploymentPlan, label_of
 from anomalib_plus.benchmark.exports.preparation import Prepared, make_data, prepare

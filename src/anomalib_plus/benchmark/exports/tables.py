@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from anomalib_plus.benchmark.exports.backends import EAGER
+from anomalib_plus.benchmark.exports.formats import EAGER
 
 _NOTHING = "\N{EN DASH}"
 

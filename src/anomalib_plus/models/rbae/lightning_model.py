@@ -327,5 +327,5 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         try:
             return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
-            rank_zero_warn(f"RbAE trains without its perceptual loss. {error}")
+            rank_zero_warn(f"RbAE trains without its perceptual loss; checkpoints load without it anyway. {error}")
             return None

@@ -22,7 +22,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 _CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_ARGUMENTS = WeightArguments("perceptual network", "vgg_weights", "perceptual")
+_ARGUMENTS = WeightArguments(None, "vgg_weights", "perceptual", "trains without them and this message")
 
 
 def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:

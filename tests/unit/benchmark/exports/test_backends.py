@@ -42,6 +42,7 @@ def test_our_models_judge_alike_in_the_engine(ours: RamFAE) -> None:
 
 
 def test_networks_of_fixed_shape_follow_the_images(ours: RamFAE, tmp_path: Path) -> None:
+    ours.is_trained = True
     path = Engine(logger=False).export(ours, ExportType.OPENVINO, export_root=tmp_path)
     judges, errors = open_backends(ours, {"OpenVINO FP32": Exported(path, 0, 0)}, threads=1)
     assert errors == {}

@@ -60,7 +60,7 @@ def measured(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> di
 
 @pytest.fixture
 def plan_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(command, "measure", measured)
+    monkeypatch.setattr("anomalib_plus.benchmark.exports.measure.measure", measured)
     monkeypatch.setattr(command, "run_apart", lambda function, arguments, *_: called_here(function, arguments))
     good = {"class_path": "x.Net", "label": "Good", "variant": "narrow"}
     plan = {
@@ -140,7 +140,10 @@ def test_nothing_is_cut_at_any_width(width: int) -> None:
 
 def test_options_change_the_plan(plan_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(command, "measure", lambda *arguments: seen.append(arguments) or measured(*arguments))
+    monkeypatch.setattr(
+        "anomalib_plus.benchmark.exports.measure.measure",
+        lambda *arguments: seen.append(arguments) or measured(*arguments),
+    )
     options = ["--models", "good", "--data.root", "folder", "--data.category", "tile", "--max-epochs", "3"]
     options += ["--formats", "ONNX", "OpenVINO FP16"]
     main(["deployment", "--config", str(plan_file), *options, "--images", "5", "--no-timing", "--output", "here"])

@@ -1,14 +1,13 @@
-"""``anomalib-plus gallery``: what each synthetic anomaly looks like on your images, before you train on it."""
+"""Draw synthetic anomalies."""
 
-import argparse
 import inspect
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
+from anomalib.data.utils import read_image
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -16,6 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 from torchvision.utils import make_grid
 
 import anomalib_plus.transforms as transforms
+from anomalib_plus.data.image_files import inspect_image, printable
 
 _GAP = 4
 _LABELS_WIDTH = 72
@@ -36,11 +36,12 @@ def _gives_masks(member: Any) -> TypeGuard[type[nn.Module]]:
     return (
         list(call.parameters)[1:3] == ["images", "generator"]
         and call.return_annotation == tuple[Tensor, Tensor]
-        and all(parameter.default is not parameter.empty for parameter in _constructor(member).values())
+        and all(parameter.default is not parameter.empty for parameter in constructor(member).values())
     )
 
 
-def _constructor(member: type) -> Mapping[str, inspect.Parameter]:
+def constructor(member: type) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a class's constructor by name."""
     return inspect.signature(member).parameters
 
 
@@ -53,10 +54,6 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
         FileNotFoundError: If there is no such folder, or no image in it.
         ValueError: If an image cannot be used.
     """
-    from anomalib.data.utils import read_image  # slow to import, and --help should not be
-
-    from anomalib_plus.data.image_files import inspect_image, printable
-
     if not folder.is_dir():
         msg = f"There is no folder {folder}. Give a folder of images or a category's folder."
         raise FileNotFoundError(msg)
@@ -111,58 +108,3 @@ def _draw_block(title: str, synthesize: nn.Module, images: Tensor, seed: int) ->
         middle = _TITLE_HEIGHT + _GAP + row * (images.shape[2] + _GAP) + images.shape[2] / 2
         pen.text((_GAP, middle), label, _INK, ImageFont.load_default(14), anchor="lm")
     return block
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        msg = f"{number} is not positive"
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="anomalib-plus gallery", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of images or category in MVTec layout (default: a demo)")
-    parser.add_argument("--output", type=Path, required=True, help="image file to write, e.g. gallery.png")
-    parser.add_argument("--textures", type=Path, help="folder of texture images for the transforms that paste textures")
-    parser.add_argument("--size", type=_positive, default=256, help="side of the resized images (default: 256)")
-    parser.add_argument("--images", type=_positive, default=4, help="number of images (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the anomalies (default: 0)")
-    return parser
-
-
-def _demo_folder() -> Path:
-    from anomalib_plus.data import DemoSurfaces
-
-    demo = DemoSurfaces()
-    demo.prepare_data()
-    return demo.root / demo.category
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Draw every available transform at probability 1 and write the picture.
-
-    Returns:
-        The exit status 0. Wrong arguments, no images and an output that cannot be written exit with status 2.
-    """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.output.suffix.lower() not in Image.registered_extensions():
-        parser.error(f"--output {options.output} does not end like an image file, .png for instance.")
-    try:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--output {options.output} cannot be written: {error}")
-    wanted: dict[str, Any] = {"probability": 1.0, "textures": options.textures}
-    try:
-        images = load_images(options.data or _demo_folder(), options.images, options.size)
-        synthesizers = {
-            name: member(**{key: value for key, value in wanted.items() if key in _constructor(member)})
-            for name, member in available_transforms().items()
-        }
-        draw_gallery(images, synthesizers, options.seed).save(options.output)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    sys.stdout.write(f"{options.output}: {', '.join(synthesizers)} on {len(images)} images\n")
-    return 0
