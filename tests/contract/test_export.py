@@ -25,9 +25,9 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from sklearn.metrics import roc_auc_score
 
+from anomalib_plus.deployment.exporting import UntrainedModelError
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 from anomalib_plus.deployment.int8 import operations_in_floating_point
-from anomalib_plus.training.checkpoint_files import CheckpointError
 
 from .comparison import assert_same_output
 from .conftest import Surfaces, Trained
@@ -171,7 +171,7 @@ def test_weights_that_nothing_was_learned_with_are_not_exported(
     small_model: SmallModel, tmp_path: Path, export_type: ExportType
 ) -> None:
     options = [f"--export_type={export_type.value}", f"--export_root={tmp_path}"]
-    with pytest.raises(CheckpointError, match=rf"{small_model.name} was neither trained.*random.*--ckpt_path=FILE"):
+    with pytest.raises(UntrainedModelError, match=rf"{small_model.name} was neither trained.*random.*--ckpt_path=FILE"):
         AnomalibCLI(["export", *small_model.command_line, *options])
     assert not list(tmp_path.rglob("*.*"))
 

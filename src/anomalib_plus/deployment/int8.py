@@ -60,7 +60,7 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
     return _with_some_correction_of_biases(nncf.quantize, model, calibration, **options)
 
 
-def quantize_networks_cautiously(
+def quantize_networks_within_accuracy(
     model: "openvino.Model", datamodule: Any, metric: Any = None, max_drop: float = 0.01
 ) -> "openvino.Model":
     """Quantise like :func:`quantize_networks`, then return layers to floating point until a metric drops no more.

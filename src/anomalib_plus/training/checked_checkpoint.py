@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from omegaconf import OmegaConf
 from torch import nn
 
 from anomalib_plus import __version__
@@ -43,12 +44,22 @@ class CheckedCheckpointMixin:
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which model and version the checkpoint is of."""
+        """Say which model and version the checkpoint is of.
+
+        Lists that ``get_model`` passed as OmegaConf containers become plain lists, or ``weights_only`` loading fails.
+        """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        checkpoint["hyper_parameters"] = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in checkpoint["hyper_parameters"].items()
+        }
         checkpoint[ORIGIN] = {"model": type(self).__name__, "version": __version__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model.
+
+        The entries of the training's evaluator (AUPRO keeps its limit there) are replaced by those of this model's: a
+        model must load whatever metrics it was, or is to be, evaluated with.
 
         Raises:
             CheckpointError: If it is one.
@@ -56,6 +67,11 @@ class CheckedCheckpointMixin:
         check_origin(checkpoint, type(self), _arguments(type(self)))
         self._loading = {key: checkpoint[key] for key in ("hyper_parameters", ORIGIN) if key in checkpoint}
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        weights, evaluator = checkpoint["state_dict"], self.evaluator  # type: ignore[attr-defined]
+        for name in [name for name in weights if name.startswith("evaluator.")]:
+            del weights[name]
+        if evaluator is not None:
+            weights.update({f"evaluator.{name}": value for name, value in evaluator.state_dict().items()})
 
     def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load weights, of compiled networks into plain ones and the reverse too.

@@ -1,4 +1,4 @@
-"""A callback that checks all image files of a run before the run begins."""
+"""Callbacks that check image files before a run begins, and the values of its first batch."""
 
 import logging
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from anomalib_plus.data.plain_paths import ADVICE
 from anomalib_plus.data.predict_images import report_skipped
 from anomalib_plus.data.samples import Sample
 from anomalib_plus.data.stage_data import datamodule_of_stage, datasets_of
+from anomalib_plus.layers.checks import check_value_range
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,22 @@ class ImageFileCheck(Callback):
 
     def _check(self, datasets: Iterable[Any]) -> None:
         self._checked |= check_datasets(datasets, self._checked)
+
+
+class ValueRangeCheck(Callback):
+    """Stop if the first batch of an epoch, validation, test or prediction leaves [0, 1]."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Check the pre-processed images of a first batch."""
+        if batch_idx == 0:
+            check_value_range(batch.image, type(pl_module).__name__)
+
+    def on_validation_batch_start(self, *arguments: Any, **names: Any) -> None:
+        """Do the same."""
+        self.on_train_batch_start(*arguments[:4], **names)
+
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
 
 
 def _add_to(exception: BaseException, message: str) -> None:

@@ -18,12 +18,12 @@ from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
 from anomalib_plus.post_processing.foreground import make_foreground
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.repeatable import is_repeatable
 
 
-class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
+class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     """Student of another architecture than its teacher, which regenerates the teacher's features from masked ones.
 
     Gu, Li, Liu: Masked feature regeneration based asymmetric student-teacher network for anomaly detection, Multimedia

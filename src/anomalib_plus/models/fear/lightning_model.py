@@ -13,12 +13,12 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.fear.torch_model import FEARModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import multi_step_factor, scheduled_adam
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
-class FEAR(ImageSpaceMixin, AnomalibModule):
+class FEAR(BaseModule, AnomalibModule):
     """Autoencoder that removes synthetic defects from the object, and a U-Net that learns where they were.
 
     L. Zhao, Y. Chai, Q. Zhang, H. R. Karimi: Self-supervised anomaly detection based on foreground enhancement and

@@ -14,12 +14,12 @@ from anomalib_plus.layers.similarity import GMS_CONSTANT
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator, ChannelReduction, ImageScore, MapType
 from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
 from anomalib_plus.transforms import Augmenter, DeletePaste
 
 
-class RamFAE(ImageSpaceMixin, AnomalibModule):
+class RamFAE(BaseModule, AnomalibModule):
     """Autoencoder that repairs Delete-Paste damage and finds defects where it cannot reproduce the image.
 
     Z. Sun, J. Wang, Y. Li: RAMFAE: a novel unsupervised visual anomaly detection method based on autoencoder, 2023.

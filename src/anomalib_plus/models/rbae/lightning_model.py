@@ -22,12 +22,12 @@ from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
 from anomalib_plus.models.rbae.reference import FIRST, MEDOID, as_batch, choose_reference, read_reference
 from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import training_progress
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
-class RbAE(ImageSpaceMixin, AnomalibModule):
+class RbAE(BaseModule, AnomalibModule):
     """Autoencoder for textures that repairs features with patches of one clean reference image.
 
     W. Luo, H. Yao, W. Yu, X. Wang: Reference-based autoencoder for surface defect detection. The defaults are the

@@ -15,12 +15,12 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.loss import FneReduction, TSDNLoss
 from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMode, TSDNModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.transforms import Augmenter, SuperpixelFilling
 
 
-class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
+class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     """Encoder whose channels are weighted by how normal they are, before a decoder paints the image without anomalies.
 
     Park, Lee, Cho, Kim, Lee: Two-stream decoder feature normality estimating network for industrial anomaly detection.

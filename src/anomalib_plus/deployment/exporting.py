@@ -1,4 +1,4 @@
-"""Exports of models that have learned something, with few log lines."""
+"""What our models change of anomalib's exports."""
 
 import logging
 from collections.abc import Iterator
@@ -6,18 +6,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.training.checkpoint_files import CheckpointError
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_plus.deployment.int8 import quantize_networks, quantize_networks_within_accuracy
+from anomalib_plus.deployment.resizing import pre_process
 
 _OPSET = 18
 """What torch's exporter writes. It fails to convert that to the 14 anomalib asks for, logs a traceback and goes on."""
 _EXPORTER_LOGGERS = ("onnx_ir", "onnxscript")
 
 
-class TrainedExportMixin:
-    """Export trained models only.
+class UntrainedModelError(RuntimeError):
+    """A model that was to be exported but was neither trained nor loaded."""
 
-    Use it as ``class Model(TrainedExportMixin, AnomalibModule)``.
+
+class ExportMixin:
+    """Export trained models only, resize as the engine does, and quantise the networks alone.
+
+    Use it as ``class Model(ExportMixin, AnomalibModule)``.
     """
+
+    model: nn.Module
 
     is_trained: bool = False
     """Whether weights were learned or loaded. Set it to export weights that came in another way, or random ones."""
@@ -33,11 +43,20 @@ class TrainedExportMixin:
         self.is_trained = True
         return result
 
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+        """Predict for images (B, 3, H, W) in [0, 1] of any size, as exported models do, with the engine's results.
+
+        anomalib's own resizes without antialiasing here and with it in the engine.
+        """
+        del args, kwargs
+        predictions = self.model(pre_process(self.pre_processor, batch))  # type: ignore[attr-defined]
+        return self.post_processor(predictions) if self.post_processor else predictions  # type: ignore[attr-defined]
+
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
         """Export to PyTorch; see anomalib's ``ExportMixin.to_torch``.
 
         Raises:
-            CheckpointError: If the model was neither trained nor loaded.
+            UntrainedModelError: If the model was neither trained nor loaded.
         """
         self._check_is_trained()
         return super().to_torch(*args, **kwargs)  # type: ignore[misc]
@@ -46,11 +65,22 @@ class TrainedExportMixin:
         """Export to ONNX, also on the way to OpenVINO; see anomalib's ``ExportMixin.to_onnx``.
 
         Raises:
-            CheckpointError: If the model was neither trained nor loaded.
+            UntrainedModelError: If the model was neither trained nor loaded.
         """
         self._check_is_trained()
         with _exporter_at_warnings():
             return super().to_onnx(*args, **{"opset_version": _OPSET, "verbose": False, **kwargs})  # type: ignore[misc]
+
+    def _post_training_quantization_ov(self, model: Any, datamodule: Any = None) -> Any:
+        """Quantise the networks alone: anomalib, which calls this for ``INT8_PTQ``, would quantise the map as well."""
+        return quantize_networks(model, datamodule)
+
+    def _accuracy_control_quantization_ov(
+        self, model: Any, datamodule: Any = None, metric: Any = None, task: Any = None, max_drop: float = 0.01
+    ) -> Any:
+        """Do the same for ``INT8_ACQ``. Anomalib's compares outputs that the next batch has overwritten."""
+        del task
+        return quantize_networks_within_accuracy(model, datamodule, metric, max_drop)
 
     def _check_is_trained(self) -> None:
         if not self.is_trained:
@@ -61,7 +91,7 @@ class TrainedExportMixin:
                 f"{name}.load_from_checkpoint), or train first. Where its weights came in another way, set "
                 "model.is_trained = True."
             )
-            raise CheckpointError(msg)
+            raise UntrainedModelError(msg)
 
 
 @contextmanager
