@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 
@@ -74,6 +75,8 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
     """
     if isinstance(config, Augmenter):
         return config
+    if OmegaConf.is_config(config):  # so that no container of it becomes an argument
+        config = OmegaConf.to_container(config)
     if not isinstance(config, Mapping) or not isinstance(config.get("class_path"), str):
         msg = f"An augmenter is a transform or a dictionary with class_path and init_args, got {config!r}."
         raise ValueError(msg)
@@ -92,7 +95,14 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
 
 
 def _to_config(instance: Any) -> dict[str, Any]:
-    names = [name for name in inspect.signature(type(instance)).parameters if name != "self"]
+    names = list(inspect.signature(type(instance)).parameters)
+    missing = [name for name in names if not hasattr(instance, name)]
+    if missing:
+        msg = (
+            f"{type(instance).__name__} must keep each argument of its constructor in an attribute of its name, for "
+            f"checkpoints; {', '.join(missing)} is missing."
+        )
+        raise ValueError(msg)
     arguments = {name: _plain(getattr(instance, name)) for name in names}
     return {"class_path": _path(type(instance)), "init_args": arguments}
 

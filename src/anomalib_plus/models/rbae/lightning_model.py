@@ -82,6 +82,19 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "fusion_channels": "fusion_width",
+        "fdm_channels": "fdm_width",
+        "perceptual_weights": "vgg_weights",
+        "w_rec": "reconstruction_weight",
+        "w_per": "perceptual_weight",
+        "w_dis": "discrimination_weight",
+        "w_rep": "repair_weight",
+        "w_seg": "segmentation_weight",
+        "texture_dir": "augmenter.textures",
+        "anomaly_probability": "augmenter.probability",
+        "blend": "augmenter.opacity",
+    }
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -135,8 +148,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: use another discriminator."
             raise ValueError(msg)
         self.set_augmenter(augmenter)
-        if getattr(self.augmenter, "probability", 0) == 0:
-            msg = "RbAE learns from synthetic defects: augmenter=False or a probability of 0 leaves it none."
+        if not self.makes_anomalies:
+            msg = "RbAE learns from synthetic defects: augmenter=False or a probability or opacity of 0 leaves it none."
             raise ValueError(msg)
         relu_positions(perceptual_layers)
         self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)
