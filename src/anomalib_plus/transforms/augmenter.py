@@ -82,7 +82,7 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
         raise ValueError(msg)
     known = _subclasses(Augmenter)
     name = config["class_path"]
-    found = [kind for kind in known if name in {kind.__name__, f"{kind.__module__}.{kind.__name__}", _path(kind)}]
+    found = [kind for kind in known if _is_named(kind, name)]
     if not found:
         names = ", ".join(sorted(kind.__name__ for kind in known if not kind.__name__.startswith("_")))
         msg = f"There is no augmenter {name!r}. Known are {names}; import the module of a class of your own first."
@@ -113,6 +113,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value.config() if hasattr(value, "config") else value
+
+
+def _is_named(kind: type, name: str) -> bool:
+    """Tell whether this is the name of a class, alone or below its module or a package above, which may export it."""
+    package, _, last = name.rpartition(".")
+    return name in {kind.__name__, _path(kind)} or (
+        last == kind.__name__ and f"{kind.__module__}.".startswith(f"{package}.")
+    )
 
 
 def _path(kind: type) -> str:

@@ -115,7 +115,15 @@ def test_every_argument_stands_in_the_plain_data(name: str) -> None:
         assert config[argument] == (list(plain) if isinstance(plain, tuple) else plain)
 
 
-@pytest.mark.parametrize("spelling", ["PerlinAnomaly", "anomalib_plus.transforms.PerlinAnomaly"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "PerlinAnomaly",
+        "anomalib_plus.PerlinAnomaly",
+        "anomalib_plus.transforms.PerlinAnomaly",
+        "anomalib_plus.transforms.perlin_anomaly.PerlinAnomaly",
+    ],
+)
 @pytest.mark.parametrize("make", [dict, OmegaConf.create])
 def test_names_of_classes(spelling: str, make: Any) -> None:
     built = build_augmenter(make({"class_path": spelling, "init_args": {"textures": {"folder": "a", "seed": 5}}}))
@@ -134,7 +142,16 @@ def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "harmful.py").write_text("raise SystemExit('the module ran')")
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
-    for name in ("harmful.Anomaly", "subprocess.Popen", "torch.nn.Identity", "json.tool.main", "Anomaly", ""):
+    for name in (
+        "harmful.Anomaly",
+        "subprocess.Popen",
+        "torch.nn.Identity",
+        "json.tool.main",
+        "Anomaly",
+        "other.Cutout",
+        "anomalib_pl.Cutout",
+        "",
+    ):
         with pytest.raises(ValueError, match=r"There is no augmenter .*Known are .*PerlinAnomaly.*import the module"):
             build_augmenter({"class_path": name, "init_args": {}})
     assert set(sys.modules) == before
