@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -76,7 +76,7 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
     if isinstance(config, Augmenter):
         return config
     if OmegaConf.is_config(config):  # so that no container of it becomes an argument
-        config = OmegaConf.to_container(config)
+        config = cast(Mapping[str, Any], OmegaConf.to_container(config))
     if not isinstance(config, Mapping) or not isinstance(config.get("class_path"), str):
         msg = f"An augmenter is a transform or a dictionary with class_path and init_args, got {config!r}."
         raise ValueError(msg)
