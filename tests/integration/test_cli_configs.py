@@ -1,6 +1,8 @@
 """Every YAML file below ``configs``, but for the benchmark's, is accepted by anomalib's parser and can be built."""
 
 import json
+import re
+import shlex
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -13,6 +15,7 @@ from anomalib.models import AnomalibModule
 from jsonargparse import ArgumentParser
 
 import anomalib_plus.models
+from anomalib_plus.transforms import PerlinAnomaly, build_augmenter
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent.name not in ("benchmark", "deployment"))
@@ -61,7 +64,45 @@ def test_config(file, parser):
     assert isinstance(model, AnomalibModule)
     arguments = written["model"].get("init_args", {})
     for name in (arguments.keys() & model.hparams.keys()) - {"pre_trained"}:
-        assert json.loads(json.dumps(model.hparams[name])) == arguments[name], name  # a tuple is a list in YAML
+        # The hyper-parameters name the arguments of an augmenter that the file leaves at their defaults, too.
+        expected = build_augmenter(arguments[name]).config() if name == "augmenter" else arguments[name]
+        assert json.loads(json.dumps(model.hparams[name])) == expected, name  # a tuple is a list in YAML
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "changed"),
+    [
+        ("fear", ["--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
+        ("fear", ["--model.augmenter.foreground", "false"], {"foreground": False}),
+        ("fear_btad", ["--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
+        ("rbae", ["--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
+        (None, ["--model.augmenter", "PerlinAnomaly", "--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
+        (None, ["--model.augmenter=PerlinAnomaly", "--model.augmenter.textures.folder=DIR"], {"textures": "DIR"}),
+    ],
+    ids=str,
+)
+def test_one_argument_of_the_synthetic_anomalies_is_exchanged_on_the_command_line(file, options, changed, parser):
+    """The others stay what the recipe says."""
+    path = CONFIGS / f"{file}.yaml"
+    parsed = parser.parse_args([*(["--config", str(path)] if file else ["--model", "FEAR"]), *options])
+    recipe = yaml.safe_load(path.read_text())["model"]["init_args"]["augmenter"]["init_args"] if file else {}
+    del parsed["data"]
+    with torch.device("meta"):
+        model = parser.instantiate_classes(parsed).model
+    expected = build_augmenter({"class_path": "PerlinAnomaly", "init_args": {**recipe, **changed}})
+    assert model.hparams["augmenter"] == expected.config()
+
+
+def test_the_commands_of_the_page_on_transforms_exchange_the_synthetic_anomalies(parser, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    (block,) = re.findall(r"```bash\n(.*?)```", Path("docs/transforms.md").read_text(), flags=re.DOTALL)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert [command[:2] for command in commands] == [["anomalib", "train"]] * 2
+    for command in commands:
+        augmenter = parser.parse_args(command[2:]).model.init_args.augmenter
+        built = build_augmenter({"class_path": augmenter.class_path, "init_args": vars(augmenter.init_args)})
+        assert type(built) is PerlinAnomaly
+        assert str(built.textures.folder) == "textures"
 
 
 def test_an_ablation_on_top_of_its_recipe_is_judged_like_it(parser):

@@ -37,6 +37,12 @@ class AugmenterMixin:
             self.augmenter = build_augmenter(augmenter)
         self.hparams["augmenter"] = False if self.augmenter is None else self.augmenter.config()  # type: ignore[attr-defined]
 
+    @property
+    def makes_anomalies(self) -> bool:
+        """Whether there is an augmenter that ever changes an image."""
+        strengths = [getattr(self.augmenter, name, 1) for name in ("probability", "opacity")]
+        return self.augmenter is not None and not any(strength in (0, (0, 0)) for strength in strengths)
+
     def save_hyperparameters(self, *args: Any, ignore: Sequence[str] = (), frame: Any = None, **kwargs: Any) -> None:
         """Leave out the augmenter, whose plain data :meth:`set_augmenter` adds."""
         frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]

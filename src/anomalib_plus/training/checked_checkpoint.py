@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from omegaconf import OmegaConf
 from torch import nn
@@ -17,6 +17,7 @@ from anomalib_plus.training.checkpoint_origin import (
     describe_misfit,
     read_head,
 )
+from anomalib_plus.training.renamed_arguments import renamed
 
 Model = TypeVar("Model", bound="CheckedCheckpointMixin")
 
@@ -27,11 +28,15 @@ class CheckedCheckpointMixin:
     Use it as ``class Model(CheckedCheckpointMixin, AnomalibModule)``.
     """
 
+    renamed_arguments: ClassVar[dict[str, str]] = {}
+    """New names of constructor arguments by those of version 0.1; see :func:`.renamed_arguments.renamed`."""
     _loading: dict[str, Any] | None = None
 
     @classmethod
     def load_from_checkpoint(cls: type[Model], checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Model:
         """Load a model; see :meth:`anomalib.models.AnomalibModule.load_from_checkpoint`.
+
+        Checkpoints of version 0.1 are read too: their arguments get the new names.
 
         Raises:
             CheckpointError: If the file is damaged, holds or names code, or is of another model or version.
@@ -41,7 +46,10 @@ class CheckedCheckpointMixin:
         head = read_head(checkpoint_path)
         check_names_no_code(head)
         check_origin(head, cls, _arguments(cls))
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
+        saved = head.get("hyper_parameters", {})
+        # Lightning leaves out names that the constructor does not know, so those of version 0.1 need no removal.
+        changed = {name: value for name, value in renamed(saved, cls).items() if name not in saved}
+        return super().load_from_checkpoint(checkpoint_path, *args, **{**changed, **kwargs})  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which model and version the checkpoint is of.
@@ -66,6 +74,8 @@ class CheckedCheckpointMixin:
         """
         check_origin(checkpoint, type(self), _arguments(type(self)))
         self._loading = {key: checkpoint[key] for key in ("hyper_parameters", ORIGIN) if key in checkpoint}
+        if "hyper_parameters" in self._loading:
+            self._loading["hyper_parameters"] = renamed(self._loading["hyper_parameters"], type(self))
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         weights, evaluator = checkpoint["state_dict"], self.evaluator  # type: ignore[attr-defined]
         for name in [name for name in weights if name.startswith("evaluator.")]:
@@ -91,8 +101,8 @@ class CheckedCheckpointMixin:
             raise CheckpointError(describe_misfit(network, arguments, weights, loading)) from error
 
 
-def _arguments(model: type) -> set[str] | None:
-    """Names of a model's constructor arguments; None if it takes any."""
+def _arguments(model: type[CheckedCheckpointMixin]) -> set[str] | None:
+    """Names of a model's constructor arguments, those of version 0.1 included; None if it takes any."""
     parameters = inspect.signature(model).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if takes_any else set(parameters)
+    return None if takes_any else {*parameters, *model.renamed_arguments}

@@ -99,8 +99,8 @@ def _describe(model: nn.Module, step: _Step, before: _Step | None) -> str:
 
 
 _ADVICE = (
-    "Look at the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start anew with a "
-    "lower learning_rate, which a resumed optimizer would not take over."
+    "Look at the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start anew "
+    "with a lower learning_rate, which a resumed optimizer would not take over."
 )
 
 

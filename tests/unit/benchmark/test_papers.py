@@ -181,10 +181,10 @@ def test_only_possible_cells_run(tmp_path):
     chosen = reproduce.possible_cells(cells("tsdn", 4), ["wood", "zipper"], own_data=False)
     assert {cell.column for cell in chosen} == {"Zipper", "Wood"}
     assert reproduce.possible_cells(cells("fear", 4), ["zipper"], own_data=False) == []
-    sweep = reproduce.build_sweep(load_recipe("tsdn", 4), chosen, "mvtec", tmp_path, {"n_filled": 9})
+    sweep = reproduce.build_sweep(load_recipe("tsdn", 4), chosen, "mvtec", tmp_path, {"sigma": 2.0})
     jobs = reproduce.needed_jobs(expand(sweep), chosen)
     assert len(jobs) == 6 * 2
-    assert {job.model["arguments"]["n_filled"] for job in jobs} == {9}
+    assert {job.model["arguments"]["sigma"] for job in jobs} == {2.0}
     assert {tuple(job.protocol["image_size"]) for job in jobs} == {(352, 352)}
 
 

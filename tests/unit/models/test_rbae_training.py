@@ -295,9 +295,9 @@ def test_sharpness_is_logged_once_per_epoch_in_the_second_phase() -> None:
 
 
 def test_arguments_reach_the_transform_and_the_optimizer() -> None:
-    model = RbAE(**SMALL, texture_dir="textures", anomaly_probability=0.7, blend=(0.2, 0.9))
+    model = RbAE(**SMALL, augmenter=RbAE.configure_augmenter(textures="textures", probability=0.7, opacity=(0.2, 0.9)))
     transform = model.augmenter
-    assert (transform.probability, transform.beta, transform.operations) == (0.7, (0.2, 0.9), "rbae")
+    assert (transform.probability, transform.opacity, transform.operations) == (0.7, (0.2, 0.9), "anomalib")
     assert str(transform.textures.folder) == "textures"
     (group,) = model.configure_optimizers().param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-3, 1e-5)
@@ -310,8 +310,9 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"segmentation_weight": 0.0}, "segmentation_weight=0 leaves the MSFDM"),
-        ({"anomaly_probability": 0.0}, "anomaly_probability and blend must not be 0"),
-        ({"blend": 0.0}, "anomaly_probability and blend must not be 0"),
+        ({"augmenter": False}, "augmenter=False or a probability or opacity of 0 leaves it none"),
+        ({"augmenter": RbAE.configure_augmenter(probability=0.0)}, "probability or opacity of 0 leaves it none"),
+        ({"augmenter": RbAE.configure_augmenter(opacity=0.0)}, "probability or opacity of 0 leaves it none"),
         ({"phase1_epochs": 0}, "phase1_epochs must be positive"),
         ({"phase2_epochs": -1}, "phase2_epochs >= 0"),
     ],

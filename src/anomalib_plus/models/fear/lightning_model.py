@@ -1,6 +1,6 @@
 """FEAR as an anomalib model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
@@ -51,6 +51,21 @@ class FEAR(BaseModule, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "texture_dir": "augmenter.textures",
+        "anomaly_probability": "augmenter.probability",
+        "beta": "augmenter.opacity",
+        "perlin_threshold": "augmenter.threshold",
+        "perlin_log2_scales": "augmenter.perlin_log2_scales",
+        "foreground": "augmenter.foreground",
+        "foreground_polarity": "augmenter.foreground_polarity",
+        "blend_inverse": "augmenter.blend_inverse",
+        "rotate_image_probability": "augmenter.rotate_image_probability",
+        "rotate_noise_probability": "augmenter.rotate_noise_probability",
+        "rotation_degrees": "augmenter.rotation_degrees",
+        "num_augmentations": "augmenter.num_augmentations",
+        "max_tries": "augmenter.max_tries",
+    }
     model: FEARModel
     loss: FEARLoss
 

@@ -1,6 +1,6 @@
 """RAMFAE as an anomalib model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
@@ -58,6 +58,21 @@ class RamFAE(BaseModule, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "channels": "widths",
+        "mffe_branch_width": "mffe_branch_width",
+        "delete_paste": "augmenter",
+        "delete_paste_area": "augmenter.area_ratio",
+        "delete_paste_aspect": "augmenter.aspect_ratio",
+        "delete_paste_patches": "augmenter.num_patches",
+        "delete_paste_overlap": "augmenter.allow_overlap",
+        "delete_paste_fill": "augmenter.fill_value",
+        "delete_paste_probability": "augmenter.probability",
+        "gmsd_weight": "gmsd_weight",
+        "ssim_weight": "ssim_weight",
+        "l2_weight": "l2_weight",
+        "smoothing_sigma": "sigma",
+    }
     model: RamFAEModel
     loss: RamFAELoss
 

@@ -80,6 +80,19 @@ class RbAE(BaseModule, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "fusion_width": "fusion_width",
+        "fdm_width": "fdm_width",
+        "vgg_weights": "vgg_weights",
+        "reconstruction_weight": "reconstruction_weight",
+        "perceptual_weight": "perceptual_weight",
+        "discrimination_weight": "discrimination_weight",
+        "repair_weight": "repair_weight",
+        "segmentation_weight": "segmentation_weight",
+        "texture_dir": "augmenter.textures",
+        "anomaly_probability": "augmenter.probability",
+        "blend": "augmenter.opacity",
+    }
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -133,8 +146,8 @@ class RbAE(BaseModule, AnomalibModule):
             msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: use another discriminator."
             raise ValueError(msg)
         self.set_augmenter(augmenter)
-        if getattr(self.augmenter, "probability", 0) == 0:
-            msg = "RbAE learns from synthetic defects: augmenter=False or a probability of 0 leaves it none."
+        if not self.makes_anomalies:
+            msg = "RbAE learns from synthetic defects: augmenter=False or a probability or opacity of 0 leaves it none."
             raise ValueError(msg)
         relu_positions(perceptual_layers)
         self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)

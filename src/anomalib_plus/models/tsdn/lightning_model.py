@@ -70,6 +70,23 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
 
     default_image_size: ClassVar[tuple[int, int]] = (352, 352)
     pretrained_backbones: ClassVar[tuple[str, ...]] = (DEFAULT_BACKBONE,)
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "bottleneck_width": "bottleneck_width",
+        "decoder_widths": "decoder_widths",
+        "fne_width": "fne_width",
+        "fne_hidden_widths": "fne_hidden_widths",
+        "use_surf": "augmenter",
+        "n_segments": "augmenter.n_segments",
+        "n_filled": "augmenter.n_filled",
+        "surf_probability": "augmenter.probability",
+        "surf_cache_bytes": "augmenter.max_cache_bytes",
+        "surf_cache_folder": "augmenter.cache_folder",
+        "l2_weight": "l2_weight",
+        "ssim_weight": "ssim_weight",
+        "gms_weight": "gms_weight",
+        "mask_weight": "mask_weight",
+        "fne_weight": "fne_weight",
+    }
     model: TSDNModel
     loss: TSDNLoss
 
@@ -110,10 +127,10 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
             msg = f"learning_rate must be positive, got {learning_rate}."
             raise ValueError(msg)
         self.set_augmenter(augmenter)
-        if use_mask_decoder and getattr(self.augmenter, "probability", 0) == 0:
+        if use_mask_decoder and not self.makes_anomalies:
             msg = (
-                "The decoder of the mask learns from synthetic defects: augmenter=False or a probability of 0 needs "
-                "use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
+                "The decoder of the mask learns from synthetic defects: augmenter=False or a probability or opacity "
+                "of 0 needs use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
             )
             raise ValueError(msg)
         if use_mask_decoder and mask_weight == 0:
