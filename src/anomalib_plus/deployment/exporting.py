@@ -49,8 +49,12 @@ class ExportMixin:
         anomalib's own resizes without antialiasing here and with it in the engine.
         """
         del args, kwargs
-        predictions = self.model(pre_process(self.pre_processor, batch))  # type: ignore[attr-defined]
-        return self.post_processor(predictions) if self.post_processor else predictions  # type: ignore[attr-defined]
+        images = pre_process(self.pre_processor, batch)  # type: ignore[attr-defined]
+        predictions = self.model(images)
+        post_processor: Any = self.post_processor  # type: ignore[attr-defined]
+        if getattr(post_processor, "foreground", None) is not None:
+            return post_processor(predictions, images)
+        return post_processor(predictions) if post_processor else predictions
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
         """Export to PyTorch; see anomalib's ``ExportMixin.to_torch``.
