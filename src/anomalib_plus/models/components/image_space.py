@@ -17,6 +17,7 @@ from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.models.components.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.models.components.checkpoint_files import SafeCheckpoints
+from anomalib_plus.models.components.last_epoch import LastEpochCheckpoint
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.loss_watch import LossWatch
 from anomalib_plus.models.components.quantization import quantize_networks, quantize_networks_cautiously
@@ -45,7 +46,7 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Anomalib's components, after a check of the image files that runs before any other work."""
-        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint()]
+        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint(), LastEpochCheckpoint()]
         return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
