@@ -17,6 +17,7 @@ from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.models.components.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.models.components.checkpoint_files import SafeCheckpoints
+from anomalib_plus.models.components.fit_check import FitCheck
 from anomalib_plus.models.components.last_epoch import LastEpochCheckpoint
 from anomalib_plus.models.components.loss_terms import LossTerms
 from anomalib_plus.models.components.loss_watch import LossWatch
@@ -35,6 +36,8 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
+    early_stopping_effect: ClassVar[str] = ""
+    epochs_of_trainer: int = 0
     model: torch.nn.Module
     _anomaly_generator: torch.Generator | None = None
     _loss_watch: LossWatch | None = None
@@ -46,8 +49,8 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Anomalib's components, after a check of the image files that runs before any other work."""
-        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint(), LastEpochCheckpoint()]
-        return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
+        checks, files = (ImageFileCheck(), FitCheck()), (SafeCheckpoints(), RandomStatesInCheckpoint())
+        return [*checks, *files, LastEpochCheckpoint(), *super().configure_callbacks()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
         """Name missing masks and broken links, on which anomalib's datamodules fail without naming them."""

@@ -38,7 +38,7 @@ class LastEpochCheckpoint(Callback):
             if isinstance(callback, ModelCheckpoint)
             and callback.monitor is None
             and callback.save_top_k == 1
-            and callback._save_on_train_epoch_end is None  # noqa: SLF001 -- an argument of its constructor
+            and callback._save_on_train_epoch_end is None  # an argument of its constructor
         ]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -117,10 +117,12 @@ class LastEpochCheckpoint(Callback):
 
     def _save_on_train_epoch_end(self, value: bool | None) -> None:
         for callback in self._newest_only:
-            callback._save_on_train_epoch_end = value  # noqa: SLF001
+            callback._save_on_train_epoch_end = value
 
     def _files(self) -> set[str]:
-        files = {path for callback in self._newest_only for path in (callback.best_model_path, callback.last_model_path)}
+        files = {
+            path for callback in self._newest_only for path in (callback.best_model_path, callback.last_model_path)
+        }
         return files - {""} if self._saved else set()
 
 

@@ -1,7 +1,7 @@
 """FEAR as an anomalib model."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
@@ -67,6 +67,10 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
+    early_stopping_effect: ClassVar[str] = (
+        "the learning rate falls at lr_milestones, which are shares of the trainer's limit, so a training that is "
+        "stopped early may end before them. A shorter max_epochs reaches them."
+    )
     model: FEARModel
     loss: FEARLoss
     augmenter: PerlinAnomaly

@@ -1,6 +1,6 @@
 """RAMFAE as an anomalib model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
@@ -63,6 +63,10 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
+    early_stopping_effect: ClassVar[str] = (
+        "the learning rate falls along a cosine until the end of the trainer's limit, so a training that is stopped "
+        "early ends at a high one. A shorter max_epochs ends at the lowest."
+    )
     model: RamFAEModel
     loss: RamFAELoss
     augmenter: DeletePaste | None

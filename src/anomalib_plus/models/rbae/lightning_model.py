@@ -1,5 +1,6 @@
 """RB-AE as an anomalib model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
@@ -19,6 +21,7 @@ from torchvision.transforms.v2 import functional as tv
 from anomalib_plus.models.components.image_space import ImageSpaceMixin, check_value_range
 from anomalib_plus.models.components.training_progress import training_progress
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
+from anomalib_plus.models.rbae.early_stopping import EarlyStoppingPerPhase
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
 from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
@@ -82,6 +85,11 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
+    early_stopping_effect: ClassVar[str] = (
+        "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
+        "metric that is NaN ends the training in either phase."
+    )
+    phase1_is_over: bool = False
     model: RbAEModel
     loss: RbAELoss
     augmenter: PerlinAnomaly
@@ -199,12 +207,17 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         super().on_fit_end()
         self._perceptual = None
 
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """As all models, with early stopping per phase."""
+        return [EarlyStoppingPerPhase(), *super().configure_callbacks()]
+
     def setup(self, stage: str) -> None:
         """Let a new fit begin with the first phase; a checkpoint to resume from is loaded later and brings its own.
 
         Here already, because several processes only synchronise what has gradients when the strategy is set up.
         """
         super().setup(stage)
+        self.phase1_is_over = False
         if stage == "fit" and self.trainer.global_step == 0 and self.model.phase == 2:
             self.model.enter_phase_1()
 
@@ -223,6 +236,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
         if self.phase1_share == 1:
             return 1
+        if self.phase1_is_over:
+            return 2
         epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
         progress = training_progress(self.trainer, epoch)
         if epoch > 0 and limit > 0:
