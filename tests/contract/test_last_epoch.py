@@ -42,10 +42,6 @@ def interrupt(trainer: Any) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def terminate(trainer: Any) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def crash(trainer: Any) -> None:
     raise OSError("a disk is gone")
 
@@ -130,11 +126,10 @@ class DuringValidation(Callback):
     ("callback", "options"),
     [
         (lambda: AtStep(8, interrupt), {}),
-        (lambda: AtStep(8, terminate), {}),
         (lambda: AtStep(8, interrupt), {"check_val_every_n_epoch": 1}),
         (lambda: DuringValidation(3 * STEPS), {"check_val_every_n_epoch": 3}),
     ],
-    ids=["in an epoch", "SIGTERM", "each validated", "in a validation"],
+    ids=["in an epoch", "each validated", "in a validation"],
 )
 def test_an_interrupted_training_leaves_its_last_epoch_with_thresholds(
     small_model: SmallModel,

@@ -5,7 +5,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torchmetrics import Metric
@@ -20,8 +19,8 @@ class LastEpochCheckpoint(Callback):
     - Each finished epoch is saved by the checkpoint callbacks that keep the newest state only, which is what anomalib's
       engine adds. Callbacks with a monitor, with intervals of their own or that keep all files work as ever.
     - The training's last epoch is validated, whatever ends it.
-    - Ctrl-C and SIGTERM go back to the weights in the last checkpoint, validate these and add the thresholds to the
-      file. Its other content stays, so a resumed training goes on as if nothing had happened. A training of several
+    - Ctrl-C goes back to the weights in the last checkpoint, validates these and adds the thresholds to the file.
+      Its other content stays, so a resumed training goes on as if nothing had happened. A training of several
       processes is left as it is, because they do not stop at the same place.
     """
 
@@ -72,13 +71,13 @@ class LastEpochCheckpoint(Callback):
             trainer.strategy.barrier()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Validate the last checkpoint after Ctrl-C and SIGTERM; errors leave it as it is.
+        """Validate the last checkpoint after Ctrl-C; errors and signals leave it as it is.
 
         A callback with ``save_on_exception`` says that the interrupted state is wanted, so that is not touched.
         """
         self._save_on_train_epoch_end(None)
         wanted = any(getattr(callback, "save_on_exception", False) for callback in trainer.checkpoint_callbacks)
-        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        interrupted = isinstance(exception, KeyboardInterrupt)
         if interrupted and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1 and not wanted:
             for file in self._files():
                 self._complete(trainer, pl_module, file)
