@@ -1,5 +1,6 @@
 """However a training ends, there is a checkpoint of its last finished epoch, with thresholds of its own weights."""
 
+import copy
 import os
 import signal
 from collections.abc import Callable
@@ -101,7 +102,7 @@ ENDS: dict[str, tuple[dict[str, Any], int, int]] = {
 def test_the_end_of_a_training_is_saved_with_its_thresholds(
     small_model: SmallModel, surfaces: Surfaces, tmp_path: Path, end: str
 ) -> None:
-    options, steps, epoch = ENDS[end]
+    options, steps, epoch = copy.deepcopy(ENDS[end])  # callbacks keep state
     model = small_model.build()
     fit(model, surfaces, tmp_path, **options)
     checkpoint = load(tmp_path)

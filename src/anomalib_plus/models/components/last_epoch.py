@@ -28,6 +28,7 @@ class LastEpochCheckpoint(Callback):
         self._newest_only: list[ModelCheckpoint] = []
         self._saved = False
         self._validated_step = -1
+        self._saved_before_validation = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Find the callbacks that keep the newest state only and have not been told when to save."""
@@ -59,15 +60,20 @@ class LastEpochCheckpoint(Callback):
             self._validate(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Remember that there is a file of this fit."""
+        """Remember that there is a file of this fit, and of which weights one was saved before their validation."""
         self._saved = True
+        if self._validated_step != trainer.global_step:
+            self._saved_before_validation = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up where something ended the training after this callback had its turn at the epoch's end."""
         self._save_on_train_epoch_end(None)
-        if self._validate(trainer):
+        self._validate(trainer)
+        if self._validated_step == trainer.global_step == self._saved_before_validation:
             for file in self._files() if trainer.is_global_zero else ():
-                _exchange_weights(trainer, file, pl_module.state_dict())
+                checkpoint = _read(trainer, file)
+                if checkpoint["global_step"] == trainer.global_step:
+                    _exchange_weights(trainer, file, checkpoint, pl_module)
             trainer.strategy.barrier()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -83,7 +89,7 @@ class LastEpochCheckpoint(Callback):
                 self._complete(trainer, pl_module, file)
 
     def _complete(self, trainer: Trainer, pl_module: LightningModule, file: str) -> None:
-        checkpoint = trainer.strategy.checkpoint_io.load_checkpoint(file, map_location="cpu")
+        checkpoint = _read(trainer, file)
         if checkpoint["global_step"] == self._validated_step or not trainer.enable_validation:
             return
         rank_zero_info(f"Measuring the thresholds of the last finished epoch for {file} ...")
@@ -97,22 +103,21 @@ class LastEpochCheckpoint(Callback):
         self._validated_step = -1
         self._validate(trainer)
         trainer.callbacks = callbacks  # type: ignore[attr-defined]
-        _exchange_weights(trainer, file, pl_module.state_dict())
+        _exchange_weights(trainer, file, checkpoint, pl_module)
 
-    def _validate(self, trainer: Trainer) -> bool:
-        """Run a validation, unless these weights had theirs; tell whether one ran.
+    def _validate(self, trainer: Trainer) -> None:
+        """Run a validation, unless these weights had theirs.
 
         The random numbers of the training go on as they would have without it.
         """
         if self._validated_step == trainer.global_step or not trainer.enable_validation:
-            return False
+            return
         loop = trainer.fit_loop.epoch_loop.val_loop
         with isolate_rng():
             trainer.validating = True
             loop.restarting = False  # a resumed loop would leave out what the interrupted training had validated
             loop.run()
             trainer.training = True
-        return True
 
     def _save_on_train_epoch_end(self, value: bool | None) -> None:
         for callback in self._newest_only:
@@ -134,7 +139,10 @@ def ends_here(trainer: Trainer) -> bool:
     return trainer.should_stop and may_stop
 
 
-def _exchange_weights(trainer: Trainer, file: str, weights: dict[str, Any]) -> None:
-    """Write the file anew with these weights, which include the thresholds, and all else that it holds."""
-    checkpoint = trainer.strategy.checkpoint_io.load_checkpoint(file, map_location="cpu")
-    trainer.strategy.checkpoint_io.save_checkpoint(checkpoint | {"state_dict": weights}, file)
+def _read(trainer: Trainer, file: str) -> dict[str, Any]:
+    return trainer.strategy.checkpoint_io.load_checkpoint(file, map_location="cpu")
+
+
+def _exchange_weights(trainer: Trainer, file: str, checkpoint: dict[str, Any], module: LightningModule) -> None:
+    """Write the file anew with the module's weights, which include the thresholds, and all else that it holds."""
+    trainer.strategy.checkpoint_io.save_checkpoint(checkpoint | {"state_dict": module.state_dict()}, file)
