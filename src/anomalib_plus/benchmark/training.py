@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.callbacks import ModelCheckpoint
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
@@ -102,9 +103,10 @@ def trainer_arguments(budget: dict[str, Any]) -> dict[str, Any]:
     limits = {"max_epochs": budget["max_epochs"], "max_steps": budget["max_steps"] or -1}
     if budget["max_seconds"] is not None:
         limits["max_time"] = timedelta(seconds=budget["max_seconds"])
+    timers = [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])]
     return {
         **limits,
-        "callbacks": [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])],
+        "callbacks": [ModelCheckpoint(save_top_k=0), *timers],  # nobody reads a checkpoint, and writing them takes time
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,

@@ -19,7 +19,9 @@ from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
 from anomalib_plus.training.finite_loss import FiniteLoss, check_weights
+from anomalib_plus.training.fit_check import FitCheck
 from anomalib_plus.training.input_check import ImageFileCheck, ValueRangeCheck
+from anomalib_plus.training.last_epoch import LastEpochCheckpoint
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
 from anomalib_plus.training.threshold_check import ThresholdCheck
 
@@ -31,6 +33,10 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
+    early_stopping_effect: ClassVar[str] = ""
+    """What an early stop does to the method; for a warning."""
+    epochs_of_trainer: int = 0
+    """Epochs of the trainer so far, in which this model was trained."""
     model: nn.Module
     loss_terms: LossTerms
     """Of the last training batch."""
@@ -42,8 +48,8 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return our callbacks and anomalib's components; the check of the image files comes before any other work."""
-        checks = [ImageFileCheck(), ThresholdCheck(), FiniteLoss()]
-        states = [SafeCheckpoints(), RandomStatesInCheckpoint(), PrepareAugmenter()]
+        checks = [ImageFileCheck(), FitCheck(), ThresholdCheck(), FiniteLoss()]
+        states = [SafeCheckpoints(), RandomStatesInCheckpoint(), LastEpochCheckpoint(), PrepareAugmenter()]
         # The range of values is that which the pre-processor gives, so its check comes last.
         return [*checks, *states, *super().configure_callbacks(), ValueRangeCheck()]  # type: ignore[misc]
 

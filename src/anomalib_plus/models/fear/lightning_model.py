@@ -66,6 +66,10 @@ class FEAR(BaseModule, AnomalibModule):
         "num_augmentations": "augmenter.num_augmentations",
         "max_tries": "augmenter.max_tries",
     }
+    early_stopping_effect: ClassVar[str] = (
+        "the learning rate falls at lr_milestones, which are shares of the trainer's limit, so a training that is "
+        "stopped early may end before them. A shorter max_epochs reaches them."
+    )
     model: FEARModel
     loss: FEARLoss
 

@@ -60,7 +60,7 @@ class RamFAE(BaseModule, AnomalibModule):
 
     renamed_arguments: ClassVar[dict[str, str]] = {
         "channels": "widths",
-        "mffe_branch_width": "mffe_branch_width",
+        "mffe_branch_channels": "mffe_branch_width",
         "delete_paste": "augmenter",
         "delete_paste_area": "augmenter.area_ratio",
         "delete_paste_aspect": "augmenter.aspect_ratio",
@@ -68,11 +68,15 @@ class RamFAE(BaseModule, AnomalibModule):
         "delete_paste_overlap": "augmenter.allow_overlap",
         "delete_paste_fill": "augmenter.fill_value",
         "delete_paste_probability": "augmenter.probability",
-        "gmsd_weight": "gmsd_weight",
-        "ssim_weight": "ssim_weight",
-        "l2_weight": "l2_weight",
+        "lambda_gmsd": "gmsd_weight",
+        "lambda_ssim": "ssim_weight",
+        "lambda_l2": "l2_weight",
         "smoothing_sigma": "sigma",
     }
+    early_stopping_effect: ClassVar[str] = (
+        "the learning rate falls along a cosine until the end of the trainer's limit, so a training that is stopped "
+        "early ends at a high one. A shorter max_epochs ends at the lowest."
+    )
     model: RamFAEModel
     loss: RamFAELoss
 

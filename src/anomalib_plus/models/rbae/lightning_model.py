@@ -1,5 +1,6 @@
 """RB-AE as an anomalib model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
@@ -18,6 +20,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
+from anomalib_plus.models.rbae.early_stopping import EarlyStoppingPerPhase
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
 from anomalib_plus.models.rbae.reference import FIRST, MEDOID, as_batch, choose_reference, read_reference
@@ -81,18 +84,23 @@ class RbAE(BaseModule, AnomalibModule):
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
     renamed_arguments: ClassVar[dict[str, str]] = {
-        "fusion_width": "fusion_width",
-        "fdm_width": "fdm_width",
-        "vgg_weights": "vgg_weights",
-        "reconstruction_weight": "reconstruction_weight",
-        "perceptual_weight": "perceptual_weight",
-        "discrimination_weight": "discrimination_weight",
-        "repair_weight": "repair_weight",
-        "segmentation_weight": "segmentation_weight",
+        "fusion_channels": "fusion_width",
+        "fdm_channels": "fdm_width",
+        "perceptual_weights": "vgg_weights",
+        "w_rec": "reconstruction_weight",
+        "w_per": "perceptual_weight",
+        "w_dis": "discrimination_weight",
+        "w_rep": "repair_weight",
+        "w_seg": "segmentation_weight",
         "texture_dir": "augmenter.textures",
         "anomaly_probability": "augmenter.probability",
         "blend": "augmenter.opacity",
     }
+    early_stopping_effect: ClassVar[str] = (
+        "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
+        "metric that is NaN ends the training in either phase."
+    )
+    phase1_is_over: bool = False
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -227,12 +235,17 @@ class RbAE(BaseModule, AnomalibModule):
         super().on_fit_end()
         self._perceptual = None
 
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """As all models, with early stopping per phase."""
+        return [EarlyStoppingPerPhase(), *super().configure_callbacks()]
+
     def setup(self, stage: str) -> None:
         """Let a new fit begin with the first phase; a checkpoint to resume from is loaded later and brings its own.
 
         Here already, because several processes only synchronise what has gradients when the strategy is set up.
         """
         super().setup(stage)
+        self.phase1_is_over = False
         if stage == "fit" and self.trainer.global_step == 0 and self.model.phase == 2:
             self.model.enter_phase_1()
 
@@ -251,6 +264,8 @@ class RbAE(BaseModule, AnomalibModule):
         """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
         if self.phase1_share == 1:
             return 1
+        if self.phase1_is_over:
+            return 2
         epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
         progress = training_progress(self.trainer, epoch)
         if epoch > 0 and limit > 0:

@@ -71,21 +71,21 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     default_image_size: ClassVar[tuple[int, int]] = (352, 352)
     pretrained_backbones: ClassVar[tuple[str, ...]] = (DEFAULT_BACKBONE,)
     renamed_arguments: ClassVar[dict[str, str]] = {
-        "bottleneck_width": "bottleneck_width",
-        "decoder_widths": "decoder_widths",
-        "fne_width": "fne_width",
-        "fne_hidden_widths": "fne_hidden_widths",
+        "reduced_channels": "bottleneck_width",
+        "decoder_channels": "decoder_widths",
+        "fne_channels": "fne_width",
+        "fne_hidden": "fne_hidden_widths",
         "use_surf": "augmenter",
         "n_segments": "augmenter.n_segments",
         "n_filled": "augmenter.n_filled",
         "surf_probability": "augmenter.probability",
         "surf_cache_bytes": "augmenter.max_cache_bytes",
         "surf_cache_folder": "augmenter.cache_folder",
-        "l2_weight": "l2_weight",
-        "ssim_weight": "ssim_weight",
-        "gms_weight": "gms_weight",
-        "mask_weight": "mask_weight",
-        "fne_weight": "fne_weight",
+        "lambda_l2": "l2_weight",
+        "lambda_ssim": "ssim_weight",
+        "lambda_gms": "gms_weight",
+        "lambda_mask": "mask_weight",
+        "lambda_fne": "fne_weight",
     }
     model: TSDNModel
     loss: TSDNLoss
