@@ -18,6 +18,7 @@ from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from anomalib_plus import RbAE
+from anomalib_plus.models.rbae.phases import Phases
 
 SMALL: dict[str, Any] = {
     "widths": (4, 4, 8, 8, 8),
@@ -198,11 +199,8 @@ def trainer(**limits: Any) -> SimpleNamespace:
 def phases(epochs: int, limits: Callable[[int], dict[str, Any]], **arguments: Any) -> list[int]:
     """The phase due in each epoch of a training."""
     model = RbAE(**SMALL, **arguments)
-    due = []
-    for epoch in range(epochs):
-        model._trainer = trainer(current_epoch=epoch, **limits(epoch))
-        due.append(model.due_phase())
-    return due
+    trainers = (trainer(current_epoch=epoch, **limits(epoch)) for epoch in range(epochs))
+    return [Phases().due_phase(one, model) for one in trainers]
 
 
 def test_the_papers_epochs_switch_at_400() -> None:

@@ -20,13 +20,12 @@ from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
-from anomalib_plus.models.rbae.early_stopping import EarlyStoppingPerPhase
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.models.rbae.phases import Phases
 from anomalib_plus.models.rbae.reference import FIRST, MEDOID, as_batch, choose_reference, read_reference
-from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
+from anomalib_plus.models.rbae.torch_model import RbAEModel
 from anomalib_plus.training.base_module import BaseModule
-from anomalib_plus.training.schedules import training_progress
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
@@ -100,7 +99,6 @@ class RbAE(BaseModule, AnomalibModule):
         "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
         "metric that is NaN ends the training in either phase."
     )
-    phase1_is_over: bool = False
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -216,61 +214,14 @@ class RbAE(BaseModule, AnomalibModule):
         with isolate_rng():  # or a resumed training would continue with other random numbers
             self._perceptual = self._load_perceptual()
 
-    def on_train_start(self) -> None:
-        """Refuse several processes that do not look for idle parameters: torch's error does not name the remedy.
-
-        Raises:
-            ValueError: If there are such processes.
-        """
-        super().on_train_start()
-        if not getattr(self.trainer.strategy.model, "find_unused_parameters", True):
-            msg = (
-                "Each phase of RbAE leaves parts of the network alone: train with several processes by "
-                "--trainer.strategy=ddp_find_unused_parameters_true."
-            )
-            raise ValueError(msg)
-
     def on_fit_end(self) -> None:
         """Free VGG's memory."""
         super().on_fit_end()
         self._perceptual = None
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """As all models, with early stopping per phase."""
-        return [EarlyStoppingPerPhase(), *super().configure_callbacks()]
-
-    def setup(self, stage: str) -> None:
-        """Let a new fit begin with the first phase; a checkpoint to resume from is loaded later and brings its own.
-
-        Here already, because several processes only synchronise what has gradients when the strategy is set up.
-        """
-        super().setup(stage)
-        self.phase1_is_over = False
-        if stage == "fit" and self.trainer.global_step == 0 and self.model.phase == 2:
-            self.model.enter_phase_1()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Enter the second phase once it is due. It is never left within a fit.
-
-        Several processes agree on it at the start of an epoch only, because their clocks differ.
-        """
-        super().on_train_batch_start(batch, batch_idx)
-        if self.model.phase == 1 and (batch_idx == 0 or self.trainer.world_size == 1):
-            due: Phase = self.trainer.strategy.broadcast(self.due_phase())
-            if due == 2:
-                self._enter_phase_2()
-
-    def due_phase(self) -> Phase:
-        """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
-        if self.phase1_share == 1:
-            return 1
-        if self.phase1_is_over:
-            return 2
-        epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
-        progress = training_progress(self.trainer, epoch)
-        if epoch > 0 and limit > 0:
-            progress = max(progress, (epoch + 0.5) / limit)
-        return 2 if progress >= self.phase1_share else 1
+        """Return the callbacks of all models, after the one that begins the second phase."""
+        return [Phases(), *super().configure_callbacks()]
 
     def training_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
@@ -282,20 +233,6 @@ class RbAE(BaseModule, AnomalibModule):
             for level, value in self.model.attention_sharpness(synthetic.image[:1]).items():
                 self.log(f"attention_sharpness_{level}", value, on_step=False, on_epoch=True, batch_size=1)
         return self.log_loss(loss, len(batch.image))
-
-    def on_train_end(self) -> None:
-        """Say so where the training was too short for the second phase."""
-        super().on_train_end()
-        if self.model.phase == 1:
-            remedy = (
-                "Train longer (at least two epochs) or lower phase1_epochs in relation to phase2_epochs."
-                if self.phase1_share < 1
-                else "phase2_epochs=0 asked for that."
-            )
-            rank_zero_warn(
-                "RbAE's training ended in its first phase: no reference was chosen, and repair and discrimination are "
-                f"untrained. The anomaly map is the feature residual (MSFR) of an unrepaired reconstruction. {remedy}"
-            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for all parts; the ones that a phase leaves alone have no gradient, which Adam skips."""
@@ -320,7 +257,8 @@ class RbAE(BaseModule, AnomalibModule):
         check_value_range(image, type(self).__name__)
         self.model.set_reference(self._prepare(image))
 
-    def _enter_phase_2(self) -> None:
+    def enter_phase_2(self) -> None:
+        """Choose the reference, freeze the encoder, begin with new optimizer states."""
         chosen = None
         if self.model.levels:
             image = choose_reference(self.reference_choice, self.trainer.train_dataloader, self._describe)

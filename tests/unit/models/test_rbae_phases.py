@@ -15,8 +15,8 @@ from anomalib_plus import RbAE
 
 SMALL: dict[str, Any] = {
     "widths": (4, 4, 8, 8, 8),
-    "fusion_channels": 4,
-    "fdm_channels": 4,
+    "fusion_width": 4,
+    "fdm_width": 4,
     "perceptual": False,
     "pre_processor": RbAE.configure_pre_processor((32, 32)),
     "visualizer": False,
