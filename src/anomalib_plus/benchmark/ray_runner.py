@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
+
+from filelock import BaseFileLock
 
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
@@ -47,7 +49,7 @@ class Share:
 @dataclass(frozen=True)
 class _Task:
     job: Job
-    claim: BinaryIO
+    claim: BaseFileLock
     started: str
     retries: int
 
@@ -149,7 +151,7 @@ def _run(
                 continue  # another sweep has it: look again later
             waiting.remove(job)
             if finished_elsewhere(job, store, before):
-                claim.close()
+                claim.release()
                 progress.finished(job, store.record(job.job_id), None)
                 continue
             running[remote.remote(job.to_json(), threads)] = _Task(job, claim, now(), retries)
@@ -171,7 +173,7 @@ def _run(
                 unpack(pictures, store.artifacts(task.job.job_id))
                 store.append(record)
                 took = seconds(record)
-            task.claim.close()
+            task.claim.release()
             progress.finished(task.job, store.record(task.job.job_id), took)
         progress.running([task.job for task in running.values()][: progress.workers])
 

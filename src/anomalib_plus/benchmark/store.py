@@ -4,14 +4,13 @@ A record is one line, written and synchronised under a lock. A line that a power
 and ignored by readers. Of several records of a job, the last one counts.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 FILE = "results.jsonl"
 ARTIFACTS = "artifacts"
@@ -56,7 +55,7 @@ class ResultStore:
             Whether it was added. When this returns, the record is on the disk.
         """
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        with self.locked(FILE):
+        with self.lock(FILE):
             is_new = not self.file.exists()
             with self.file.open("a+b") as stream:
                 _cut_torn_line(stream)
@@ -83,26 +82,22 @@ class ResultStore:
         """Folder of a job's pictures."""
         return self.folder / ARTIFACTS / job_id
 
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Wait for a lock; it ends with the block or with the process, however that dies."""
-        with self.work_file(name, "lock").open("wb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+    def lock(self, name: str) -> BaseFileLock:
+        """Return the lock of a file or a job; it is free once its holder releases it or dies."""
+        return FileLock(self.work_file(name, "lock"))
 
-    def claim(self, job_id: str) -> BinaryIO | None:
-        """Reserve a job for this process until the returned file is closed, or the process dies.
+    def claim(self, job_id: str) -> BaseFileLock | None:
+        """Reserve a job for this process until the returned lock is released, or the process dies.
 
         Returns:
             None if another process has it.
         """
-        stream = self.work_file(job_id, "lock").open("wb")
+        lock = self.lock(job_id)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.close()
+            lock.acquire(timeout=0)
+        except Timeout:
             return None
-        return stream
+        return lock
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

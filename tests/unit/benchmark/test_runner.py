@@ -111,7 +111,7 @@ def test_a_job_that_another_sweep_has_keeps_its_log_and_its_description(store):
     assert supervision.JobProcess(taken, store).settle() is None
     assert log.read_text().startswith("of the other process\n")
     assert opened.read() == "{}", "a process that reads it sees the old or the new one, whole"
-    claim.close()
+    claim.release()
     run([taken], store)
     assert "of the other process" not in log.read_text()
     assert "something went wrong" in log.read_text()
