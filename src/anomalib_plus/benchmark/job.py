@@ -8,7 +8,6 @@ import argparse
 import os
 import shutil
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.error import URLError
 
 from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import FailureKind, failed, new_record, now, plain, protocol_of
 from anomalib_plus.benchmark.store import ARTIFACTS, ResultStore
 
@@ -110,17 +110,6 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     return plain(record)
 
 
-def _die_with_parent() -> None:
-    """End this process when the other end of its standard input is closed, as a kill of the sweep does."""
-
-    def watch() -> None:
-        while os.read(0, 1):  # not sys.stdin: a thread that waits there aborts the interpreter's shutdown
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and store its record."""
     parser = argparse.ArgumentParser(prog="python -m anomalib_plus.benchmark.job", description=__doc__)
@@ -128,10 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("job_id", help="name of a description in its folder jobs")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--again", action="store_true", help="run it although it has failed before")
-    parser.add_argument("--supervised", action="store_true", help="end when standard input is closed")
+    parser.add_argument(SUPERVISED, action="store_true", help="end when standard input is closed")
     options = parser.parse_args(arguments)
     if options.supervised:
-        _die_with_parent()
+        end_with_parent()
     store = ResultStore(options.results)
     job = Job.from_json(store.work_file(options.job_id, "json").read_text())
     is_helper = int(os.environ.get("LOCAL_RANK", "0")) > 0

@@ -62,7 +62,7 @@ def run_local(
                     not_before[process.job.job_id] = time.monotonic() + _BUSY_SECONDS
                     waiting.append(process.job)
                 else:
-                    progress.finished(process.job, store.record(process.job.job_id), time.monotonic() - process.begin)
+                    progress.finished(process.job, store.record(process.job.job_id), process.seconds)
                 progress.running([process.job for process in running.values()])
             time.sleep(_POLL_SECONDS)
     finally:

@@ -18,12 +18,12 @@ class DeploymentPlan:
 
     Args:
         models: Models to export, as in a benchmark.
-        data: Trains them; its test images are judged.
+        data: Trains them; its test images are predicted.
         image_size: Height and width that the models work on; None for each model's own.
         budget: When trainings end.
         normalize: Validate after the training, so that scores are normalised and thresholds set, as a user's model
             has them. False leaves scores as the network gives them, which is all that random weights are good for.
-        images: Test images, spread over the data set, that the backends judge; None for all.
+        images: Test images, spread over the data set, that the backends predict; None for all.
         batch_sizes: Batches that are timed; none for no timing.
         formats: Names in :data:`~anomalib_plus.benchmark.exports.formats.FORMATS` of the exports to make.
         trainer: Further arguments of Lightning's trainer.
