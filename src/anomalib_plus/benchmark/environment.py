@@ -49,7 +49,8 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
     """SHA-256 of the files that a model's pre-trained weights came from.
 
     Args:
-        model: The built model.
+        model: The built model; its attribute ``training_networks``, if it has one, lists timm's names of pre-trained
+            networks that its training used besides its modules.
         arguments: Its arguments; those that are files are hashed.
         offered: Files by backbone that were offered to timm.
 
@@ -64,13 +65,8 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
             name = configuration["architecture"]
             tag = ".".join(filter(None, [name, configuration.get("tag")]))
             found[tag] = file_hash(offered[name]) if name in offered else _cached_hash(configuration)
-    if (
-        getattr(model, "perceptual", False)
-        and arguments.get("perceptual_weight", 1)
-        and _from_timm("perceptual", arguments)
-    ):
-        for tag in getattr(model, "pretrained_backbones", ()):  # RbAE's VGG, which is no module of it
-            found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
+    for tag in getattr(model, "training_networks", ()):  # no modules of the model
+        found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
     return found
 
 

@@ -49,7 +49,7 @@ class ModelEntry:
     """One model of a sweep.
 
     Args:
-        class_path: Where the class is, e.g. ``anomalib.models.Padim`` or ``anomalib_plus.models.RamFAE``.
+        class_path: Where the class is, e.g. ``anomalib.models.Padim``.
         init_args: Its arguments, plain data. The pre-processor follows from the protocol.
         label: Its name in results; the class's by default.
         variant: What tells it from other entries with this label.
@@ -96,7 +96,7 @@ class Sweep:
         data: Data sets to compare them on.
         seeds: Every job runs once with each.
         budget: When trainings end.
-        protocol: How trained models are judged.
+        protocol: How trained models are evaluated.
         trainer: Further arguments of Lightning's trainer: accelerator, devices, strategy, precision, ...
         timeout_seconds: A job that takes longer is ended and recorded as failed; None waits forever.
         gallery: Pictures of each kind (best, worst, random) to keep.

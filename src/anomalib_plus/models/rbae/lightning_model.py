@@ -23,6 +23,7 @@ from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_v
 from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
 from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
 from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 from anomalib_plus.training.schedules import training_progress
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
@@ -185,6 +186,12 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         }
         return PerlinAnomaly(**(paper | arguments))
 
+    @property
+    def training_networks(self) -> tuple[str, ...]:
+        """timm names of pre-trained networks that the training downloads and the model does not contain."""
+        uses_vgg = self.perceptual and self.loss.weights["perceptual"] and self.vgg_weights is None
+        return (VGG,) if uses_vgg else ()
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave VGG out of pickles, exports and copies; the next fit loads it again."""
         return super().__getstate__() | {"_perceptual": None}
@@ -333,5 +340,5 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         try:
             return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
-            rank_zero_warn(f"RbAE trains without its perceptual loss. {error}")
+            rank_zero_warn(f"RbAE trains without its perceptual loss. {error}", category=ReducedTrainingWarning)
             return None
