@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomalib_plus import RbAE
 from anomalib_plus.models.rbae.perceptual import PRESETS, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
 QUIET = {"evaluator": False, "visualizer": False, "widths": (4, 4, 4, 4, 4)}
 
@@ -106,9 +107,15 @@ def test_missing_weights_switch_the_term_off_with_a_warning(monkeypatch: pytest.
 
     monkeypatch.setattr("timm.create_model", unreachable)
     model = RbAE(**QUIET)
-    with pytest.warns(UserWarning, match="without its perceptual loss.*vgg_weights=FILE"):
+    with pytest.warns(ReducedTrainingWarning, match="without its perceptual loss.*vgg_weights=FILE"):
         model.on_fit_start()
     assert model._perceptual is None
+
+
+def test_the_networks_of_a_training_are_those_it_downloads() -> None:
+    assert RbAE(**QUIET).training_networks == ("vgg16.tv_in1k",)
+    for arguments in ({"perceptual": False}, {"perceptual_weight": 0.0}, {"vgg_weights": "vgg.pth"}):
+        assert RbAE(**QUIET, **arguments).training_networks == ()
 
 
 def test_a_training_compares_by_vgg_and_keeps_it_to_itself(weights: Path) -> None:

@@ -188,7 +188,7 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
 
     @property
     def training_networks(self) -> tuple[str, ...]:
-        """timm names of pre-trained networks that the training downloads and the model does not contain."""
+        """Timm names of pre-trained networks that the training downloads and the model does not contain."""
         uses_vgg = self.perceptual and self.loss.weights["perceptual"] and self.vgg_weights is None
         return (VGG,) if uses_vgg else ()
 
