@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 import anomalib_plus.models
 from anomalib_plus.benchmark.papers import KINDS, cells, load_recipe, load_recipes, paper_names
 from anomalib_plus.cli import main
+from anomalib_plus.transforms.augmenter import build_augmenter
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent.name not in ("benchmark", "deployment"))
@@ -64,7 +65,7 @@ def check(file, parser):
     for name in (arguments.keys() & model.hparams.keys()) - {"pre_trained", "augmenter"}:
         assert json.loads(json.dumps(model.hparams[name])) == arguments[name], name  # a tuple is a list in YAML
     if augmenter := arguments.get("augmenter"):
-        assert augmenter["init_args"].items() <= model.hparams["augmenter"]["init_args"].items()
+        assert build_augmenter(augmenter).config() == model.hparams["augmenter"]
     return parsed, model
 
 

@@ -107,7 +107,7 @@ def fit_maps(maps: Tensor, protocol: Protocol) -> Tensor:
     single = maps.reshape(len(maps), 1, *maps.shape[-2:])
     if single.shape[-2:] != protocol.size_of_maps:
         single = F.interpolate(single, protocol.size_of_maps, mode="bilinear", align_corners=False)
-    if sigma := protocol.sigma:
+    if sigma := protocol.smoothing_sigma:
         side = 2 * round(4 * sigma) + 1
         single = gaussian_blur2d(single, (side, side), (sigma, sigma))
     return single[:, 0]

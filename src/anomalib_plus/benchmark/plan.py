@@ -12,7 +12,7 @@ import yaml
 
 from anomalib_plus.benchmark.folders import find_categories
 from anomalib_plus.benchmark.protocol import Protocol
-from anomalib_plus.benchmark.schema import PlanError, read
+from anomalib_plus.benchmark.schema import Dataclass, PlanError, read
 
 ID_LENGTH = 12
 _COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
@@ -169,7 +169,12 @@ def digest(value: Any) -> str:
 
 
 def load_sweep(file: Path) -> Sweep:
-    """Read a sweep from YAML.
+    """Read a sweep from YAML; errors are those of :func:`load`."""
+    return load(Sweep, file)
+
+
+def load(kind: type[Dataclass], file: Path) -> Dataclass:
+    """Read a dataclass from YAML.
 
     Raises:
         PlanError: If the file is missing or something in it is wrong; the message names the place.
@@ -179,7 +184,7 @@ def load_sweep(file: Path) -> Sweep:
     except (OSError, yaml.YAMLError) as error:
         msg = f"{file} cannot be read: {error}"
         raise PlanError(msg) from error
-    return read(Sweep, content, str(file))
+    return read(kind, content, str(file))
 
 
 def expand(sweep: Sweep) -> list[Job]:
@@ -225,13 +230,13 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
         raise PlanError(msg)
     return Job(
         model={
-            "label": model.label or class_name(model.class_path),
+            "label": label_of(model),
             "class_path": model.class_path,
             "arguments": model.init_args,
             "variant": model.variant,
         },
         data={
-            "label": data.label or class_name(data.class_path),
+            "label": label_of(data),
             "class_path": data.class_path,
             "category": str(category),
             "arguments": _absolute(data.init_args | {data.category_argument: category} | model.data),
@@ -253,9 +258,9 @@ def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"root": str(Path(root).resolve())}
 
 
-def class_name(class_path: str) -> str:
-    """A class without its module."""
-    return class_path.rpartition(".")[2]
+def label_of(entry: ModelEntry | DataEntry) -> str:
+    """Return the name in results."""
+    return entry.label or entry.class_path.rpartition(".")[2]
 
 
 def _categories(data: DataEntry) -> Iterator[str | int]:

@@ -113,10 +113,10 @@ def test_maps_are_resized_and_smoothed():
     maps = torch.zeros(2, 1, 16, 16)
     maps[:, :, 8, 8] = 1
     assert fit_maps(maps, Protocol(image_size=(32, 64))).shape == (2, 32, 64)
-    smooth = fit_maps(maps, Protocol(image_size=(16, 16), sigma=1.0))
+    smooth = fit_maps(maps, Protocol(image_size=(16, 16), smoothing_sigma=1.0))
     assert smooth.sum().item() == pytest.approx(2.0, abs=1e-4)
     assert smooth.max() < 0.2
-    assert "Gaussian, sigma 1 px" in Protocol(sigma=1.0).as_record()["smoothing"]
+    assert "Gaussian, sigma 1 px" in Protocol(smoothing_sigma=1.0).as_record()["smoothing"]
 
 
 class Network(torch.nn.Module):

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from anomalib_plus.benchmark.choices import with_budget, with_models
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.environment import device_name
 from anomalib_plus.benchmark.exports.formats import FORMATS
 from anomalib_plus.benchmark.exports.measure import RECORD, TASK
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, label_of, load_plan, with_folder, with_models
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan, with_folder
 from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
-from anomalib_plus.benchmark.plan import Budget
+from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.schema import PlanError
 
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     try:
-        plan = _apply(load_plan(options.config), options)
+        plan = _apply(load(DeploymentPlan, options.config), options)
     except (PlanError, ValueError) as error:
         parser.error(str(error))
     threads = options.threads or usable_cores()
@@ -111,8 +112,7 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
     if options.models:
         plan = with_models(plan, options.models)
     if options.max_epochs is not None:
-        models = tuple(replace(model, budget=None) for model in plan.models)
-        plan = replace(plan, models=models, budget=Budget(max_epochs=options.max_epochs))
+        plan = with_budget(plan, {"max_epochs": options.max_epochs})
     if options.formats:
         plan = replace(plan, formats=tuple(options.formats))
     if options.no_timing:

@@ -24,9 +24,10 @@ from anomalib_plus.benchmark.exports import agreement
 from anomalib_plus.benchmark.exports.attempt import attempt
 from anomalib_plus.benchmark.exports.backends import EAGER, Images, Predict, engine_backend, open_backends
 from anomalib_plus.benchmark.exports.formats import FORMATS, Exported, export
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, label_of
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan
 from anomalib_plus.benchmark.exports.preparation import Prepared, make_data, prepare
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
+from anomalib_plus.benchmark.plan import label_of
 from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read

@@ -14,8 +14,9 @@ from torch import nn
 
 from anomalib_plus import models
 from anomalib_plus.benchmark.exports import command
-from anomalib_plus.benchmark.exports.plan import load_plan
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan
 from anomalib_plus.benchmark.exports.preparation import forget_sources_of_weights
+from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.cli import main
 
 TESTS = Path(__file__).parents[3]
@@ -93,13 +94,13 @@ def test_wrong_options_say_what_is_wrong(
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_configurations_are_plans_of_every_model_and_of_baselines(file: Path) -> None:
-    labels = {model.label or model.class_path.rpartition(".")[2] for model in load_plan(file).models}
+    labels = {label_of(model) for model in load(DeploymentPlan, file).models}
     baselines = {"PaDiM", "PatchCore", "DRAEM"} | ({"STFPM"} if file.stem == "small" else set())
     assert labels == {*models.__all__} | baselines
 
 
 def test_a_plan_of_random_weights_asks_for_no_others() -> None:
-    for model in load_plan(CONFIGS / "default.yaml").models:
+    for model in load(DeploymentPlan, CONFIGS / "default.yaml").models:
         if model.class_path.rpartition(".")[2] in {"AstMFR", "TSDN", "Padim", "Patchcore"}:
             assert model.init_args["pre_trained"] is False
 
@@ -136,7 +137,7 @@ def test_the_death_of_a_process_is_a_record(
     label: str, message: str, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock goes faster here, so that a time-out leaves the process time to start."""
-    plan = load_plan(plan_file)
+    plan = load(DeploymentPlan, plan_file)
     plan = replace(plan, models=(replace(plan.models[0], label=label),), timeout_seconds=30.0)
     log = tmp_path / f"00-{label}" / "log.txt"
     if label == "Sleeps":
