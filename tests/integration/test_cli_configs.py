@@ -75,30 +75,33 @@ def test_config(file, parser):
 
 
 ROWS = [
-    (paper, kind, str(name), row)
+    (paper, kind, name, row)
     for paper in paper_names()
     for kind in KINDS
     for name in load_recipes()[paper].get(f"{kind}s", ())
     for row in dict.fromkeys(row for cell in cells(paper, name, kind) for row in cell.variants)
 ]
+BUILT: set[str] = set()
+"""Models of earlier rows: the full model stands in most tables."""
 
 
 @pytest.mark.parametrize(("paper", "kind", "name", "row"), ROWS)
 def test_every_row_of_a_paper_is_a_configuration_with_raw_metrics(paper, kind, name, row, parser, capsys):
-    file = printed([paper, f"--{kind}", name, "--row", row], capsys)
-    _, model = check(file, parser)
-    expected = cells(paper, name if kind == "variant" else int(name), kind)
-    (arguments,) = {str(cell.variants[row]): cell.variants[row] for cell in expected if row in cell.variants}.values()
-    content = yaml.safe_load(file.read_text())
+    file = printed([paper, f"--{kind}", str(name), "--row", row], capsys)
+    content, recipe = yaml.safe_load(file.read_text()), load_recipe(paper, name, kind)
+    arguments = next(cell.variants[row] for cell in cells(paper, name, kind) if row in cell.variants)
     assert arguments.items() <= content["model"]["init_args"].items()
-    assert not model.post_processor.enable_normalization
-    assert model.evaluator.test_metrics
-    recipe = load_recipe(paper, name if kind == "variant" else int(name), kind)
-    assert list(model.pre_processor.transform.size) == recipe["image_size"]
     assert content["data"]["class_path"] == load_recipes()["data"][recipe["data"]]["class_path"]
     assert content["data"]["init_args"]["train_batch_size"] == recipe["train_batch_size"]
     assert content["trainer"]["max_epochs"] == recipe["max_epochs"]
     assert content["seed_everything"] == 0
+    if str(content["model"]) in BUILT:
+        return
+    BUILT.add(str(content["model"]))
+    _, model = check(file, parser)
+    assert not model.post_processor.enable_normalization
+    assert len(model.evaluator.test_metrics) == len(recipe["metrics"])
+    assert list(model.pre_processor.transform.size) == recipe["image_size"]
 
 
 @pytest.mark.parametrize(

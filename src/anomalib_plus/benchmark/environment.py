@@ -1,4 +1,4 @@
-"""Where a result came from: device, code and weights."""
+"""Origin of a result: device, code and weights."""
 
 import hashlib
 import platform
@@ -71,7 +71,7 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
 
 
 def _from_timm(path: str, arguments: dict[str, Any]) -> bool:
-    """Whether timm gave the network at a path (``model.student.network``) its weights: neither a file nor nobody.
+    """True if the network at a path (``model.student.network``) has weights from timm: not from a file, not random.
 
     The arguments that say otherwise hold for the whole model, or begin with the network's name.
     """

@@ -97,7 +97,7 @@ def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
 
 
 def prepare(model: Any, images: Tensor) -> Tensor:
-    """What the model's pre-processor does to a batch within anomalib's engine (its ``forward`` is for exports)."""
+    """Apply the model's pre-processor as anomalib's engine does (its ``forward`` is for exports)."""
     transform = model.pre_processor.transform if model.pre_processor else None
     return transform(images) if transform else images
 

@@ -1,4 +1,4 @@
-"""Pictures of the test images that a model ranks best and worst, and of some drawn by lot.
+"""Pictures of the test images that a model ranks best and worst, and of some random ones.
 
 "best" and "worst" are the defective images with the highest and the lowest scores. Where the network has a method
 ``reconstruct_images(images)``, which maps images (B, 3, H, W) as they come from the pre-processor to (B, 1 or 3, H, W)

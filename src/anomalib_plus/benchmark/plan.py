@@ -89,7 +89,7 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the YAML file of a benchmark holds.
+    """Content of the YAML file of a benchmark.
 
     Args:
         models: Models to compare.
@@ -151,7 +151,7 @@ class Job:
 
 
 def _is_decisive(key: str, value: Any) -> bool:
-    """Whether an argument of the trainer moves the numbers: several devices do, their kind does not."""
+    """True if an argument of the trainer moves the numbers: several devices do, their kind does not."""
     is_one = value in (1, "1", "auto", None) or (isinstance(value, list) and len(value) == 1)
     return key != "accelerator" and not (key in {"devices", "num_nodes"} and is_one)
 

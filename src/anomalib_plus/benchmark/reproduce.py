@@ -45,7 +45,7 @@ _DIGITS = {"fraction": 3, "percent": 2, "millions": 1}
 
 
 def available_categories(kind: str, root: Path) -> list[str]:
-    """Categories of a kind of data (``mvtec``, ``btad``, ``mnist``) that lie below a folder."""
+    """Return the categories of a kind of data (``mvtec``, ``btad``, ``mnist``) that lie below a folder."""
     if kind == "mnist":
         return [str(digit) for digit in range(10)] if (root / "MNIST" / "raw").is_dir() else []
     if kind == "btad" and root.is_dir():
@@ -57,7 +57,7 @@ def available_categories(kind: str, root: Path) -> list[str]:
 
 
 def fetch_advice(kind: str, root: Path) -> str:
-    """One sentence: what to fetch and where to put it."""
+    """Return one sentence: what to fetch and where to put it."""
     data = load_recipes()["data"][kind]
     return (
         f"Nothing to run: fetch {data['fetch']} and put it into {root}, or say where it is with --data.root FOLDER "
@@ -102,7 +102,7 @@ def possible_cells(wanted: Sequence[Cell], available: Sequence[str], own_data: b
 def build_sweep(
     recipe: Mapping[str, Any], chosen: Sequence[Cell], kind: str, root: Path, changes: Mapping[str, Any]
 ) -> Sweep:
-    """All trainings that some cells need."""
+    """Return all trainings that some cells need."""
     data = load_recipes()["data"][kind]
     variants = {_key(variant): variant for cell in chosen for variant in cell.variants.values()}
     categories = list(dict.fromkeys(category for cell in chosen for category in cell.categories))
@@ -126,7 +126,7 @@ def build_sweep(
 
 
 def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
-    """Those jobs of the sweep that a cell asks for: not every arguments with every category."""
+    """Return the jobs of the sweep that a cell needs, which are not all arguments with all categories."""
     pairs = {
         (_title(variant), category)
         for cell in chosen
@@ -137,7 +137,7 @@ def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
 
 
 def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Our value of a cell: the mean over seeds of the mean over categories of the best variant.
+    """Return our value of a cell: the mean over seeds of the mean over categories of the best variant.
 
     A category in which nothing can be measured, because it has no defects of a size for one, is left out of the mean,
     as the papers do.
@@ -163,7 +163,7 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
 
 
 def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console: Console) -> None:
-    """Paper, ours and the difference, in the paper's unit."""
+    """Print paper, ours and the difference, in the paper's unit."""
     table = Table("row", "column", "paper", "ours", "difference", box=None)
     for cell, number in zip(chosen, numbers, strict=True):
         digits = _DIGITS[cell.unit]

@@ -69,7 +69,7 @@ class ResultStore:
         return True
 
     def work_file(self, job_id: str, ending: str) -> Path:
-        """Where a job's description (``json``), log (``log``) or lock (``lock``) lies."""
+        """Return the path of a job's description (``json``), log (``log``) or lock (``lock``)."""
         return self.folder / WORK / f"{job_id}.{ending}"
 
     def describe(self, job_id: str, description: str) -> None:

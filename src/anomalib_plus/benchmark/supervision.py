@@ -68,4 +68,6 @@ def run_in_process(job: Job, folder: Path, threads: int | None = None) -> dict[s
     """Run a job in a process of its own, with a store of its own in ``folder``, and return its record."""
     store = ResultStore(folder)
     JobProcess(job, store, threads).settle()
-    return next(record for record in store.records() if record["job_id"] == job.job_id)
+    record = store.record(job.job_id)
+    assert record is not None  # noqa: S101 -- settle has seen to that, for no other process knows the folder
+    return record

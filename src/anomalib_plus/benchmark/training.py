@@ -45,7 +45,7 @@ class TrainingHistory(Callback):
 
 
 def load_class(class_path: str, base: type) -> Any:
-    """Import a class by its path; nothing else is ever called, whatever a sweep names.
+    """Import a class by its path; a sweep cannot make anything else run.
 
     Raises:
         ImportError: If there is no such module or class, or the class is not derived from ``base``.
@@ -65,7 +65,7 @@ def load_class(class_path: str, base: type) -> Any:
 def train(job: Job, folder: Path) -> Trained:
     """Seed everything, build, fit.
 
-    The model's thresholds are of no interest here, so there is no post-processor, no evaluator, and validation is one
+    A benchmark needs no thresholds, so there is no post-processor, no evaluator, and validation is one
     batch after the fit, which some models use to finish their training.
 
     Args:

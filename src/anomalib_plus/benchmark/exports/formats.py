@@ -27,7 +27,7 @@ FORMATS = {
 
 
 class Exported(NamedTuple):
-    """Where an export lies and what it took."""
+    """An export's path, size and duration."""
 
     path: Path
     size: int
@@ -41,7 +41,7 @@ def export(prepared: "Prepared", form: Format, folder: Path) -> Exported:
     Args:
         prepared: The model.
         form: The kind of export.
-        folder: Receives the files, and nothing else of importance.
+        folder: Receives the files.
     """
     started = time.perf_counter()
     path: Any = prepared.engine.export(

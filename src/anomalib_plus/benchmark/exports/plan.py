@@ -1,4 +1,4 @@
-"""What to export and how to compare it, from YAML."""
+"""The plan of exports and their comparison, from YAML."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from anomalib_plus.benchmark.plan import Budget, DataEntry, ModelEntry
 
 @dataclass(frozen=True)
 class DeploymentPlan:
-    """What the YAML file of ``anomalib-plus deployment`` holds.
+    """Content of the YAML file of ``anomalib-plus deployment``.
 
     Args:
         models: Models to export, as in a benchmark.
@@ -18,7 +18,7 @@ class DeploymentPlan:
         image_size: Height and width that the models work on; None for each model's own.
         budget: When trainings end.
         normalize: Validate after the training, so that scores are normalised and thresholds set, as a user's model
-            has them. False leaves scores as the network gives them, which is all that random weights are good for.
+            has them. False leaves scores as the network gives them, for models with random weights.
         images: Test images, spread over the data set, that the backends predict; None for all.
         batch_sizes: Batches that are timed; none for no timing.
         formats: Names in :data:`~anomalib_plus.benchmark.exports.formats.FORMATS` of the exports to make.
