@@ -68,7 +68,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     with TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("error", category=ReducedTrainingWarning)  # not the model that the plan says
         trained = train(job, Path(scratch))
-    if trained.trainer.global_rank != 0:
+    if trained.engine.trainer.global_rank != 0:
         return None
     model, datamodule, device = trained.model, trained.datamodule, trained.device
     loader = datamodule.test_dataloader()
@@ -76,8 +76,8 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     images = prepare(model, next(iter(loader)).image.to(device))
     record["costs"] |= costs.inference_costs(model.model, images) | {
         "fit_seconds": trained.seconds,
-        "epochs": trained.trainer.current_epoch,
-        "steps": trained.trainer.global_step,
+        "epochs": trained.engine.trainer.current_epoch,
+        "steps": trained.engine.trainer.global_step,
         "peak_memory_mib": costs.peak_memory_mib(device),
     }
     record["data"] |= {"train_images": len(datamodule.train_data), "test_images": len(datamodule.test_data)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from anomalib.deploy import CompressionType, ExportType
 
 if TYPE_CHECKING:
-    from anomalib_plus.benchmark.exports.preparation import Prepared
+    from anomalib_plus.benchmark.training import Trained
 
 
 class Format(NamedTuple):
@@ -35,21 +35,21 @@ class Exported(NamedTuple):
     seconds: float
 
 
-def export(prepared: "Prepared", form: Format, folder: Path) -> Exported:
+def export(trained: "Trained", form: Format, folder: Path) -> Exported:
     """Export by ``Engine.export``, for images of any number and size.
 
     Args:
-        prepared: The model.
+        trained: The model.
         form: The kind of export.
         folder: Receives the files.
     """
     started = time.perf_counter()
-    path: Any = prepared.engine.export(
-        prepared.model,
+    path: Any = trained.engine.export(
+        trained.model,
         form.export_type,
         export_root=folder,
         compression_type=form.compression,
-        datamodule=prepared.datamodule if form.compression == CompressionType.INT8_PTQ else None,
+        datamodule=trained.datamodule if form.compression == CompressionType.INT8_PTQ else None,
     )
     seconds = time.perf_counter() - started
     return Exported(path, sum(file.stat().st_size for file in path.parent.iterdir()), seconds)

@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.post_processing import PostProcessor
+from torch import nn
 
 from anomalib_plus import register
 from anomalib_plus.benchmark.costs import seconds_in_turns
@@ -25,12 +29,12 @@ from anomalib_plus.benchmark.exports.attempt import attempt
 from anomalib_plus.benchmark.exports.backends import EAGER, Images, Predict, engine_backend, open_backends
 from anomalib_plus.benchmark.exports.formats import FORMATS, Exported, export
 from anomalib_plus.benchmark.exports.plan import DeploymentPlan
-from anomalib_plus.benchmark.exports.preparation import Prepared, make_data, prepare
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
-from anomalib_plus.benchmark.plan import label_of
+from anomalib_plus.benchmark.plan import ModelEntry, label_of
 from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
+from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class, trainer_arguments
 
 MIB = 2**20
 TASK, RECORD = "task.json", "record.json"
@@ -56,10 +60,13 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
     offer_lite_weights()
     entry = plan.models[index]
     with TemporaryDirectory() as scratch:
-        prepared = prepare(plan, entry, Path(scratch))
-        model = prepared.model
-        formats, exports = _export_all(prepared, plan.formats, folder)
-        samples = agreement.draw_samples(make_data(plan, entry), plan.images)
+        trained = train(plan, entry, Path(scratch))
+        model = trained.model
+        formats, exports = _export_all(trained, plan.formats, folder)
+        data = load_class(plan.data.class_path, AnomalibDataModule)(**(plan.data.init_args | entry.data))
+        samples = agreement.draw_samples(
+            data, plan.images
+        )  # the engine has made the other datamodule resize its images
         predictors, errors = open_backends(model, exports, threads)
         backends: dict[str, dict[str, Any]] = {name: {"error": error} for name, error in errors.items()}
         reference = agreement.predict_all(predictors[EAGER], samples.images)
@@ -83,13 +90,38 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
     }
 
 
+def train(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Trained:
+    """Train a model on the CPU and, if the plan says so, set its thresholds and ranges."""
+    limits = trainer_arguments(asdict(entry.budget or plan.budget)) | {"accelerator": "cpu"}
+    if plan.normalize:
+        limits["limit_val_batches"] = 1.0
+    trained = build_and_fit(
+        {"class_path": entry.class_path, "arguments": entry.init_args},
+        {"class_path": plan.data.class_path, "arguments": plan.data.init_args | entry.data},
+        plan.image_size,
+        True if plan.normalize else PostProcessor(enable_normalization=False),
+        limits | plan.trainer | entry.trainer,
+        plan.seed,
+        folder,
+    )
+    forget_sources_of_weights(trained.model)
+    trained.model.cpu()
+    return trained
+
+
+def forget_sources_of_weights(model: nn.Module) -> None:
+    """Drop the pre-trained state dicts that timm's networks keep, or an export to torch holds those weights twice."""
+    for module in model.modules():
+        (getattr(module, "pretrained_cfg", None) or {}).pop("state_dict", None)
+
+
 def _export_all(
-    prepared: Prepared, wanted: Sequence[str], folder: Path
+    trained: Trained, wanted: Sequence[str], folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Exported]]:
     records: dict[str, dict[str, Any]] = {}
     exports = {}
     for name in wanted:
-        exported, error = attempt(partial(export, prepared, FORMATS[name], folder / name.replace(" ", "_").lower()))
+        exported, error = attempt(partial(export, trained, FORMATS[name], folder / name.replace(" ", "_").lower()))
         records[name] = {"error": error}
         if exported is not None:
             exports[name] = exported

@@ -14,8 +14,8 @@ from torch import nn
 
 from anomalib_plus import models
 from anomalib_plus.benchmark.exports import command
+from anomalib_plus.benchmark.exports.measure import forget_sources_of_weights
 from anomalib_plus.benchmark.exports.plan import DeploymentPlan
-from anomalib_plus.benchmark.exports.preparation import forget_sources_of_weights
 from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.cli import main
 
