@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
-from anomalib_plus.benchmark.papers import PUBLISHED_FILE, save_published
+from anomalib_plus.benchmark.papers import save_published
 from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep
 from anomalib_plus.benchmark.progress import SweepProgress, printable
 from anomalib_plus.benchmark.runner import run_local, unfinished
@@ -87,8 +87,7 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
     """
     todo = unfinished(jobs, store, options.retry_failed)
     known = {record["model"]["class_path"] for record in store.records()}
-    with store.lock(PUBLISHED_FILE):
-        save_published(store.folder, known | {job.model["class_path"] for job in jobs})
+    save_published(store.folder, known | {job.model["class_path"] for job in jobs})
     console.print(
         f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {printable(str(store.file))}",
         soft_wrap=True,

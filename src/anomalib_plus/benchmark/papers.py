@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import yaml
 
@@ -198,6 +199,6 @@ def published(class_paths: Iterable[str]) -> list[dict[str, Any]]:
 
 def save_published(folder: Path, class_paths: Iterable[str]) -> None:
     """Write the papers' numbers for models into a folder of results, where the report finds them."""
-    unfinished = folder / f".{PUBLISHED_FILE}"
+    unfinished = folder / f".{PUBLISHED_FILE}.{uuid4().hex}"  # another sweep may write it too
     unfinished.write_text(json.dumps(published(class_paths), indent=1))
     unfinished.replace(folder / PUBLISHED_FILE)
