@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from anomalib_plus.benchmark import ranking
 from anomalib_plus.benchmark.protocol import SIZES, Protocol
+from anomalib_plus.metrics.per_image_auroc import aurocs_of_images
+from anomalib_plus.metrics.size_split_auroc import auroc_of_size
 
 
 @dataclass
 class Predictions:
-    """What a model says about the test images, in their order.
+    """A model's output for the test images, in their order.
 
     Args:
         scores: (N,) float64.
@@ -37,7 +39,7 @@ class Predictions:
 
 @dataclass
 class Evaluation:
-    """Metrics by name, null where they do not apply, and the curves behind them."""
+    """Metrics by name, None where they do not apply, and the curves behind them."""
 
     metrics: dict[str, float | None]
     curves: dict[str, dict[str, list[float]] | None] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -> Predictions:
-    """Judge all images of a loader.
+    """Predict all images of a loader.
 
     Args:
         model: An anomalib module in evaluation mode, on ``device``.
@@ -95,7 +97,7 @@ def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
 
 
 def prepare(model: Any, images: Tensor) -> Tensor:
-    """What the model's pre-processor does to a batch within anomalib's engine (its ``forward`` is for exports)."""
+    """Apply the model's pre-processor as anomalib's engine does (its ``forward`` is for exports)."""
     transform = model.pre_processor.transform if model.pre_processor else None
     return transform(images) if transform else images
 
@@ -130,13 +132,16 @@ def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
     ranked = ranking.rank(predictions.scores)
     _score(found, curves, "image", ranked, predictions.labels)
     if predictions.sizes is not None:
+        scores, sizes, labels = map(torch.from_numpy, (predictions.scores, predictions.sizes, predictions.labels))
         for size in SIZES:
-            _set(found, f"image_auroc_{size}", lambda size=size: _auroc_of_size(predictions, size, protocol))
+            value = auroc_of_size(scores, sizes, labels, size, protocol.defect_size_bounds)
+            _set(found, f"image_auroc_{size}", lambda value=value: _finite(value))
     if predictions.maps is not None and predictions.masks is not None:
         maps, masks = predictions.maps, predictions.masks
         pixels = ranking.rank(maps)
         _score(found, curves, "pixel", pixels, masks)
-        _set(found, "pixel_auroc_per_image", lambda: _mean_auroc(maps, masks))
+        arrays = torch.from_numpy(maps), torch.from_numpy(masks)
+        _set(found, "pixel_auroc_per_image", lambda: _finite(aurocs_of_images(*arrays).mean()))
         if "aupro" in found and (curve := ranking.per_region_overlap(pixels, masks)):
             found["aupro"] = ranking.area_up_to(curve, protocol.aupro_fpr_limit)
             curves["pro"] = ranking.thin_out(curve)
@@ -152,28 +157,10 @@ def _score(found: dict, curves: dict, level: str, ranked: ranking.Ranked, labels
         curves[f"roc_{level}"] = ranking.thin_out(curve)
 
 
+def _finite(value: Tensor) -> float | None:
+    return float(value) if value.isfinite() else None
+
+
 def _set(found: dict, name: str, compute: Any) -> None:
     if name in found:
         found[name] = compute()
-
-
-def _auroc(scores: NDArray, labels: NDArray[np.bool_]) -> float | None:
-    if not len(scores):
-        return None
-    curve = ranking.roc_curve(ranking.rank(scores), labels)
-    return None if curve is None else ranking.area_under(curve)
-
-
-def _mean_auroc(maps: NDArray, masks: NDArray[np.bool_]) -> float | None:
-    single = [_auroc(scores, mask) for scores, mask in zip(maps, masks, strict=True) if mask.any()]
-    values = [value for value in single if value is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _auroc_of_size(predictions: Predictions, size: str, protocol: Protocol) -> float | None:
-    """All normal images against the anomalous ones whose share of anomalous pixels falls into the bin."""
-    shares, (low, high) = predictions.sizes, protocol.defect_size_bounds
-    assert shares is not None  # noqa: S101 -- the caller has looked
-    bins = {"small": shares < low, "middle": (shares >= low) & (shares <= high), "large": shares > high}
-    chosen = ~predictions.labels | (predictions.labels & (shares > 0) & bins[size])
-    return _auroc(predictions.scores[chosen], predictions.labels[chosen])

@@ -1,11 +1,11 @@
-"""How a trained model is judged: written beside every result, because every line of it moves the numbers."""
+"""The rules of evaluation: written beside every result, because every line of them moves the numbers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "pixel_auroc_per_image")
-SIZES = ("small", "middle", "large")
+SIZES: tuple[Literal["small", "middle", "large"], ...] = ("small", "middle", "large")
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, *(f"image_auroc_{size}" for size in SIZES))
 
 MaskRule = Literal["nearest, > 0.5", "area, > 0"]

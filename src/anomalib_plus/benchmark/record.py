@@ -78,7 +78,7 @@ def failed(record: dict[str, Any], kind: FailureKind, message: str, traceback: s
 
 
 def seconds(record: Mapping[str, Any]) -> float:
-    """How long a finished job took, by its record."""
+    """Return the duration of a finished job from its record."""
     started, finished = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))
     return (finished - started).total_seconds()
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .papers import paper_figures
+from .papers import read_published
 from .records import ResultsError, Store, read_store
 from .summary import Summary
 from .tables import PaperFigures
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         store = read_store(options.results)
         summary = Summary(store, options.rank_by)
-        papers = paper_figures()
+        papers = read_published(options.results)
         for output in options.output:
             text, missing = _render(output.suffix.lower(), summary, papers, options)
             content = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8

@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_plus.benchmark.evaluation import Predictions, evaluate, fit_maps, fit_masks, predict
 from anomalib_plus.benchmark.protocol import METRICS, Protocol
 from anomalib_plus.benchmark.record import plain
-from anomalib_plus.metrics import PerImageAUROC
+from anomalib_plus.metrics import PerImageAUROC, SizeSplitAUROC
 
 PROTOCOL = Protocol(image_size=(32, 32))
 
@@ -45,6 +46,22 @@ def test_per_image_auroc_is_that_of_our_metric():
     assert evaluate(given, PROTOCOL).metrics["pixel_auroc_per_image"] == pytest.approx(
         float(metric.compute()), abs=1e-6
     )
+
+
+def test_auroc_by_size_is_that_of_our_metric_also_for_defects_with_an_empty_mask():
+    given = predictions(1)
+    given.sizes[1] = 0.0
+    assert given.labels[1]
+    found = evaluate(given, PROTOCOL).metrics
+    masks = torch.zeros(12, 1, 1000)
+    for mask, share in zip(masks, given.sizes, strict=True):
+        mask[:, : round(1000 * share)] = 1
+    for size in ("small", "middle", "large"):
+        metric = SizeSplitAUROC(size)
+        metric.update(ImageBatch(image=torch.zeros(12, 3, 1, 1000), pred_score=torch.tensor(given.scores),
+                                 gt_mask=masks, gt_label=torch.tensor(given.labels)))  # fmt: skip
+        expected = float(metric.compute())
+        assert found[f"image_auroc_{size}"] == (None if math.isnan(expected) else pytest.approx(expected, abs=1e-6))
 
 
 def test_auroc_of_the_sizes_averages_to_the_whole():

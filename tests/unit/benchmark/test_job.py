@@ -122,7 +122,7 @@ def test_out_of_memory_is_told_from_other_failures(job, store, monkeypatch, erro
 
 
 def test_another_model_than_the_plan_says_is_a_failure(job, store):
-    """Without VGG-16's weights, which no test can reach, RbAE warns and leaves out a part of its loss."""
+    """Without VGG-16's weights, which no test can reach, the model warns and leaves out a part of its loss."""
     arguments = {"widths": [4, 4, 4, 4, 4], "fusion_width": 4, "fdm_width": 4}
     model = {"label": "RbAE", "class_path": "anomalib_plus.models.RbAE", "arguments": arguments, "variant": None}
     record = run_job(replace(job, model=model), store)
@@ -258,10 +258,8 @@ def test_weights_are_told_apart_by_the_arguments_that_chose_them(tmp_path):
         "texture",
     ]
     assert named(pre_trained=False) == []
-    model.perceptual, model.pretrained_backbones = True, ("vgg16.tv_in1k",)
-    assert named(pre_trained=False, vgg_weights=files[0]) == ["vgg_weights"]
+    model.training_networks = ("vgg16.tv_in1k",)
     assert named(teacher_weights=files[0], student_pretrained=False) == ["teacher_weights", "vgg16.tv_in1k"]
-    assert "vgg16.tv_in1k" not in named(perceptual_weight=0.0)
 
 
 def test_git_commit_is_that_of_our_sources_or_nothing(monkeypatch):

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import time
 
 import pytest
 
@@ -74,12 +75,31 @@ def test_many_writers_lose_and_repeat_nothing(store):
     )
 
 
-def test_a_claim_excludes_others_until_it_is_closed(store):
+def test_a_claim_excludes_others_until_it_is_released(store):
     claim = store.claim("a")
     assert claim is not None
     assert ResultStore(store.folder).claim("a") is None
     assert store.claim("b") is not None
-    claim.close()
+    claim.release()
+    assert store.claim("a") is not None
+
+
+def hold(folder, held):
+    claim = ResultStore(folder).claim("a")
+    held.set()
+    time.sleep(60)
+    claim.release()
+
+
+def test_a_killed_process_frees_its_claim(store):
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=hold, args=(store.folder, held))
+    holder.start()
+    assert held.wait(20)
+    assert store.claim("a") is None
+    holder.kill()
+    holder.join()
     assert store.claim("a") is not None
 
 

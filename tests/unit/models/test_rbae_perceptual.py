@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomalib_plus import RbAE
 from anomalib_plus.models.rbae.perceptual import PRESETS, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
 QUIET = {"evaluator": False, "visualizer": False, "widths": (4, 4, 4, 4, 4)}
 
@@ -106,13 +107,19 @@ def test_missing_weights_switch_the_term_off_with_a_warning(monkeypatch: pytest.
 
     monkeypatch.setattr("timm.create_model", unreachable)
     model = RbAE(**QUIET)
-    with pytest.warns(UserWarning, match=r"without its perceptual loss.*vgg_weights=FILE") as warned:
+    with pytest.warns(ReducedTrainingWarning, match="without its perceptual loss.*vgg_weights=FILE") as warned:
         model.on_fit_start()
     message = str(warned[0].message)
     assert "perceptual=False trains without them" in message
     assert "to load a checkpoint into it" not in message
     assert "efficientnet" not in message
     assert model._perceptual is None
+
+
+def test_the_networks_of_a_training_are_those_it_downloads() -> None:
+    assert RbAE(**QUIET).training_networks == ("vgg16.tv_in1k",)
+    for arguments in ({"perceptual": False}, {"perceptual_weight": 0.0}, {"vgg_weights": "vgg.pth"}):
+        assert RbAE(**QUIET, **arguments).training_networks == ()
 
 
 def test_a_training_compares_by_vgg_and_keeps_it_to_itself(weights: Path) -> None:

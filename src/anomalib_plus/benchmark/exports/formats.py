@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from anomalib_plus.benchmark.exports.preparation import Prepared
+    from anomalib_plus.benchmark.training import Trained
 
 
 EAGER = "eager"
@@ -30,7 +30,7 @@ FORMATS = {
 
 
 class Exported(NamedTuple):
-    """Where an export lies and what it took."""
+    """An export's path, size and duration."""
 
     path: Path
     size: int
@@ -38,23 +38,23 @@ class Exported(NamedTuple):
     seconds: float
 
 
-def export(prepared: "Prepared", form: Format, folder: Path) -> Exported:
+def export(trained: "Trained", form: Format, folder: Path) -> Exported:
     """Export by ``Engine.export``, for images of any number and size.
 
     Args:
-        prepared: The model.
+        trained: The model.
         form: The kind of export.
-        folder: Receives the files, and nothing else of importance.
+        folder: Receives the files.
     """
     from anomalib.deploy import CompressionType
 
     started = time.perf_counter()
-    path: Any = prepared.engine.export(
-        prepared.model,
+    path: Any = trained.engine.export(
+        trained.model,
         form.export_type,
         export_root=folder,
         compression_type=CompressionType(form.compression) if form.compression else None,
-        datamodule=prepared.datamodule if form.compression == _INT8 else None,
+        datamodule=trained.datamodule if form.compression == _INT8 else None,
     )
     seconds = time.perf_counter() - started
     return Exported(path, sum(file.stat().st_size for file in path.parent.iterdir()), seconds)

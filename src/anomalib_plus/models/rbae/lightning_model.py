@@ -26,6 +26,7 @@ from anomalib_plus.models.rbae.phases import Phases
 from anomalib_plus.models.rbae.reference import FIRST, MEDOID, as_batch, choose_reference, read_reference
 from anomalib_plus.models.rbae.torch_model import RbAEModel
 from anomalib_plus.training.base_module import BaseModule
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
@@ -202,6 +203,12 @@ class RbAE(BaseModule, AnomalibModule):
         }
         return PerlinAnomaly(**(paper | arguments))
 
+    @property
+    def training_networks(self) -> tuple[str, ...]:
+        """Timm names of pre-trained networks that the training downloads and the model does not contain."""
+        uses_vgg = self.perceptual and self.loss.weights["perceptual"] and self.vgg_weights is None
+        return (VGG,) if uses_vgg else ()
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave VGG out of pickles, exports and copies; the next fit loads it again."""
         return super().__getstate__() | {"_perceptual": None}
@@ -293,5 +300,6 @@ class RbAE(BaseModule, AnomalibModule):
         try:
             return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
-            rank_zero_warn(f"RbAE trains without its perceptual loss; checkpoints load without it anyway. {error}")
+            message = f"RbAE trains without its perceptual loss; checkpoints load without it anyway. {error}"
+            rank_zero_warn(message, category=ReducedTrainingWarning)
             return None
