@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from anomalib.data import ImageBatch
 from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
 from torch import Tensor
@@ -66,7 +67,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
             size = "x".join(map(str, images.shape[-2:]))
             msg = f"The model's pre-processor gives images of {size} pixels; the protocol says {protocol.image_size}."
             raise ValueError(msg)
-        output = model.model(images)
+        output = _without_background(model, images, model.model(images), batch.image_path)
         batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
         scores.append(_image_scores(output.pred_score, batch_maps).double().cpu().numpy())
         labels.append(batch.gt_label.bool().cpu().numpy())
@@ -85,6 +86,16 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
         np.concatenate(masks) if masks else None,
         np.concatenate(sizes) if sizes else None,
     )
+
+
+def _without_background(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
+    """Let a post-processor that removes the background do so; all else that post-processors do is left out."""
+    remove = getattr(model.post_processor, "remove_background", None)
+    if remove is None:
+        return output
+    batch = ImageBatch(image=images, image_path=paths, anomaly_map=output.anomaly_map, pred_score=output.pred_score)
+    remove(batch, model)
+    return batch
 
 
 def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:

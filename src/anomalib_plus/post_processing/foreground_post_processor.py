@@ -42,6 +42,22 @@ class ForegroundPostProcessor(PostProcessor):
         hold_foreground(self)
         self.set_foreground(foreground)
 
+    @classmethod
+    def around(cls, inner: PostProcessor | bool, foreground: str | Path | nn.Module) -> "ForegroundPostProcessor":
+        """Remove the background before another post-processor's work; False stands for one that does nothing.
+
+        Raises:
+            TypeError: If the other one is of a class of its own.
+        """
+        if isinstance(inner, bool):
+            return cls(foreground, enable_normalization=inner, enable_thresholding=inner)
+        if type(inner) is not PostProcessor:
+            msg = f"A foreground needs anomalib's own PostProcessor, got {type(inner).__name__}."
+            raise TypeError(msg)
+        names = ("enable_normalization", "enable_thresholding", "enable_threshold_matching")
+        sensitivities = {name: getattr(inner, name) for name in ("image_sensitivity", "pixel_sensitivity")}
+        return cls(foreground, **{name: getattr(inner, name) for name in names}, **sensitivities)
+
     def remove_background(self, batch: Batch, pl_module: LightningModule) -> None:
         """Mask the predicted maps of a batch, and compute its scores anew.
 

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from anomalib.data import ImageBatch
+from anomalib.post_processing import PostProcessor
 from torch import nn
 
 from anomalib_plus import AstMFR
@@ -151,8 +152,12 @@ def test_foreground_by_argument(tmp_path: Path) -> None:
     assert isinstance(folder.post_processor.foreground, MaskFolder)
     with pytest.raises(ValueError, match="goes by the names of image files"):
         folder(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="foreground='otsu' needs post_processor=True"):
-        build(foreground="otsu", post_processor=False)
+    quiet = build(foreground="otsu", post_processor=False).post_processor
+    assert (quiet.enable_normalization, quiet.enable_thresholding) == (False, False)
+    strict = build(foreground="otsu", post_processor=PostProcessor(enable_normalization=False, image_sensitivity=0.9))
+    assert (strict.post_processor.enable_normalization, strict.post_processor.image_sensitivity) == (False, 0.9)
+    with pytest.raises(TypeError, match="needs anomalib's own PostProcessor, got ForegroundPostProcessor"):
+        build(foreground="otsu", post_processor=ForegroundPostProcessor())
 
 
 def test_a_checkpoint_needs_neither_downloads_nor_files(tmp_path: Path) -> None:

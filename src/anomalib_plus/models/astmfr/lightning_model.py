@@ -96,10 +96,7 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         if foreground is not None:
-            if post_processor is not True:
-                msg = f"foreground={str(foreground)!r} needs post_processor=True; or pass a ForegroundPostProcessor."
-                raise ValueError(msg)
-            post_processor = ForegroundPostProcessor(foreground)
+            post_processor = ForegroundPostProcessor.around(post_processor, foreground)
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )

@@ -16,14 +16,20 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
 from anomalib_plus.models.rbae.phases import Phases
-from anomalib_plus.models.rbae.reference import FIRST, MEDOID, as_batch, choose_reference, read_reference
+from anomalib_plus.models.rbae.reference import (
+    FIRST,
+    MEDOID,
+    as_batch,
+    check_reference,
+    choose_reference,
+    read_reference,
+)
 from anomalib_plus.models.rbae.torch_model import RbAEModel
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.reduced_training import ReducedTrainingWarning
@@ -38,9 +44,8 @@ class RbAE(BaseModule, AnomalibModule):
     the product of the strides, 16.
 
     One fit goes through both phases: the share ``phase1_epochs / (phase1_epochs + phase2_epochs)`` of the trainer's
-    budget (epochs, steps or time), then the rest. A training too short for the second phase
-    warns; its map is the feature residual (MSFR) of an unrepaired reconstruction, as it is when validation runs in the
-    first phase. Under DDP use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
+    budget (epochs, steps or time), then the rest. In the first phase the map is the feature residual (MSFR). Under DDP
+    use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
 
     Args:
         widths: Channels of the encoder's five layers.
@@ -246,21 +251,13 @@ class RbAE(BaseModule, AnomalibModule):
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
     def set_reference(self, image: Tensor) -> None:
-        """Exchange the reference of a trained model.
-
-        Args:
-            image: A clean image (3, H, W) or (1, H, W) in [0, 1], of any size; the pre-processor is applied to it.
+        """Exchange the reference of a trained model by a clean image (3, H, W) or (1, H, W) in [0, 1], of any size.
 
         Raises:
             RuntimeError: If the model is in its first phase.
             ValueError: If the image has another shape or range.
         """
-        if image.ndim != 3 or image.shape[0] not in {1, 3} or not image.is_floating_point():
-            msg = (
-                "A reference is one image (3, H, W) or (1, H, W) of floating-point values in [0, 1], got "
-                f"{tuple(image.shape)} of {image.dtype}."
-            )
-            raise ValueError(msg)
+        check_reference(image)
         check_value_range(image, type(self).__name__)
         self.model.set_reference(self._prepare(image))
 
@@ -288,11 +285,8 @@ class RbAE(BaseModule, AnomalibModule):
     def _prepare(self, image: Tensor) -> Tensor:
         """Bring an image (C, H, W) to what the network sees of the others: (1, 3, H, W) on its device."""
         batch = as_batch(image).to(self.device)
-        if self.pre_processor and self.pre_processor.transform:
-            return self.pre_processor.transform(batch)
-        divisor = self.model.size_divisor
-        height, width = (max(2, round(size / divisor)) * divisor for size in batch.shape[-2:])
-        return batch if batch.shape[-2:] == (height, width) else tv.resize(batch, [height, width], antialias=True)
+        transform = self.pre_processor.transform if self.pre_processor else None
+        return transform(batch) if transform else resize_to_multiple(batch, self.model.size_divisor)
 
     def _load_perceptual(self) -> PerceptualDistance | None:
         if not self.perceptual or not self.loss.weights["perceptual"]:

@@ -10,6 +10,7 @@ from anomalib.data import AnomalibDataset
 from anomalib.data.utils import read_image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
+from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.data.samples import read_samples
@@ -99,9 +100,25 @@ def read_reference(file: Path) -> Tensor:
     return read_image(file, as_tensor=True)
 
 
+def check_reference(image: Tensor) -> None:
+    """Raise ``ValueError`` unless this is one image (3, H, W) or (1, H, W) of floating-point values."""
+    if image.ndim != 3 or image.shape[0] not in {1, 3} or not image.is_floating_point():
+        msg = (
+            "A reference is one image (3, H, W) or (1, H, W) of floating-point values in [0, 1], got "
+            f"{tuple(image.shape)} of {image.dtype}."
+        )
+        raise ValueError(msg)
+
+
 def as_batch(image: Tensor) -> Tensor:
     """Give an image (C, H, W), C being 1 or 3, a batch axis and three channels; (1, 3, H, W)."""
     return image.expand(3, -1, -1)[None]
+
+
+def resize_to_multiple(images: Tensor, divisor: int) -> Tensor:
+    """Resize (B, C, H, W) to the nearest height and width that are multiples of ``divisor``, at least two of them."""
+    height, width = (max(2, round(size / divisor)) * divisor for size in images.shape[-2:])
+    return images if images.shape[-2:] == (height, width) else tv.resize(images, [height, width], antialias=True)
 
 
 def medoid(images: TrainingImages, describe: Callable[[Tensor], Tensor]) -> int:
