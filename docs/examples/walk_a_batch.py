@@ -44,8 +44,8 @@ class Walk(Callback):
             if name not in self.files:
                 self.files.append(name)
 
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        self.batch = batch_idx == 1  # the first batch of an epoch is checked, too
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.batch = arguments[-1] == 1  # its index: the first batch of an epoch is checked, too
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.batch = False
