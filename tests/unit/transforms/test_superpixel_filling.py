@@ -73,15 +73,17 @@ def test_fill_superpixels_agrees_with_a_loop() -> None:
     images = noise(2, 3, 5, 4)
     labels = torch.randint(0, 6, (2, 5, 4), generator=seeded(1), dtype=torch.int16)
     colours, filled = draw_fillings([6, 6], n_filled=2, generator=seeded(2))
-    repainted, masks = fill_superpixels(images, labels, colours, filled)
+    opacity = noise(2, 1, 6)
+    repainted, masks = fill_superpixels(images, labels, colours, filled, opacity)
     for b in range(2):
         for y in range(5):
             for x in range(4):
                 label = int(labels[b, y, x])
                 is_filled = bool(filled[b, 0, label])
                 assert masks[b, 0, y, x] == is_filled
-                expected = colours[b, :, label] if is_filled else images[b, :, y, x]
-                assert torch.equal(repainted[b, :, y, x], expected)
+                share = float(opacity[b, 0, label]) * is_filled
+                expected = share * colours[b, :, label] + (1 - share) * images[b, :, y, x]
+                torch.testing.assert_close(repainted[b, :, y, x], expected)
 
 
 def test_white_noise_is_covered_like_a_photo(filling: SuperpixelFilling) -> None:
@@ -90,18 +92,73 @@ def test_white_noise_is_covered_like_a_photo(filling: SuperpixelFilling) -> None
 
 
 def test_fewer_superpixels_than_asked_to_fill_are_all_filled() -> None:
-    repainted, mask = SuperpixelFilling()(noise(3, 5, 6), seeded())
+    repainted, mask = SuperpixelFilling(n_segments=400)(noise(3, 5, 6), seeded())
     assert torch.equal(mask, torch.ones(1, 5, 6))
     assert repainted.flatten(1).unique(dim=1).shape[1] == 30
 
 
 @pytest.mark.parametrize("n_filled", [1, 10, 300, 400])
 def test_any_number_of_superpixels_can_be_filled(n_filled: int, photo: torch.Tensor) -> None:
-    filling = SuperpixelFilling(n_filled=n_filled)
+    filling = SuperpixelFilling(n_segments=400, n_filled=n_filled)
     image = interpolate(photo[None], (128, 128))[0]
     _, mask = filling(image, seeded())
     (labels, n_labels), *_ = filling.cache._maps.values()
     assert len(labels[mask[0] == 1].unique()) == min(n_filled, n_labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size", "counts"),
+    [
+        ({}, (352, 352), (400, 50)),
+        ({}, (704, 352), (800, 100)),
+        ({}, (128, 128), (53, 7)),
+        ({}, (16, 16), (1, 1)),
+        ({"n_segments": 200}, (128, 128), (200, 25)),
+        ({"n_filled": 9}, (128, 128), (53, 9)),
+        ({"n_segments": 200, "n_filled": 9}, (352, 352), (200, 9)),
+    ],
+    ids=str,
+)
+def test_counts_are_the_papers_scaled_with_the_area(
+    arguments: dict, size: tuple[int, int], counts: tuple[int, int]
+) -> None:
+    assert SuperpixelFilling(**arguments).counts(*size) == counts
+
+
+def test_superpixels_keep_their_size_in_small_images(photo: torch.Tensor) -> None:
+    filling = SuperpixelFilling()
+    _, mask = filling(interpolate(photo[None], (128, 128), antialias=True, mode="bilinear")[0], seeded())
+    (labels, n_labels), *_ = filling.cache._maps.values()
+    assert n_labels == pytest.approx(53, rel=0.2)
+    assert len(labels[mask[0] == 1].unique()) == 7
+
+
+def test_more_than_a_small_image_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="n_segments=53, got 60: 128x128 pixels have so few"):
+        SuperpixelFilling(n_filled=60)(noise(3, 128, 128))
+
+
+def test_grey_images_can_stay_grey(photo: torch.Tensor) -> None:
+    image = photo.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    repainted, mask = SuperpixelFilling(grey=True)(image, seeded())
+    assert torch.equal(repainted[0], repainted[1])
+    assert torch.equal(repainted[0], repainted[2])
+    assert len(repainted[0][mask[0] == 1].unique()) == 50
+    coloured, _ = SuperpixelFilling()(image, seeded())
+    assert not torch.equal(coloured[0], coloured[1])
+
+
+def test_opacity_blends_each_superpixel_by_itself(photo: torch.Tensor) -> None:
+    opaque, mask = SuperpixelFilling()(photo, seeded())
+    half, same_mask = SuperpixelFilling(opacity=0.5)(photo, seeded())
+    assert torch.equal(mask, same_mask)
+    torch.testing.assert_close(half, (opaque + photo) / 2)
+    mixed, _ = SuperpixelFilling(opacity=(0.3, 0.8))(photo, seeded())
+    inside = mask.bool().expand_as(photo) & ((opaque - photo).abs() > 0.2)
+    shares = ((mixed - photo) / (opaque - photo))[inside]
+    assert 0.3 <= shares.min() < 0.4
+    assert 0.7 < shares.max() <= 0.8 + 1e-5
+    assert len((shares * 1e3).round().unique()) > 25
 
 
 def test_probability_is_the_share_of_images_touched() -> None:
@@ -238,6 +295,9 @@ def test_promises_hold_at_any_size(**case: object) -> None:
     [
         ({"n_filled": 0}, "n_filled must lie between 1 and n_segments=400, got 0"),
         ({"n_filled": 401}, "n_filled must lie between 1 and n_segments=400, got 401"),
+        ({"n_segments": 8, "n_filled": 9}, "n_filled must lie between 1 and n_segments=8, got 9"),
+        ({"opacity": 1.5}, r"opacity must be a number in \[0, 1\] or a range .*, got 1.5"),
+        ({"opacity": (0.5, 0.2)}, r"opacity must be .*, got \(0.5, 0.2\)"),
         ({"probability": 1.1}, "probability must lie in"),
         ({"max_cache_bytes": -1}, "max_cache_bytes must not be negative"),
     ],
