@@ -1,16 +1,13 @@
 """The TSDN network: size of its parts, what each switch changes, what runs and what is exported."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from anomalib_plus import TSDN
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.torch_model import TSDNModel, encoder_stages
-from anomalib_plus.training.checkpoint_files import CheckpointError
 
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
@@ -123,33 +120,6 @@ def test_network_normalises_for_its_encoder() -> None:
         model(images)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(seen[0], (images - mean.view(3, 1, 1)) / std.view(3, 1, 1))
-
-
-def test_bottleneck_is_linear_in_the_deepest_map() -> None:
-    """No normalisation and no ReLU behind the 1x1 convolution (section 2.3)."""
-    model = small().train()
-    seen: list[torch.Tensor] = []
-    model.encoder.register_forward_hook(lambda *args: seen.append(args[2][-1]))
-    features = model(torch.rand(2, 3, 64, 64)).features
-    weight, bias = model.reduce.weight.flatten(1), model.reduce.bias
-    expected = torch.einsum("oc,bchw->bohw", weight, seen[0]) + bias.view(1, -1, 1, 1)
-    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
-    assert features.min() < 0
-
-
-def test_a_checkpoint_with_a_normalised_bottleneck_is_refused_by_name(tmp_path: Path) -> None:
-    """As they were before the bottleneck became linear."""
-    model = TSDN(**SMALL, visualizer=False)
-    weights = model.state_dict()
-    weights["model.reduce.0.weight"] = weights.pop("model.reduce.weight")
-    weights["model.reduce.1.weight"] = weights.pop("model.reduce.bias")
-    content = {"state_dict": weights, "hyper_parameters": dict(model.hparams), "pytorch-lightning_version": "2.6.6"}
-    model.on_save_checkpoint(content)
-    torch.save(content, tmp_path / "model.ckpt")
-    with pytest.raises(
-        CheckpointError, match=r"2 missing \(model\.reduce\.weight, .*unknown \(model\.reduce\.0\.weight"
-    ):
-        TSDN.load_from_checkpoint(tmp_path / "model.ckpt")
 
 
 def test_weights_of_one_gate_nothing() -> None:

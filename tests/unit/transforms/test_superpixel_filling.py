@@ -106,61 +106,6 @@ def test_any_number_of_superpixels_can_be_filled(n_filled: int, photo: torch.Ten
     assert len(labels[mask[0] == 1].unique()) == min(n_filled, n_labels)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "size", "counts"),
-    [
-        ({}, (352, 352), (400, 50)),
-        ({}, (704, 352), (800, 100)),
-        ({}, (128, 128), (53, 7)),
-        ({}, (16, 16), (1, 1)),
-        ({"n_segments": 200}, (128, 128), (200, 25)),
-        ({"n_filled": 9}, (128, 128), (53, 9)),
-        ({"n_segments": 200, "n_filled": 9}, (352, 352), (200, 9)),
-    ],
-    ids=str,
-)
-def test_counts_are_the_papers_scaled_with_the_area(
-    arguments: dict, size: tuple[int, int], counts: tuple[int, int]
-) -> None:
-    assert SuperpixelFilling(**arguments).counts(*size) == counts
-
-
-def test_superpixels_keep_their_size_in_small_images(photo: torch.Tensor) -> None:
-    filling = SuperpixelFilling()
-    _, mask = filling(interpolate(photo[None], (128, 128), antialias=True, mode="bilinear")[0], seeded())
-    (labels, n_labels), *_ = filling.cache._maps.values()
-    assert n_labels == pytest.approx(53, rel=0.2)
-    assert len(labels[mask[0] == 1].unique()) == 7
-
-
-def test_more_than_a_small_image_has_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_segments=53, got 60: 128x128 pixels have so few"):
-        SuperpixelFilling(n_filled=60)(noise(3, 128, 128))
-
-
-def test_grey_images_can_stay_grey(photo: torch.Tensor) -> None:
-    image = photo.mean(dim=0, keepdim=True).expand(3, -1, -1)
-    repainted, mask = SuperpixelFilling(grey=True)(image, seeded())
-    assert torch.equal(repainted[0], repainted[1])
-    assert torch.equal(repainted[0], repainted[2])
-    assert len(repainted[0][mask[0] == 1].unique()) == 50
-    coloured, _ = SuperpixelFilling()(image, seeded())
-    assert not torch.equal(coloured[0], coloured[1])
-
-
-def test_opacity_blends_each_superpixel_by_itself(photo: torch.Tensor) -> None:
-    opaque, mask = SuperpixelFilling()(photo, seeded())
-    half, same_mask = SuperpixelFilling(opacity=0.5)(photo, seeded())
-    assert torch.equal(mask, same_mask)
-    torch.testing.assert_close(half, (opaque + photo) / 2)
-    mixed, _ = SuperpixelFilling(opacity=(0.3, 0.8))(photo, seeded())
-    inside = mask.bool().expand_as(photo) & ((opaque - photo).abs() > 0.2)
-    shares = ((mixed - photo) / (opaque - photo))[inside]
-    assert 0.3 <= shares.min() < 0.4
-    assert 0.7 < shares.max() <= 0.8 + 1e-5
-    assert len((shares * 1e3).round().unique()) > 25
-
-
 def test_probability_is_the_share_of_images_touched() -> None:
     image = noise(3, 32, 32)
     images, keys = image.expand(400, -1, -1, -1), ["image"] * 400

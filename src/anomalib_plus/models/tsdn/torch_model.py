@@ -174,8 +174,9 @@ class TSDNModel(nn.Module):
         check_input_size(images, self.size_divisor, "TSDN", minimum=smallest)
         if self.training:
             return self._run(images)
+        reconstruction: Tensor | None = None
         if self.map_generator.map_type == "mask":
-            reconstruction, mask = None, self.predict_mask(*self.encode(images))
+            mask: Tensor | None = self.predict_mask(*self.encode(images))
         else:
             reconstruction, mask, *_ = self._run(images)
         with full_precision(images.device.type):
