@@ -4,6 +4,7 @@ Park et al., "Two-stream decoder feature normality estimating network for indust
 """
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -34,7 +35,8 @@ class SuperpixelFilling(Augmenter):
 
     Args:
         n_segments: Superpixels asked for; their number comes out within a few percent on images above 100x100. None for
-            the paper's 400 at 352x352, scaled with the area, so that they keep their side of 18 pixels.
+            the paper's 400 at 352x352, scaled with the side: 145 at 128x128. (Scaled with the area, 53 large ones would
+            be left there, and far fewer shapes to learn from.)
         n_filled: Superpixels repainted per image, all of them if there are fewer; None for an eighth of ``n_segments``,
             as the paper's 50 are of 400.
         probability: Share of images that are repainted.
@@ -91,7 +93,7 @@ class SuperpixelFilling(Augmenter):
         """
         n_segments, n_filled = self.n_segments, self.n_filled
         if n_segments is None:
-            n_segments = max(round(_PAPER_SEGMENTS * height * width / _PAPER_SIZE**2), 1)
+            n_segments = max(round(_PAPER_SEGMENTS * math.sqrt(height * width) / _PAPER_SIZE), 1)
         if n_filled is None:
             n_filled = max(round(n_segments / 8), 1)
         if not 1 <= n_filled <= n_segments:

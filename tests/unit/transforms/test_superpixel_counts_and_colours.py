@@ -22,32 +22,32 @@ def photo() -> torch.Tensor:
     ("arguments", "size", "counts"),
     [
         ({}, (352, 352), (400, 50)),
-        ({}, (704, 352), (800, 100)),
-        ({}, (128, 128), (53, 7)),
-        ({}, (16, 16), (1, 1)),
+        ({}, (704, 176), (400, 50)),
+        ({}, (128, 128), (145, 18)),
+        ({}, (2, 2), (2, 1)),
         ({"n_segments": 200}, (128, 128), (200, 25)),
-        ({"n_filled": 9}, (128, 128), (53, 9)),
+        ({"n_filled": 9}, (128, 128), (145, 9)),
         ({"n_segments": 200, "n_filled": 9}, (352, 352), (200, 9)),
     ],
     ids=str,
 )
-def test_counts_are_the_papers_scaled_with_the_area(
+def test_counts_are_the_papers_scaled_with_the_side(
     arguments: dict, size: tuple[int, int], counts: tuple[int, int]
 ) -> None:
     assert SuperpixelFilling(**arguments).counts(*size) == counts
 
 
-def test_superpixels_keep_their_size_in_small_images(photo: torch.Tensor) -> None:
+def test_small_images_have_fewer_superpixels(photo: torch.Tensor) -> None:
     filling = SuperpixelFilling()
     _, mask = filling(interpolate(photo[None], (128, 128), antialias=True, mode="bilinear")[0], seeded())
     (labels, n_labels), *_ = filling.cache._maps.values()
-    assert n_labels == pytest.approx(53, rel=0.2)
-    assert len(labels[mask[0] == 1].unique()) == 7
+    assert n_labels == pytest.approx(145, rel=0.2)
+    assert len(labels[mask[0] == 1].unique()) == 18
 
 
 def test_more_than_a_small_image_has_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_segments=53, got 60: 128x128 pixels have so few"):
-        SuperpixelFilling(n_filled=60)(torch.rand(3, 128, 128))
+    with pytest.raises(ValueError, match="n_segments=145, got 160: 128x128 pixels have so few"):
+        SuperpixelFilling(n_filled=160)(torch.rand(3, 128, 128))
 
 
 def test_grey_images_can_stay_grey(photo: torch.Tensor) -> None:
