@@ -26,7 +26,7 @@ _PAPER_SIZE = 352
 
 
 class SuperpixelFilling(Augmenter):
-    """Repaint a fixed number of superpixels per image, each with one random colour or grey, opaque or half-transparent.
+    """Fill a fixed number of superpixels per image, each with one random colour or grey, opaque or half-transparent.
 
     Superpixels cost 0.1 s per image, everything else a few table lookups, so label maps are cached. Without ``keys``
     an image is recognised by its content, which must be read (on CUDA: waited for). With ``keys`` a cached image is not
@@ -37,7 +37,7 @@ class SuperpixelFilling(Augmenter):
         n_segments: Superpixels asked for; their number comes out within a few percent on images above 100x100. None for
             the paper's 400 at 352x352, scaled with the side: 145 at 128x128. (Scaled with the area, 53 large ones would
             be left there, and far fewer shapes to learn from.)
-        n_filled: Superpixels repainted per image, all of them if there are fewer; None for an eighth of ``n_segments``,
+        n_filled: Superpixels filled per image, all of them if there are fewer; None for an eighth of ``n_segments``,
             as the paper's 50 are of 400.
         probability: Share of images that are repainted.
         grey: Fill with greys instead of colours, for data without colours.
@@ -86,10 +86,10 @@ class SuperpixelFilling(Augmenter):
         )
 
     def counts(self, height: int, width: int) -> tuple[int, int]:
-        """Superpixels asked for and repainted in an image of this size.
+        """Numbers of superpixels asked for and filled in an image of this size.
 
         Raises:
-            ValueError: If more are to be repainted than asked for, or none.
+            ValueError: If more are to be filled than asked for, or none.
         """
         n_segments, n_filled = self.n_segments, self.n_filled
         if n_segments is None:

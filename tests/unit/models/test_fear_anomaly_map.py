@@ -14,7 +14,7 @@ def logits_of(probabilities: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(probabilities), torch.logit(probabilities)], dim=1)
 
 
-def judge(generator: AnomalyMapGenerator, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def map_of(generator: AnomalyMapGenerator, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Score and map where image and reconstruction do not matter."""
     images = torch.zeros(len(logits), 3, *logits.shape[2:])
     return generator(logits, images, images)
@@ -40,22 +40,22 @@ def test_one_hot_pixel(kernel: int | None, score: float) -> None:
     logits = torch.zeros(1, 2, 64, 64)
     logits[:, 0] = 200
     logits[0, 1, 30, 20] = 400
-    scores, raw = judge(AnomalyMapGenerator(kernel), logits)
+    scores, raw = map_of(AnomalyMapGenerator(kernel), logits)
     assert scores.item() == pytest.approx(score, abs=1e-6)
     assert raw.sum().item() == raw[0, 0, 30, 20].item() == 1
 
 
 def test_the_map_is_the_probability_and_the_score_the_largest_local_mean() -> None:
     probabilities = torch.rand(3, 1, 40, 56) * 0.98 + 0.01
-    scores, raw = judge(AnomalyMapGenerator(5), logits_of(probabilities))
+    scores, raw = map_of(AnomalyMapGenerator(5), logits_of(probabilities))
     torch.testing.assert_close(raw, probabilities)
     torch.testing.assert_close(scores, F.avg_pool2d(probabilities, 5, 1, 2).flatten(1).amax(1))
 
 
 def test_the_smoothed_map_has_the_score_of_the_raw_one() -> None:
     logits = torch.randn(2, 2, 32, 32) * 3
-    scores, raw = judge(AnomalyMapGenerator(21), logits)
-    same_scores, smooth = judge(AnomalyMapGenerator(21, "smoothed"), logits)
+    scores, raw = map_of(AnomalyMapGenerator(21), logits)
+    same_scores, smooth = map_of(AnomalyMapGenerator(21, "smoothed"), logits)
     assert torch.equal(scores, same_scores)
     torch.testing.assert_close(smooth, F.avg_pool2d(raw, 21, 1, 10))
 
@@ -74,7 +74,7 @@ def test_maps_of_the_reconstruction() -> None:
 def test_extreme_logits_stay_in_the_unit_interval(margin: float) -> None:
     logits = torch.stack([torch.zeros(64, 64), torch.full((64, 64), margin)])[None]
     for map_type in ("raw", "smoothed", "smoothed+msgms"):
-        for values in judge(AnomalyMapGenerator(21, map_type), logits):
+        for values in map_of(AnomalyMapGenerator(21, map_type), logits):
             assert values.isfinite().all()
             assert 0 <= values.min() <= values.max() <= 1
 

@@ -52,10 +52,10 @@ def test_more_than_a_small_image_has_is_refused() -> None:
 
 def test_grey_images_can_stay_grey(photo: torch.Tensor) -> None:
     image = photo.mean(dim=0, keepdim=True).expand(3, -1, -1)
-    repainted, mask = SuperpixelFilling(grey=True)(image, seeded())
-    assert torch.equal(repainted[0], repainted[1])
-    assert torch.equal(repainted[0], repainted[2])
-    assert len(repainted[0][mask[0] == 1].unique()) == 50
+    filled_in, mask = SuperpixelFilling(grey=True)(image, seeded())
+    assert torch.equal(filled_in[0], filled_in[1])
+    assert torch.equal(filled_in[0], filled_in[2])
+    assert len(filled_in[0][mask[0] == 1].unique()) == 50
     coloured, _ = SuperpixelFilling()(image, seeded())
     assert not torch.equal(coloured[0], coloured[1])
 
