@@ -50,7 +50,7 @@ def test_each_model_has_its_recipe():
 def check(file, parser):
     written = yaml.safe_load(file.read_text())
     parsed = parser.parse_args(["--config", str(file)])
-    for section in ("model", "data"):
+    for section in written.keys() & {"model", "data"}:  # small presets are for any data
         module, name = written[section]["class_path"].rsplit(".", 1)
         assert getattr(import_module(module), name).__name__ == parsed[section].class_path.rsplit(".", 1)[1]
     for name, value in written["trainer"].items():

@@ -89,7 +89,7 @@ class RbAE(BaseModule, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
-    renamed_arguments: ClassVar[dict[str, str]] = {
+    renamed_arguments: ClassVar[dict[str, Any]] = {
         "fusion_channels": "fusion_width",
         "fdm_channels": "fdm_width",
         "perceptual_weights": "vgg_weights",
