@@ -218,7 +218,7 @@ def test_decoder_of_the_mask_runs_in_evaluation_only_where_it_is_needed(argument
         ({"map_generator": AnomalyMapGenerator(map_type="mask")}, {"mask"}),
         ({"map_generator": AnomalyMapGenerator(map_type="msgms+mask")}, {"image", "mask"}),
     ],
-    ids=str,
+    ids=["color", "mask as gate", "mask as map", "both as map"],
 )
 def test_decoders_are_exported_only_where_they_are_needed(arguments: dict, decoders: set[str]) -> None:
     program = torch.export.export(small(**arguments).eval(), (torch.rand(2, 3, 64, 64),))
