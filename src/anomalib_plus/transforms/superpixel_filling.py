@@ -16,9 +16,13 @@ from rich.progress import track
 from torch import Tensor
 
 from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch
+from anomalib_plus.transforms.draws import check_severity
+from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.image_batch import as_image_batch
+from anomalib_plus.transforms.region import Region, RegionOfInterest
 from anomalib_plus.transforms.superpixel_cache import LabelMap, SuperpixelCache
 from anomalib_plus.transforms.superpixel_labels import superpixel_labels
+from anomalib_plus.transforms.visibility import ensure_visible
 
 
 class SuperpixelFilling(Augmenter):
@@ -35,6 +39,11 @@ class SuperpixelFilling(Augmenter):
         probability: Share of images that are repainted.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
         cache_folder: Where label maps are kept between runs; None keeps them in memory only.
+        severity: In (0, 1]: ``n_filled`` is what it fills at 1, fewer below; what is filled can be seen. None fills
+            ``n_filled`` of them whatever comes out.
+        roi: Where superpixels and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; superpixels
+            are cut off at its border.
+        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
 
     Raises:
         ValueError: If a number is out of range.
@@ -47,6 +56,9 @@ class SuperpixelFilling(Augmenter):
         probability: float = 1.0,
         max_cache_bytes: int = 2**30,
         cache_folder: str | Path | None = None,
+        severity: float | None = None,
+        roi: RegionOfInterest = None,
+        foreground_polarity: Polarity = "auto",
     ) -> None:
         super().__init__()
         if not 1 <= n_filled <= n_segments:
@@ -65,6 +77,11 @@ class SuperpixelFilling(Augmenter):
         self.probability = probability
         self.max_cache_bytes = max_cache_bytes
         self.cache_folder = cache_folder
+        check_severity(severity)
+        self.severity = severity
+        self.roi = roi
+        self.foreground_polarity = foreground_polarity
+        self.region = Region(roi, foreground_polarity)
         # Half of what was asked counts as degenerate at the latest, or a large n_filled would never see a superpixel.
         self.min_segments = min(2 * n_filled, n_segments // 2)
         self.cache = SuperpixelCache(
@@ -103,12 +120,22 @@ class SuperpixelFilling(Augmenter):
             raise ValueError(msg)
         maps = self._label_maps(batch, keys)
         counts = [label_map.n_labels for label_map in maps]
-        colours, filled = draw_fillings(counts, self.n_filled, self.probability, generator)
+        region = None if self.region.is_everywhere else self.region.masks(batch)
+        candidates = None
+        if region is not None:
+            where = region.cpu()
+            candidates = [label_map.labels[own[0]].unique() for label_map, own in zip(maps, where, strict=True)]
+        n_filled = max(1, round(self.n_filled * (1 if self.severity is None else self.severity)))
+        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, candidates)
         labels = torch.stack([label_map.labels for label_map in maps])
         device = batch.device
         repainted, masks = fill_superpixels(
             batch, _to_device(labels, device), _to_device(colours, device), _to_device(filled, device)
         )
+        if region is not None:
+            repainted, masks = torch.where(region, repainted, batch), masks * region
+        if self.severity is not None:
+            repainted, masks = ensure_visible(batch, batch.float(), repainted.float(), masks.float(), 0.5)
         return (repainted, masks) if images.ndim == 4 else (repainted[0], masks[0])
 
     def corrupt(
@@ -116,6 +143,10 @@ class SuperpixelFilling(Augmenter):
     ) -> SyntheticBatch:
         """Do what :meth:`forward` does; the images remain the target."""
         return SyntheticBatch(images, *self(images, generator, keys))
+
+    def check(self) -> None:
+        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
+        self.region.check()
 
     def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
         """Compute the superpixels of all images; see :meth:`warm`."""
@@ -192,8 +223,11 @@ def draw_fillings(
     n_filled: int,
     probability: float = 1.0,
     generator: torch.Generator | None = None,
+    candidates: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose ``n_filled`` of each image's ``counts[i]`` superpixels (all if there are fewer) and a colour for each.
+
+    With ``candidates``, the labels to choose from, one list per image, the others are left alone.
 
     Returns:
         Colours (B, 3, max(counts)), uniform in [0, 1), and which superpixels are repainted, bool (B, 1, max(counts)).
@@ -202,7 +236,11 @@ def draw_fillings(
     filled = torch.zeros(len(counts), 1, max(counts), dtype=torch.bool)
     for index, count in enumerate(counts):
         if torch.rand((), generator=generator) < probability:
-            chosen = torch.randperm(count, generator=generator)[:n_filled]
+            if candidates is None:
+                chosen = torch.randperm(count, generator=generator)[:n_filled]
+            else:
+                own = candidates[index].long()
+                chosen = own[torch.randperm(len(own), generator=generator)[:n_filled]]
             colours[index, :, chosen] = torch.rand(3, len(chosen), generator=generator)
             filled[index, :, chosen] = True
     return colours, filled

@@ -141,7 +141,7 @@ def test_arguments_reach_the_transform() -> None:
     arguments = {
         "beta": (0.2, 0.9),
         "perlin_log2_scales": (1, 4),
-        "foreground": False,
+        "roi": None,
         "foreground_polarity": "dark",
         "blend_inverse": "perlin",
         "rotate_image_probability": 0.1,

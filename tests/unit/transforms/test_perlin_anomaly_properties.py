@@ -21,10 +21,10 @@ cases = given(
     count=st.integers(1, 4),
     height=sides,
     width=sides,
-    operations=st.sampled_from(["fear", "rbae"]),
+    operations=st.sampled_from(["draem", "anomalib"]),
     foreground=st.booleans(),
     probability=st.sampled_from([0.5, 1.0]),
-    beta=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
+    opacity=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
     rotate=st.sampled_from([0.0, 0.5, 1.0]),
     dtype=st.sampled_from([torch.float32, torch.float32, torch.float16, torch.bfloat16]),
 )
@@ -53,7 +53,7 @@ def check(
     operations: str,
     foreground: bool,
     probability: float,
-    beta: tuple[float, float],
+    opacity: tuple[float, float],
     rotate: float,
     dtype: torch.dtype,
 ) -> None:
@@ -61,7 +61,7 @@ def check(
     transform = PerlinAnomaly(
         TEXTURES[0],
         probability=probability,
-        beta=beta,
+        opacity=opacity,
         foreground=foreground,
         rotate_image_probability=rotate,
         rotate_noise_probability=rotate,

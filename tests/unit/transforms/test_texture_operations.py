@@ -19,7 +19,7 @@ from anomalib_plus.transforms.texture_operations import (
     draw_operations,
 )
 
-FEAR, RBAE = tuple(OPERATION_SETS["fear"]), tuple(OPERATION_SETS["rbae"])
+DRAEM, ANOMALIB = tuple(OPERATION_SETS["draem"]), tuple(OPERATION_SETS["anomalib"])
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,17 @@ def difference(result: Tensor, expected: Tensor) -> Tensor:
 
 
 EXACT: dict[str, tuple[tuple[str, ...], tuple[str, float, float], Callable[[Tensor], Tensor]]] = {
-    "equalize": (FEAR, ("equalize", 0, 0), tv.equalize),
-    "solarize": (FEAR, ("solarize", 77.3, 0.2), lambda image: tv.solarize(image, 77.3)),
-    "solarize, tails": (FEAR, ("solarize", 77.3, 0.7), lambda image: image),
-    "posterize to 3": (FEAR, ("posterize", 3.9, 0), lambda image: tv.posterize(image, 3)),
-    "posterize to 8": (FEAR, ("posterize", 8.2, 0), lambda image: image),
-    "autocontrast": (FEAR, ("autocontrast", 0, 0), tv.autocontrast),
-    "brighter": (FEAR, ("brightness", 1.17, 0), lambda image: tv.adjust_brightness(image, 1.17)),
-    "darker": (FEAR, ("brightness", 0.83, 0), lambda image: tv.adjust_brightness(image, 0.83)),
-    "sharper": (FEAR, ("sharpness", 2.437, 0), lambda image: tv.adjust_sharpness(image, 2.437)),
-    "blurred": (FEAR, ("sharpness", 0.313, 0), lambda image: tv.adjust_sharpness(image, 0.313)),
-    "invert": (RBAE, ("invert", 0, 0), tv.invert),
+    "equalize": (DRAEM, ("equalize", 0, 0), tv.equalize),
+    "solarize": (DRAEM, ("solarize", 77.3, 0.2), lambda image: tv.solarize(image, 77.3)),
+    "solarize, tails": (DRAEM, ("solarize", 77.3, 0.7), lambda image: image),
+    "posterize to 3": (DRAEM, ("posterize", 3.9, 0), lambda image: tv.posterize(image, 3)),
+    "posterize to 8": (DRAEM, ("posterize", 8.2, 0), lambda image: image),
+    "autocontrast": (DRAEM, ("autocontrast", 0, 0), tv.autocontrast),
+    "brighter": (DRAEM, ("brightness", 1.17, 0), lambda image: tv.adjust_brightness(image, 1.17)),
+    "darker": (DRAEM, ("brightness", 0.83, 0), lambda image: tv.adjust_brightness(image, 0.83)),
+    "sharper": (DRAEM, ("sharpness", 2.437, 0), lambda image: tv.adjust_sharpness(image, 2.437)),
+    "blurred": (DRAEM, ("sharpness", 0.313, 0), lambda image: tv.adjust_sharpness(image, 0.313)),
+    "invert": (ANOMALIB, ("invert", 0, 0), tv.invert),
 }
 
 
@@ -71,14 +71,14 @@ def test_equals_torchvision(case: str, textures: Tensor) -> None:
 def test_contrast_is_torchvision_s_within_a_level(factor: float, textures: Tensor) -> None:
     """torchvision cuts the grey image to integers before it takes the mean."""
     expected = torch.stack([tv.adjust_contrast(texture, factor) for texture in textures])
-    assert difference(run(textures, RBAE, ("contrast", factor, 0)), expected).max() <= 1
+    assert difference(run(textures, ANOMALIB, ("contrast", factor, 0)), expected).max() <= 1
 
 
 @pytest.mark.parametrize("shift", [-50 / 360, 0.0, 0.1])
 @pytest.mark.parametrize("saturation", [0.5, 1.5])
 def test_hue_and_saturation_are_torchvision_s_within_a_level(shift: float, saturation: float, textures: Tensor) -> None:
     expected = torch.stack([tv.adjust_hue(tv.adjust_saturation(texture, saturation), shift) for texture in textures])
-    result = run(textures, RBAE, ("hue_saturation", shift, saturation))
+    result = run(textures, ANOMALIB, ("hue_saturation", shift, saturation))
     wrong = difference(result, expected)
     assert wrong.max() <= 2
     assert (wrong > 1).float().mean() < 1e-3
@@ -86,13 +86,13 @@ def test_hue_and_saturation_are_torchvision_s_within_a_level(shift: float, satur
 
 def test_rotation_is_torchvision_s_within_a_level(textures: Tensor) -> None:
     expected = torch.stack([tv.rotate(texture, 31.0, interpolation=InterpolationMode.BILINEAR) for texture in textures])
-    wrong = difference(run(textures, RBAE, ("rotation", 31.0, 0)), expected)
+    wrong = difference(run(textures, ANOMALIB, ("rotation", 31.0, 0)), expected)
     assert (wrong > 1).float().mean() < 1e-3
 
 
 def test_auto_augment_is_torchvision_s_and_leaves_the_global_generator_alone(textures: Tensor) -> None:
     state = torch.get_rng_state()
-    result = run(textures, RBAE, ("auto_augment", 1234.5, 0))
+    result = run(textures, ANOMALIB, ("auto_augment", 1234.5, 0))
     assert torch.equal(torch.get_rng_state(), state)
     for texture, augmented in zip(textures, result, strict=True):
         torch.manual_seed(1234)
@@ -101,7 +101,7 @@ def test_auto_augment_is_torchvision_s_and_leaves_the_global_generator_alone(tex
 
 @pytest.mark.parametrize("cutoff", [0.0, 3.0, 12.5, 20.0])
 def test_autocontrast_cuts_off_like_pillow(cutoff: float, textures: Tensor) -> None:
-    result = run(textures, FEAR, ("autocontrast", cutoff, 0))
+    result = run(textures, DRAEM, ("autocontrast", cutoff, 0))
     for texture, own in zip(textures, result, strict=True):
         image = Image.fromarray(texture.permute(1, 2, 0).numpy())
         expected = torch.from_numpy(np.array(ImageOps.autocontrast(image, cutoff))).permute(2, 0, 1)
@@ -112,7 +112,7 @@ def test_autocontrast_cuts_off_like_pillow(cutoff: float, textures: Tensor) -> N
 
 def test_brightness_adds_after_it_multiplies(textures: Tensor) -> None:
     expected = (textures.double() * 1.1 - 20).clamp(0, 255).floor()
-    result = run(textures, FEAR, ("brightness", 1.1, -20))
+    result = run(textures, DRAEM, ("brightness", 1.1, -20))
     assert difference(result, expected).max() <= 1
     assert (result != expected).float().mean() < 0.01
 
@@ -128,11 +128,11 @@ def test_a_chain_equals_its_operations_one_by_one(textures: Tensor) -> None:
     for chain in chains:
         one_by_one = textures
         for step in chain:
-            one_by_one = run(one_by_one, FEAR, step)
-        assert torch.equal(run(textures, FEAR, *chain), one_by_one)
+            one_by_one = run(one_by_one, DRAEM, step)
+        assert torch.equal(run(textures, DRAEM, *chain), one_by_one)
 
 
-@pytest.mark.parametrize("names", ["fear", "rbae"])
+@pytest.mark.parametrize("names", ["draem", "anomalib"])
 def test_textures_of_a_batch_do_not_mix(names: str, textures: Tensor) -> None:
     many = textures.repeat(8, 1, 1, 1)
     before = many.clone()
@@ -145,13 +145,13 @@ def test_textures_of_a_batch_do_not_mix(names: str, textures: Tensor) -> None:
 
 
 def test_some_pixels_are_looked_up_like_all(textures: Tensor) -> None:
-    augmented = apply_operations(textures, draw_operations("fear", 4, 3))
+    augmented = apply_operations(textures, draw_operations("draem", 4, 3))
     rows, positions = torch.tensor([3, 0, 1, 1]), torch.tensor([0, 60 * 84 - 1, 85, 17])
     assert torch.equal(augmented.at(rows, positions), augmented.images().flatten(2)[rows, :, positions].long())
 
 
 def test_three_distinct_operations_in_every_order() -> None:
-    plan = draw_operations("fear", 6000, 3, torch.Generator().manual_seed(0))
+    plan = draw_operations("draem", 6000, 3, torch.Generator().manual_seed(0))
     assert plan.order.shape == (6000, 3)
     assert all(len(set(row)) == 3 for row in plan.order.tolist())
     chains, counts = plan.order.unique(dim=0, return_counts=True)
@@ -159,7 +159,7 @@ def test_three_distinct_operations_in_every_order() -> None:
     assert counts.min() > 20  # 50 expected
 
 
-@pytest.mark.parametrize("names", ["fear", "rbae"])
+@pytest.mark.parametrize("names", ["draem", "anomalib"])
 def test_numbers_fill_their_ranges(names: str) -> None:
     plan = draw_operations(names, 4000, 3, torch.Generator().manual_seed(0))
     for name, ranges in OPERATION_SETS[names].items():
@@ -170,7 +170,7 @@ def test_numbers_fill_their_ranges(names: str) -> None:
 
 
 def test_fear_posterizes_to_one_to_eight_bits_and_solarizes_half() -> None:
-    plan = draw_operations("fear", 4000, 6)
+    plan = draw_operations("draem", 4000, 6)
     bits = plan.numbers[plan.chosen("posterize")][:, 0].floor()
     assert bits.unique().tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     coins = plan.numbers[plan.chosen("solarize")][:, 1]
@@ -178,4 +178,4 @@ def test_fear_posterizes_to_one_to_eight_bits_and_solarizes_half() -> None:
 
 
 def test_no_operation_changes_nothing(textures: Tensor) -> None:
-    assert torch.equal(apply_operations(textures, draw_operations("fear", 4, 0)).images(), textures)
+    assert torch.equal(apply_operations(textures, draw_operations("draem", 4, 0)).images(), textures)
