@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 import torch
+from anomalib_plus.layers.focal import binary_focal_loss
 from torch import Tensor
 
-from anomalib_plus.layers.focal import binary_focal_loss
 from anomalib_plus.layers.similarity import gms_map, gradient_magnitude, msgms_distance_map, ssim_map
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.fear.loss import FEARLoss
