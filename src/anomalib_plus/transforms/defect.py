@@ -153,7 +153,7 @@ class Defect(Augmenter):
             window, changed, cover = self._draw(site, draws)
             cover = cover * (window.region & column(chosen, batch.device))
             own = batch.flatten(2).gather(2, window.places.expand(-1, batch.shape[1], -1)).view_as(window.images)
-            patch, label = ensure_visible(own, window.images, keep_grey(changed, window.images), cover, EDGE)
+            patch, label = ensure_visible(own, window.images, keep_grey(changed, batch), cover, EDGE)
         image = batch.clone(memory_format=torch.contiguous_format)
         mask = torch.zeros(len(batch), 1, *batch.shape[2:], dtype=batch.dtype, device=batch.device)
         image.view(*batch.shape[:2], -1).scatter_(2, window.places.expand(-1, batch.shape[1], -1), patch.flatten(2))

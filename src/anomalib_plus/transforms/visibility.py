@@ -52,11 +52,10 @@ def ensure_visible(images: Tensor, clean: Tensor, changed: Tensor, cover: Tensor
 
 
 def keep_grey(changed: Tensor, images: Tensor) -> Tensor:
-    """Make the three channels of ``changed`` equal where those of the image are; both (B, C, H, W)."""
+    """Make the three channels of ``changed`` (B, C, h, w) equal for ``images`` (B, C, H, W) whose channels are."""
     if images.shape[1] != 3:
         return changed
-    grey = is_grey(images)
-    return torch.where(grey, changed.mean(1, keepdim=True), changed)
+    return torch.where(is_grey(images), changed.mean(1, keepdim=True), changed)
 
 
 def is_grey(images: Tensor) -> Tensor:
