@@ -13,6 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.data.image_files import IMAGE_FORMATS
+from anomalib_plus.transforms.histogram import byte_histograms
 from anomalib_plus.transforms.procedural_textures import procedural_textures
 
 NUM_PROCEDURAL_TEXTURES = 128
@@ -51,6 +52,7 @@ class TextureSource:
         self.max_bytes = max_bytes
         self.seed = seed
         self._pool: Tensor | None = None
+        self._histograms: Tensor | None = None
 
     @classmethod
     def build(cls, source: "TextureSource | str | Path | Mapping[str, Any] | None") -> "TextureSource":
@@ -65,7 +67,7 @@ class TextureSource:
         return {"folder": folder, "max_images": self.max_images, "max_bytes": self.max_bytes, "seed": self.seed}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pool": None}
+        return self.__dict__ | {"_pool": None, "_histograms": None}
 
     def check(self) -> None:
         """Look for the folder without reading its images, so that a training can fail before it starts.
@@ -130,15 +132,34 @@ class TextureSource:
         Raises:
             ValueError: If the source is "self" and there are no images.
         """
+        return self.sample_counted(count, size, device, generator, images)[0]
+
+    def sample_counted(
+        self,
+        count: int,
+        size: tuple[int, int],
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+        images: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Do what :meth:`sample` does and return the histograms too, which are counted once for the whole pool.
+
+        Returns:
+            The textures and, if they are as they lie in the pool, their histograms (count, 3, 256) on the host.
+        """
         if self.is_self:
             if images is None:
                 msg = 'TextureSource("self") takes textures from the batch: give its images.'
                 raise ValueError(msg)
-            return _other_places(images, count, generator)
+            return _other_places(images, count, generator), None
         pool = self.load(size)
         chosen = torch.randint(len(pool), (count,), generator=generator)
         textures = pool.index_select(0, chosen).to(device, non_blocking=True)
-        return textures if textures.shape[2:] == size else tv.resize(textures, list(size), antialias=True)
+        if textures.shape[2:] != size:
+            return tv.resize(textures, list(size), antialias=True), None
+        if self._histograms is None:
+            self._histograms = byte_histograms(pool)
+        return textures, self._histograms.index_select(0, chosen)
 
 
 def _other_places(images: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
