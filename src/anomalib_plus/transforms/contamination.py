@@ -18,7 +18,7 @@ class Contamination(Defect):
         device, scale = site.images.device, max(site.scale, 0.5)
         spread = ((8 + 30 * site.size) * site.scale)[:, None, None]
         stretch = torch.stack([draws.uniform(0.5, 1.3), draws.uniform(0.5, 1.3)], 1)[:, None]
-        middles = draws.normal(_SPECKLES, 2) * stretch * spread
+        middles = draws.normal(_SPECKLES, 2).clamp(-1.8, 1.8) * stretch * spread
         middles[:, 0] = 0
         # Few are large: sizes fall off like a power.
         largest = (1.2 + 3.6 * site.size)[:, None] * scale

@@ -101,12 +101,16 @@ def points_inside(masks: Tensor, draws: Tensor) -> Tensor:
         (B, 2) float32 on the device of the masks, row and column; the middle of the image if a mask is empty.
     """
     height, width = masks.shape[2:]
-    counts = masks.flatten(1).cumsum(1)
-    total = counts[:, -1:]
+    in_rows = masks[:, 0].sum(2)
+    up_to_row = in_rows.cumsum(1)
+    total = up_to_row[:, -1:]
     wanted = (draws.double().to(masks.device, non_blocking=True)[:, None] * total).long().clamp_max(total - 1) + 1
-    places = torch.searchsorted(counts, wanted)[:, 0]
-    places = torch.where(total[:, 0] > 0, places, height // 2 * width + width // 2)
-    return torch.stack([places // width, places % width], dim=1).float()
+    row = torch.searchsorted(up_to_row, wanted).clamp_max(height - 1)
+    wanted = wanted - (up_to_row - in_rows).gather(1, row)  # in that row
+    own_row = masks[:, 0].gather(1, row[..., None].expand(-1, 1, width))[:, 0]
+    column = torch.searchsorted(own_row.cumsum(1), wanted)
+    middle = torch.tensor([[height // 2, width // 2]]).to(row)
+    return torch.where(total > 0, torch.cat([row, column], 1), middle).float()
 
 
 def _as_masks(values: Tensor, name: str) -> Tensor:
