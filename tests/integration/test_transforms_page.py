@@ -11,18 +11,25 @@ import pytest
 import torch
 import yaml
 from anomalib.data.utils import read_image
+from anomalib.models import get_model
 from anomalib.models.image.draem import torch_model
 from jsonargparse import ArgumentParser
 from PIL import Image
 from torchvision.transforms import v2
 
-from anomalib_plus.transforms import ImageOnly, PerlinAnomaly
+from anomalib_plus import FEAR, RamFAE
+from anomalib_plus.transforms import ImageOnly, Nuisance, PerlinAnomaly, Scratch, Stain, SuperpixelFilling
 
 PAGE = Path(__file__).parents[2] / "docs" / "transforms.md"
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+
+def sections() -> list[dict[str, Any]]:
+    """Each YAML block of the page."""
+    return [yaml.safe_load(block) for block in blocks("yaml")]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,28 @@ def test_draem_trains_on_our_anomalies(names_on_the_page: dict[str, Any]) -> Non
     assert not any("augmenter" in key for key in model.state_dict())
 
 
+def test_the_exchanged_anomalies_are_those_that_the_page_says(names_on_the_page: dict[str, Any]) -> None:
+    filled, on_textures, own = (names_on_the_page[name].augmenter for name in ("filled", "on_textures", "own"))
+    assert type(filled) is SuperpixelFilling
+    assert filled.n_filled == 8
+    assert type(on_textures) is PerlinAnomaly
+    assert (str(on_textures.textures.folder), on_textures.probability) == ("textures", 0.5)
+    images, masks = own(torch.zeros(1, 3, 40, 40))
+    assert images.sum() == 3 * masks.sum() == 3 * 40
+    assert masks[0, 0, 30].all()
+
+
+def test_the_yaml_exchanges_the_anomalies() -> None:
+    filled, mixed = (get_model(section["model"]) for section in sections() if "model" in section)
+    assert isinstance(filled, RamFAE)
+    assert type(filled.augmenter) is SuperpixelFilling
+    assert filled.augmenter.n_filled == 8
+    assert isinstance(mixed, FEAR)
+    assert [type(one) for one in mixed.augmenter.transforms] == [Scratch, Stain]
+    assert [(one.severity, one.roi) for one in mixed.augmenter.transforms] == [(0.4, "foreground")] * 2
+    assert isinstance(mixed.augmenter.nuisance, Nuisance)
+
+
 def test_datamodule_gives_augmented_images_and_untouched_masks(names_on_the_page: dict[str, Any]) -> None:
     batch = names_on_the_page["batch"]
     assert batch.image.shape == (4, 3, 64, 64)
@@ -75,11 +104,11 @@ def test_datamodule_gives_augmented_images_and_untouched_masks(names_on_the_page
 
 
 def test_the_yaml_builds_the_augmentation(tmp_path: Path) -> None:
-    (section,) = blocks("yaml")
-    augmentation = yaml.safe_load(section)["data"]["init_args"]["train_augmentations"]
+    (data,) = (section["data"] for section in sections() if "data" in section)
+    augmentation = data["init_args"]["train_augmentations"]
     parser = ArgumentParser()
     parser.add_argument("--augmentation", type=v2.Transform)
     built = parser.instantiate_classes(parser.parse_object({"augmentation": augmentation})).augmentation
     assert isinstance(built, ImageOnly)
-    assert built.synthesis.foreground is False
+    assert built.synthesis.roi is None
     assert str(built.synthesis.textures.folder) == "textures"

@@ -15,6 +15,7 @@ from anomalib.models.image.draem import torch_model
 from PIL import Image
 from torch import Tensor
 
+from anomalib_plus import RamFAE
 from anomalib_plus.transforms import (
     Augmenter,
     Crack,
@@ -344,3 +345,17 @@ def test_papers_own_damage_is_left_alone_without_a_severity(kind: Any) -> None:
     black = torch.zeros(2, 3, 32, 32)
     assert torch.equal(kind()(black)[0], black)
     assert not torch.equal(kind(severity=0.5)(black)[0], black)
+
+
+# In our models
+
+
+@pytest.mark.parametrize("augmenter", [Mix(roi="foreground", nuisance=Nuisance()), Scratch(roi=torch.ones(64, 64))])
+def test_a_model_s_checkpoint_holds_its_defects(augmenter: Augmenter) -> None:
+    model = RamFAE(augmenter=augmenter)
+    torch.save(dict(model.hparams), "arguments.pt")
+    saved = torch.load("arguments.pt", weights_only=True)["augmenter"]
+    rebuilt = RamFAE(augmenter=saved).augmenter
+    images = torch.rand(4, 3, 64, 64)
+    expected, result = (one.corrupt(images, seeded()) for one in (augmenter, rebuilt))
+    assert all(torch.equal(*pair) for pair in zip(expected, result, strict=True))
