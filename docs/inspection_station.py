@@ -10,7 +10,7 @@ from anomalib.visualization.image.functional import overlay_image, visualize_ano
 from PIL import Image
 
 from anomalib_plus.data.image_files import inspect_image
-from anomalib_plus.deployment.station import VerdictTable, images_in
+from anomalib_plus.deployment.station import VerdictTable, announce, images_in
 
 
 def judge(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:
@@ -37,13 +37,16 @@ def main() -> None:
     inferencer = OpenVINOInferencer(options.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     options.outbox.mkdir(parents=True, exist_ok=True)
     table = VerdictTable(options.outbox / "results.csv", ["score", "decision", "problem"])
+    announce(f"watching {options.inbox}, rejecting scores above {options.threshold}, results in {options.outbox}")
     before = {}
     while True:
         images = images_in(options.inbox)
         for key in table.missing(images):
             if options.once or key in before:  # the others are perhaps still being written
                 path = images[key]
-                table.add(key, judge(inferencer, path, options.threshold, options.outbox / f"{path.name}.heatmap.png"))
+                row = judge(inferencer, path, options.threshold, options.outbox / f"{path.name}.heatmap.png")
+                table.add(key, row)
+                announce(key[0], *row.values())
         if options.once:
             return
         before = images

@@ -72,6 +72,7 @@ def record(
             {"epoch": epoch, "train_loss": float(np.exp(-epoch / 6) + 0.05 * rng.random())} for epoch in range(20)
         ],
         "scores": {"values": scores.tolist(), "labels": labels.tolist(), "paths": [f"{i}.png" for i in range(45)]},
+        "threshold": {"value": 0.6, "source": "best F1 on some images"},
         "gallery": [],
         "started": f"2026-01-02T03:0{seed % 10}:00",
         "finished": f"2026-01-02T04:0{seed % 10}:00",
@@ -103,20 +104,30 @@ def write_store(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
     return folder
 
 
+def write_plan(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
+    """Write ``plan.json`` with an entry for each of some records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [{name: each[name] for name in ("job_id", "model", "data", "seed")} for each in records]
+    (folder / "plan.json").write_text(json.dumps({"jobs": entries}))
+    return folder
+
+
 def add_gallery(made: dict[str, Any], folder: Path, reconstruction: bool = True) -> dict[str, Any]:
     """Draw one picture set of each kind for a record."""
     rng = np.random.default_rng(len(made["model"]["label"]))
     own = folder / "artifacts" / made["job_id"]
     own.mkdir(parents=True, exist_ok=True)
-    for kind in ("best", "worst", "random"):
+    for kind in ("best", "worst", "random", "worst_good", "random_good"):
+        is_good = kind.endswith("good")
         rows, columns = np.mgrid[:SIDE, :SIDE] / SIDE
-        mask = (rows - 0.3) ** 2 + (columns - rng.random()) ** 2 < 0.03
+        mask = ((rows - 0.3) ** 2 + (columns - rng.random()) ** 2 < 0.03) & (not is_good)
         good = np.stack([0.5 + 0.2 * np.sin(20 * columns), 0.5 + 0.1 * rows, 0.4 + 0 * rows], axis=-1)
         heat = np.exp(-((rows - 0.3) ** 2 + (columns - 0.4) ** 2) / 0.05)
         pictures = {
             "input": np.where(mask[..., None], 0.1, good),
-            "mask": np.repeat(mask[..., None], 3, axis=-1),
+            "mask": None if is_good else np.repeat(mask[..., None], 3, axis=-1),
             "map": np.stack([heat, 0.3 * heat, 1 - heat], axis=-1),
+            "overlay": 0.6 * good + 0.4 * np.stack([heat, 0.3 * heat, 1 - heat], axis=-1),
             "reconstruction": good if reconstruction else None,
         }
         files = {}
@@ -125,8 +136,9 @@ def add_gallery(made: dict[str, Any], folder: Path, reconstruction: bool = True)
             if pixels is not None:
                 files[role] = f"artifacts/{made['job_id']}/{kind}_{role}.png"
                 Image.fromarray((pixels * 255).astype(np.uint8)).save(folder / files[role])
-        path = f"test/scratch/{kind}.png"
-        made["gallery"].append({"kind": kind, "path": path, "score": rng.random(), "label": 1, "files": files})
+        path = f"test/{'good' if is_good else 'scratch'}/{kind}.png"
+        entry = {"kind": kind, "path": path, "score": rng.random(), "label": int(not is_good), "files": files}
+        made["gallery"].append(entry)
     return made
 
 

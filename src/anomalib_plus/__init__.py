@@ -1,8 +1,9 @@
 """Five published anomaly detection methods as first-class anomalib models.
 
-``from anomalib_plus import RamFAE`` gives a model, a transform or a datamodule by name. Importing this package is
-cheap: nothing of torch or anomalib is loaded before a name is used, because anomalib's start-up hook imports it while
-anomalib itself is still loading. It makes sure that anomalib knows the models, now or when anomalib is imported.
+``from anomalib_plus import RamFAE`` gives a model, transform, datamodule, metric or post-processor by name. Importing
+this package is cheap: nothing of torch or anomalib is loaded before a name is used, because anomalib's start-up hook
+imports it while anomalib itself is still loading. It makes sure that anomalib knows the models, now or when anomalib is
+imported.
 """
 
 from importlib import import_module
@@ -15,10 +16,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from anomalib_plus.data import *  # noqa: F403
+    from anomalib_plus.metrics import *  # noqa: F403
     from anomalib_plus.models import *  # noqa: F403
+    from anomalib_plus.post_processing import *  # noqa: F403
     from anomalib_plus.transforms import *  # noqa: F403
 
-_PUBLIC_PACKAGES = ("models", "transforms", "data")
+_PUBLIC_PACKAGES = ("models", "transforms", "data", "metrics", "post_processing")
 
 
 def __getattr__(name: str) -> Any:

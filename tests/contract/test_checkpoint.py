@@ -136,3 +136,29 @@ def test_a_checkpoint_loads_whatever_metrics_judge_the_model(
         tmp_path / "model.ckpt", evaluator=True if direction == "trained with it" else evaluator
     )
     torch.testing.assert_close(loaded.model.state_dict(), trained.model.model.state_dict(), rtol=0, atol=0)
+
+
+def compile_network(model: AnomalibModule) -> None:
+    model.model = torch.compile(model.model)
+
+
+def compile_a_part(model: AnomalibModule) -> None:
+    name, part = next((name, part) for name, part in model.model.named_children() if list(part.parameters()))
+    setattr(model.model, name, torch.compile(part))
+
+
+@pytest.mark.parametrize("compile_", [compile_network, compile_a_part])
+def test_compiled_and_plain_networks_load_each_others_checkpoints(
+    small_model: SmallModel, trained: Trained, tmp_path: Path, compile_: Callable[[AnomalibModule], None]
+) -> None:
+    compiled, plain = small_model.build(), trained.model.state_dict()
+    compile_(compiled)
+    assert any("_orig_mod." in name for name in compiled.state_dict())
+    compiled.load_state_dict(plain)
+    saved = compiled.state_dict()
+    torch.testing.assert_close([*saved.values()], [*plain.values()], rtol=0, atol=0, equal_nan=True)
+
+    torch.save(torch.load(trained.checkpoint, weights_only=True) | {"state_dict": saved}, tmp_path / "compiled.ckpt")
+    loaded = small_model.cls.load_from_checkpoint(tmp_path / "compiled.ckpt")
+    torch.testing.assert_close(loaded.state_dict(), plain, rtol=0, atol=0, equal_nan=True)
+    compiled.load_state_dict(saved)

@@ -1,9 +1,14 @@
 """Exported models give what the eager model gives, and hold nothing that it does not need for that."""
 
 import copy
+import logging
+import pickle
 from collections import Counter
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,6 +25,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from sklearn.metrics import roc_auc_score
 
+from anomalib_plus.deployment.exporting import UntrainedModelError
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 from anomalib_plus.deployment.int8 import operations_in_floating_point
 
@@ -35,14 +41,38 @@ FULL_PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 SIZES_AND_COUNTS = [((64, 64), 1), ((64, 64), 6), ((150, 90), 6)]
 
 
+class OnnxExport(NamedTuple):
+    """An exported file, and what was logged and printed meanwhile."""
+
+    file: Path
+    log: list[logging.LogRecord]
+    printed: str
+
+
 @pytest.fixture(scope="package")
-def onnx_file(small_model: SmallModel, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_export(small_model: SmallModel, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> OnnxExport:
     """The checkpoint, exported by the command for images of any number and size."""
-    folder = tmp_path_factory.mktemp("onnx")
+    folder, records = tmp_path_factory.mktemp("onnx"), []
     options = ["--export_type=onnx", f"--ckpt_path={trained.checkpoint}", f"--export_root={folder}"]
-    AnomalibCLI(["export", *small_model.command_line, *options])
+    listener = logging.Handler()
+    listener.emit = records.append
+    root, printed = logging.getLogger(), StringIO()
+    level = root.level
+    root.addHandler(listener)
+    root.setLevel(logging.INFO)  # as anomalib's command does
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            AnomalibCLI(["export", *small_model.command_line, *options])
+    finally:
+        root.removeHandler(listener)
+        root.setLevel(level)
     (exported,) = folder.rglob("*.onnx")
-    return exported
+    return OnnxExport(exported, records, printed.getvalue())
+
+
+@pytest.fixture(scope="package")
+def onnx_file(onnx_export: OnnxExport) -> Path:
+    return onnx_export.file
 
 
 @pytest.fixture(scope="package")
@@ -113,6 +143,47 @@ def test_a_fixed_shape_changes_neither_values_nor_names(
     named = {output.get_any_name(): values for output, values in outputs.items()}
     assert named.keys() == {"pred_score", "pred_label", "anomaly_map", "pred_mask"}
     assert_agrees(named, trained.model, images, TOLERANCE)
+
+
+def test_the_export_logs_a_handful_of_lines(onnx_export: OnnxExport) -> None:
+    messages = [f"{record.name}: {record.getMessage()}" for record in onnx_export.log]
+    assert any("Exported model to" in message for message in messages)
+    assert len(messages) + len(onnx_export.printed.splitlines()) < 10, messages
+    assert not any(record.exc_info for record in onnx_export.log)
+
+
+def test_warnings_of_the_exporter_are_kept(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def export(*_: object, **__: object) -> None:
+        logging.getLogger("onnxscript.optimizer").warning("a real warning")
+        logging.getLogger("onnx_ir.passes").info("chatter")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with caplog.at_level(logging.INFO):
+        trained.model.to_onnx(tmp_path)
+    assert [record.getMessage() for record in caplog.records] == ["a real warning"]
+    assert logging.getLogger("onnx_ir").level == logging.NOTSET
+
+
+@pytest.mark.parametrize("export_type", ExportType)
+def test_weights_that_nothing_was_learned_with_are_not_exported(
+    small_model: SmallModel, tmp_path: Path, export_type: ExportType
+) -> None:
+    options = [f"--export_type={export_type.value}", f"--export_root={tmp_path}"]
+    with pytest.raises(UntrainedModelError, match=rf"{small_model.name} was neither trained.*random.*--ckpt_path=FILE"):
+        AnomalibCLI(["export", *small_model.command_line, *options])
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_what_was_trained_or_loaded_is_exported(
+    small_model: SmallModel, trained: Trained, tmp_path: Path, copied: Callable[[AnomalibModule], AnomalibModule]
+) -> None:
+    loaded = small_model.build()
+    loaded.load_state_dict(trained.model.state_dict())
+    for number, model in enumerate((trained.model, loaded)):
+        assert copied(model).to_torch(tmp_path / str(number)).is_file()
 
 
 def elements_in_use(model: AnomalibModule) -> int:

@@ -60,18 +60,37 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
     ),
     "another model that does not say so": (
         lambda small, content, _: without_origin(checkpoint_of(another_model(small.name))),
-        r"arguments that {name} does not have here: \w+.* another model or version",
+        r"arguments that {name} does not have here: \w+.* another model or version \(it does not say which\)",
+    ),
+    "an unknown argument": (
+        lambda small, content, _: {
+            **content,
+            "hyper_parameters": content["hyper_parameters"] | {"new_argument": 1},
+        },
+        r"{name} does not have here: new_argument\. Model and version \(\d\S+\) are the same",
     ),
     "an argument of another version": (
         lambda small, content, _: {
             **content,
             "hyper_parameters": content["hyper_parameters"] | {"new_argument": 1},
+            "anomalib_plus": {"model": small.name, "version": "9.9"},
         },
-        r"{name} does not have here: new_argument\. .*written by anomalib-plus \d",
+        r"{name} does not have here: new_argument\. .*another model or version \(written by \S+ 9\.9, here \d",
     ),
     "a missing weight": (
         lambda small, content, _: changed_weight(content, lambda _: None),
-        r"do not fit {name}.*1 missing \(model\.\S+\)\. Its arguments are the same, so it is of another version",
+        r"do not fit {name}.*1 missing \(model\.\S+\)\. It was written with the same arguments by the same version "
+        r"\(\d\S+\), so the file or the code was changed",
+    ),
+    "a missing weight in another version": (
+        lambda small, content, _: changed_weight(
+            content | {"anomalib_plus": {"model": small.name, "version": "9.9"}}, lambda _: None
+        ),
+        r"1 missing .*Its arguments are the same, so it is of another version \(written by anomalib-plus 9\.9, here \d",
+    ),
+    "a missing weight in an unknown version": (
+        lambda small, content, _: changed_weight(without_origin(content), lambda _: None),
+        r"1 missing .*Its arguments are the same, so it is of another version \(it does not say which\)",
     ),
     "a weight too many": (
         lambda small, content, _: {**content, "state_dict": content["state_dict"] | {"model.extra": torch.zeros(1)}},
@@ -194,5 +213,5 @@ def test_differing_arguments_are_named(
     content["hyper_parameters"]["learning_rate"] = 0.125
     torch.save(content, tmp_path / "model.ckpt")
     here = trained.model.hparams["learning_rate"]
-    with pytest.raises(CheckpointError, match=rf"made with learning_rate=0\.125 \(here {here}\): build"):
+    with pytest.raises(CheckpointError, match=rf"made with learning_rate=0\.125 \(here {here}\): .*--config.*build"):
         by_engine(small_model, surfaces, tmp_path / "model.ckpt")

@@ -109,7 +109,7 @@ def test_a_loss_that_is_no_number_stops_the_training_and_names_term_and_images(
     with pytest.raises(FloatingPointError) as stop:
         quiet_engine(max_epochs=2).fit(model, ordered_loader(2))
     message = str(stop.value)
-    assert message.startswith(f"{small_model.name}: the loss is no number: {terms[-1]}=nan, total=nan")
+    assert message.startswith(f"{small_model.name}: the loss is not finite: {terms[-1]}=nan, total=nan")
     assert "in epoch 0, batch 1 (images " in message
     images = [f"{index:03d}.png" for index in range(6)]
     assert [image for image in images if f"good/{image}" in message] == images[2:4]

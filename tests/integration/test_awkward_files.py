@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, Subset
 
 from anomalib_plus import models
 from anomalib_plus.data import PredictImages
+from anomalib_plus.data.dataset_check import check_datasets
 from anomalib_plus.data.image_files import inspect_image, printable
-from anomalib_plus.data.input_check import check_datasets
-from anomalib_plus.gallery import load_images
-from anomalib_plus.models.rbae.reference_choice import read_reference
+from anomalib_plus.gallery.drawing import load_images
+from anomalib_plus.models.rbae.reference import read_reference
 from anomalib_plus.post_processing import MaskFolder
 from anomalib_plus.report.pictures import _picture
 from anomalib_plus.transforms import TextureSource

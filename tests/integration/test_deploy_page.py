@@ -7,6 +7,7 @@ import runpy
 import shutil
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,11 +136,20 @@ def inbox(tmp_path: Path) -> Path:
     ("score", "decision"), [(0.2, "accept"), (0.5, "accept"), (0.51, "reject"), (np.nan, "reject"), (np.inf, "reject")]
 )
 def test_the_station_accepts_only_what_lies_below_the_threshold(
-    verdict: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch, score: float, decision: str
+    verdict: SimpleNamespace,
+    inbox: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    score: float,
+    decision: str,
 ) -> None:
     verdict.pred_score[:] = score
     (row,) = run_station(monkeypatch, "model.xml", inbox, inbox.parent / "outbox")
     assert (row["decision"], row["score"]) == (decision, str(score))
+    assert datetime.fromisoformat(row["modified"]).tzinfo is not None
+    start, line = capsys.readouterr().out.splitlines()
+    assert f"watching {inbox}, rejecting scores above 0.5" in start
+    assert line.endswith(f" part.png {score} {decision}")
 
 
 def test_the_station_survives_links_odd_names_and_a_torn_table(

@@ -1,6 +1,6 @@
 """The report in a real Chromium: nothing is fetched, nothing complains, sorting and colours work, pictures are there.
 
-Needs Selenium (``pip install "anomalib-plus[browser]"``) and Chromium with its driver (Debian: ``chromium`` and
+Needs Selenium (``pip install ".[browser]"``) and Chromium with its driver (Debian: ``chromium`` and
 ``chromium-driver``); skipped elsewhere.
 """
 
@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from anomalib_plus.benchmark.protocol import METRICS
+from anomalib_plus.benchmark.record import COSTS
 from anomalib_plus.report.command import main
-from synthetic_results import full_store
+from synthetic_results import add_gallery, full_store, record, write_store
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install 'anomalib-plus[browser]'")
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install '.[browser]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
@@ -209,6 +211,35 @@ def test_a_phone_scrolls_tables_not_the_page(page: Any) -> None:
     )
     assert inner > outer
     assert page.execute_script(f"return parseFloat(getComputedStyle({LEADERBOARD}).fontSize)") >= 14
+
+
+def test_a_desktop_shows_every_column_and_the_heatmaps_early(browser: Any, tmp_path: Path) -> None:
+    """All metrics and costs that the benchmark knows, with a spread, at 1,400 pixels."""
+    metrics = dict.fromkeys(METRICS, 0.75)
+    costs = dict.fromkeys(COSTS, 123456.0)
+    records = []
+    for label, variant in (
+        ("EfficientAd", "random weights"),
+        ("RamFAE", "narrow, learning_rate=0.002"),
+        ("Fast", None),
+    ):
+        for seed, shift in enumerate((-0.25, 0.25)):
+            shifted = {name: value + shift for name, value in metrics.items()}
+            records.append(record(label, seed=seed, variant=variant, metrics=shifted, costs=costs))
+            add_gallery(records[-1], tmp_path)
+    write_store(tmp_path, records)
+    assert main([str(tmp_path), "-o", str(tmp_path / "report.html")]) == 0
+    emulate(browser, "light", 1400)
+    browser.get((tmp_path / "report.html").as_uri())
+    tables = browser.execute_script(
+        "return Array.from(document.querySelectorAll('#leaderboard .scroll, #costs .scroll'),"
+        " box => [box.querySelectorAll('th[scope=col]').length, box.scrollWidth, box.clientWidth])"
+    )
+    assert [columns for columns, _, _ in tables] == [len(METRICS) + 5, len(COSTS) + 1]
+    assert [inner - outer for _, inner, outer in tables] == [0, 0]
+    assert tables[0][2] > 1250, "the page uses the width"
+    sections = browser.execute_script("return Array.from(document.querySelectorAll('section'), part => part.id)")
+    assert sections[:2] == ["leaderboard", "heatmaps"]
 
 
 def test_a_screenshot_is_no_blank(page: Any, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from itertools import product
 
 import pytest
 import torch
-from anomalib_plus.layers.focal import binary_focal_loss
 from torch import Tensor
 
+from anomalib_plus import RbAE
 from anomalib_plus.layers.similarity import gms_map, gradient_magnitude, msgms_distance_map, ssim_map
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
-from anomalib_plus.models.fear.loss import FEARLoss
+from anomalib_plus.models.fear.loss import FEARLoss, focal_loss
 from anomalib_plus.models.ramfae.loss import RamFAELoss
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.torch_model import EncodingOutput, RepairOutput
@@ -33,7 +33,7 @@ def astmfr(clean: Tensor, made: Tensor, mask: Tensor) -> Tensor:
 
 
 def fear(clean: Tensor, made: Tensor, mask: Tensor, certainty: float = 1.0) -> Tensor:
-    return FEARLoss()(clean, made, mask, certainty * (made[:, :2] - 0.5)).total
+    return FEARLoss()(made, certainty * (made[:, :2] - 0.5), clean, mask).total
 
 
 def rbae_phase_1(clean: Tensor, made: Tensor, mask: Tensor) -> Tensor:
@@ -49,15 +49,15 @@ def rbae_phase_2(clean: Tensor, made: Tensor, mask: Tensor, certainty: float = 1
 def tsdn(clean: Tensor, made: Tensor, mask: Tensor) -> Tensor:
     logits = 1e4 * (made.mean(dim=(2, 3)) - 0.5)
     output = TSDNOutput(made, made[:, :1], made, logits)
-    return TSDNLoss(gms_scales=2, ssim_size=16)(clean, output, mask).total
+    return TSDNLoss(gms_scales=2, ssim_size=16)(output, clean, mask).total
 
 
 def ramfae(clean: Tensor, made: Tensor, mask: Tensor, **arguments: str) -> Tensor:
-    return RamFAELoss(**arguments)(clean, made).total
+    return RamFAELoss(**arguments)(made, clean).total
 
 
 def focal(clean: Tensor, made: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    return binary_focal_loss(1000 * (made[:, :1] - 0.5), mask, gamma)
+    return focal_loss(1000 * (made[:, :2] - 0.5), mask, gamma)
 
 
 LOSSES: dict[str, Loss] = {
@@ -72,7 +72,6 @@ LOSSES: dict[str, Loss] = {
     "RbAE, phase 2, certain": partial(rbae_phase_2, certainty=1e4),
     "TSDN, certain": tsdn,
     "focal, no focus": partial(focal, gamma=0.0),
-    "focal, gamma 0.5": partial(focal, gamma=0.5),
     "focal, gamma 1": partial(focal, gamma=1.0),
     "focal, gamma 2": partial(focal, gamma=2.0),
     "SSIM": lambda clean, made, mask: ssim_map(clean, made).mean(),
@@ -108,7 +107,7 @@ TRANSFORMS: dict[str, Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
     "Cutout": Cutout(),
     "PerlinAnomaly": PerlinAnomaly(probability=1.0),
     "PerlinAnomaly, inverse": PerlinAnomaly(probability=1.0, blend_inverse="perlin"),
-    "PerlinAnomaly, RB-AE": PerlinAnomaly.rbae(),
+    "PerlinAnomaly, RB-AE": RbAE.configure_augmenter(),
     "SuperpixelFilling": SuperpixelFilling(n_segments=16, n_filled=4),
 }
 

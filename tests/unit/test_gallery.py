@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import anomalib_plus.data as data
 import anomalib_plus.transforms as transforms
 from anomalib_plus.cli import main as run_command
-from anomalib_plus.gallery import available_transforms, draw_gallery, load_images, main
+from anomalib_plus.gallery.command import main
+from anomalib_plus.gallery.drawing import available_transforms, draw_gallery, load_images
 
 
 class LeftHalfInverted(nn.Module):

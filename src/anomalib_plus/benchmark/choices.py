@@ -3,11 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from anomalib_plus.benchmark.folders import find_categories, folder_titles, subfolders
-from anomalib_plus.benchmark.plan import Budget, DataEntry, Sweep, class_name
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Sweep, label_of
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError, read
+
+if TYPE_CHECKING:  # it imports anomalib
+    from anomalib_plus.benchmark.exports.plan import DeploymentPlan
+
+Plan = TypeVar("Plan", Sweep, "DeploymentPlan")
 
 
 def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | None = None) -> Sweep:
@@ -72,23 +78,22 @@ def _root(data: DataEntry) -> Path | None:
     return None if root is None else Path(root)
 
 
-def with_models(sweep: Sweep, labels: Sequence[str]) -> Sweep:
-    """The sweep with some of its models only.
+def with_models(plan: Plan, labels: Sequence[str]) -> Plan:
+    """Return a sweep, or a plan of exports, with some of its models only.
 
     Raises:
-        PlanError: If a label is not in the sweep.
+        PlanError: If a label is not in it.
     """
-    known = {(model.label or class_name(model.class_path)).lower() for model in sweep.models}
+    known = {label_of(model).lower() for model in plan.models}
     wanted = {label.lower() for label in labels}
     if wanted - known:
-        msg = f"The sweep has no model {', '.join(sorted(wanted - known))}; it has {', '.join(sorted(known))}."
+        msg = f"There is no model {', '.join(sorted(wanted - known))}; the models are {', '.join(sorted(known))}."
         raise PlanError(msg)
-    chosen = [model for model in sweep.models if (model.label or class_name(model.class_path)).lower() in wanted]
-    return replace(sweep, models=tuple(chosen))
+    return replace(plan, models=tuple(model for model in plan.models if label_of(model).lower() in wanted))
 
 
-def with_budget(sweep: Sweep, changes: Mapping[str, float | int]) -> Sweep:
-    """The sweep with another budget for all models."""
+def with_budget(sweep: Plan, changes: Mapping[str, float | int]) -> Plan:
+    """Return a sweep, or a plan of exports, with another budget for all models."""
     budget = read(Budget, dict(changes), "budget")
     return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))
 

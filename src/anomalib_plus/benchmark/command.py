@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
+from anomalib_plus.benchmark.papers import save_published
 from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep
 from anomalib_plus.benchmark.progress import SweepProgress, printable
 from anomalib_plus.benchmark.runner import run_local, unfinished
@@ -24,14 +25,14 @@ from anomalib_plus.benchmark.store import ResultStore
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that runs jobs."""
+    """Add the options of every command that runs jobs."""
     parser.add_argument("--output", type=Path, help="folder of the results")
     parser.add_argument("--runner", choices=("local", "ray"), default="local", help="where jobs run (default: local)")
     parser.add_argument("--workers", type=int, default=1, help="jobs at a time on a machine (default: 1)")
     parser.add_argument("--threads", type=int, help="threads of each job (default: cores / workers)")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu", "mps"), help="device, instead of the file's")
     parser.add_argument(
-        "--devices", nargs="+", default=[], metavar="ID", help="CUDA devices to deal out to the workers"
+        "--devices", nargs="+", default=[], metavar="ID", help="CUDA devices to distribute over the workers"
     )
     parser.add_argument("--ray-address", help="address of the Ray cluster (default: a local one)")
     parser.add_argument("--gpus-per-job", type=float, default=0.0, help="GPUs that Ray reserves for a job (default: 0)")
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
-    """The sweep as :func:`add_run_options` change it.
+    """Return the sweep as changed by the options of :func:`add_run_options`.
 
     Raises:
         PlanError: If a value cannot be used.
@@ -83,8 +84,14 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
 
     Returns:
         The exit status: 0 if all jobs have succeeded, 1 if one has failed.
+
+    Raises:
+        PlanError: If the folder's plan is damaged.
     """
+    store.add_to_plan(job.entry for job in jobs)
     todo = unfinished(jobs, store, options.retry_failed)
+    known = {record["model"]["class_path"] for record in store.records()}
+    save_published(store.folder, known | {job.model["class_path"] for job in jobs})
     console.print(
         f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {printable(str(store.file))}",
         soft_wrap=True,
@@ -107,14 +114,14 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) -> None:
     """Print the jobs with their states."""
     states = store.states() if store else {}
-    table = Table("job", "model", "data", "seed", "state", box=None)
+    table = Table(*(Column(name, overflow="fold") for name in ("job", "model", "data", "seed", "state")), box=None)
     for job in jobs:
         model = " ".join(filter(None, [job.model["label"], job.model["variant"] and f"({job.model['variant']})"]))
         data = f"{job.data['label']} {job.data['category']}"

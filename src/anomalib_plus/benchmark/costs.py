@@ -1,4 +1,4 @@
-"""What a trained model costs to run, without reading files and without metrics."""
+"""Costs of running a trained model, without reading files and without metrics."""
 
 import logging
 import sys
@@ -54,12 +54,12 @@ def latency(network: nn.Module, images: Tensor) -> float:
 def seconds_in_turns(
     calls: Mapping[str, Callable[[], object]], max_runs: int = _MAX_RUNS, seconds_per_call: float = _SECONDS
 ) -> dict[str, list[float]]:
-    """Time calls that take turns, so that whatever else the machine does burdens all of them alike.
+    """Time calls that take turns, so that other work of the machine slows all of them alike.
 
     Args:
-        calls: What to run, by name. Each runs twice before it counts.
+        calls: Functions by name. Each runs twice before it counts.
         max_runs: How often each runs at most.
-        seconds_per_call: What the calls may take on average; none runs less than three times.
+        seconds_per_call: Mean time that the calls may take; none runs less than three times.
 
     Returns:
         Seconds of each run, by name: equally many for each call, and in the same order.
@@ -87,7 +87,7 @@ def count_gmacs(network: nn.Module, images: Tensor) -> float | None:
     try:
         with counter:
             network(images)
-    except Exception:  # a count is not worth a trained model
+    except Exception:  # a missing count must not cost the trained model
         logger.warning("The multiply-accumulates cannot be counted.", exc_info=True)
         return None
     return counter.get_total_flops() / 2e9

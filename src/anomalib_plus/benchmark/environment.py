@@ -1,4 +1,4 @@
-"""Where a result came from: device, code and weights."""
+"""Origin of a result: device, code and weights."""
 
 import hashlib
 import platform
@@ -49,7 +49,8 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
     """SHA-256 of the files that a model's pre-trained weights came from.
 
     Args:
-        model: The built model.
+        model: The built model; its attribute ``training_networks``, if it has one, lists timm's names of pre-trained
+            networks that its training used besides its modules.
         arguments: Its arguments; those that are files are hashed.
         offered: Files by backbone that were offered to timm.
 
@@ -64,18 +65,13 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
             name = configuration["architecture"]
             tag = ".".join(filter(None, [name, configuration.get("tag")]))
             found[tag] = file_hash(offered[name]) if name in offered else _cached_hash(configuration)
-    if (
-        getattr(model, "perceptual", False)
-        and arguments.get("perceptual_weight", 1)
-        and _from_timm("perceptual", arguments)
-    ):
-        for tag in getattr(model, "pretrained_backbones", ()):  # RbAE's VGG, which is no module of it
-            found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
+    for tag in getattr(model, "training_networks", ()):  # no modules of the model
+        found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
     return found
 
 
 def _from_timm(path: str, arguments: dict[str, Any]) -> bool:
-    """Whether timm gave the network at a path (``model.student.network``) its weights: neither a file nor nobody.
+    """True if the network at a path (``model.student.network``) has weights from timm: not from a file, not random.
 
     The arguments that say otherwise hold for the whole model, or begin with the network's name.
     """

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from anomalib.data import ImageBatch
 from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch.nn import functional as F
 
 from anomalib_plus.benchmark import ranking
 from anomalib_plus.benchmark.protocol import SIZES, Protocol
+from anomalib_plus.metrics.per_image_auroc import aurocs_of_images
+from anomalib_plus.metrics.size_split_auroc import auroc_of_size
 
 
 @dataclass
 class Predictions:
-    """What a model says about the test images, in their order.
+    """A model's output for the test images, in their order.
 
     Args:
         scores: (N,) float64.
@@ -37,7 +40,7 @@ class Predictions:
 
 @dataclass
 class Evaluation:
-    """Metrics by name, null where they do not apply, and the curves behind them."""
+    """Metrics by name, None where they do not apply, and the curves behind them."""
 
     metrics: dict[str, float | None]
     curves: dict[str, dict[str, list[float]] | None] = field(default_factory=dict)
@@ -45,7 +48,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -> Predictions:
-    """Judge all images of a loader.
+    """Predict all images of a loader.
 
     Args:
         model: An anomalib module in evaluation mode, on ``device``.
@@ -64,7 +67,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
             size = "x".join(map(str, images.shape[-2:]))
             msg = f"The model's pre-processor gives images of {size} pixels; the protocol says {protocol.image_size}."
             raise ValueError(msg)
-        output = model.model(images)
+        output = _without_background(model, images, model.model(images), batch.image_path)
         batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
         scores.append(_image_scores(output.pred_score, batch_maps).double().cpu().numpy())
         labels.append(batch.gt_label.bool().cpu().numpy())
@@ -85,6 +88,16 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
     )
 
 
+def _without_background(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
+    """Let a post-processor that removes the background do so; all else that post-processors do is left out."""
+    remove = getattr(model.post_processor, "remove_background", None)
+    if remove is None:
+        return output
+    batch = ImageBatch(image=images, image_path=paths, anomaly_map=output.anomaly_map, pred_score=output.pred_score)
+    remove(batch, model)
+    return batch
+
+
 def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
     if scores is not None:
         return scores.flatten()
@@ -95,7 +108,7 @@ def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
 
 
 def prepare(model: Any, images: Tensor) -> Tensor:
-    """What the model's pre-processor does to a batch within anomalib's engine (its ``forward`` is for exports)."""
+    """Apply the model's pre-processor as anomalib's engine does (its ``forward`` is for exports)."""
     transform = model.pre_processor.transform if model.pre_processor else None
     return transform(images) if transform else images
 
@@ -105,7 +118,7 @@ def fit_maps(maps: Tensor, protocol: Protocol) -> Tensor:
     single = maps.reshape(len(maps), 1, *maps.shape[-2:])
     if single.shape[-2:] != protocol.size_of_maps:
         single = F.interpolate(single, protocol.size_of_maps, mode="bilinear", align_corners=False)
-    if sigma := protocol.sigma:
+    if sigma := protocol.smoothing_sigma:
         side = 2 * round(4 * sigma) + 1
         single = gaussian_blur2d(single, (side, side), (sigma, sigma))
     return single[:, 0]
@@ -130,13 +143,16 @@ def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
     ranked = ranking.rank(predictions.scores)
     _score(found, curves, "image", ranked, predictions.labels)
     if predictions.sizes is not None:
+        scores, sizes, labels = map(torch.from_numpy, (predictions.scores, predictions.sizes, predictions.labels))
         for size in SIZES:
-            _set(found, f"image_auroc_{size}", lambda size=size: _auroc_of_size(predictions, size, protocol))
+            value = auroc_of_size(scores, sizes, labels, size, protocol.defect_size_bounds)
+            _set(found, f"image_auroc_{size}", lambda value=value: _finite(value))
     if predictions.maps is not None and predictions.masks is not None:
         maps, masks = predictions.maps, predictions.masks
         pixels = ranking.rank(maps)
         _score(found, curves, "pixel", pixels, masks)
-        _set(found, "pixel_auroc_per_image", lambda: _mean_auroc(maps, masks))
+        arrays = torch.from_numpy(maps), torch.from_numpy(masks)
+        _set(found, "pixel_auroc_per_image", lambda: _finite(aurocs_of_images(*arrays).mean()))
         if "aupro" in found and (curve := ranking.per_region_overlap(pixels, masks)):
             found["aupro"] = ranking.area_up_to(curve, protocol.aupro_fpr_limit)
             curves["pro"] = ranking.thin_out(curve)
@@ -152,28 +168,10 @@ def _score(found: dict, curves: dict, level: str, ranked: ranking.Ranked, labels
         curves[f"roc_{level}"] = ranking.thin_out(curve)
 
 
+def _finite(value: Tensor) -> float | None:
+    return float(value) if value.isfinite() else None
+
+
 def _set(found: dict, name: str, compute: Any) -> None:
     if name in found:
         found[name] = compute()
-
-
-def _auroc(scores: NDArray, labels: NDArray[np.bool_]) -> float | None:
-    if not len(scores):
-        return None
-    curve = ranking.roc_curve(ranking.rank(scores), labels)
-    return None if curve is None else ranking.area_under(curve)
-
-
-def _mean_auroc(maps: NDArray, masks: NDArray[np.bool_]) -> float | None:
-    single = [_auroc(scores, mask) for scores, mask in zip(maps, masks, strict=True) if mask.any()]
-    values = [value for value in single if value is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _auroc_of_size(predictions: Predictions, size: str, protocol: Protocol) -> float | None:
-    """All normal images against the anomalous ones whose share of anomalous pixels falls into the bin."""
-    shares, (low, high) = predictions.sizes, protocol.defect_size_bounds
-    assert shares is not None  # noqa: S101 -- the caller has looked
-    bins = {"small": shares < low, "middle": (shares >= low) & (shares <= high), "large": shares > high}
-    chosen = ~predictions.labels | (predictions.labels & (shares > 0) & bins[size])
-    return _auroc(predictions.scores[chosen], predictions.labels[chosen])

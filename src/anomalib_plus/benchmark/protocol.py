@@ -1,11 +1,11 @@
-"""How a trained model is judged: written beside every result, because every line of it moves the numbers."""
+"""The rules of evaluation: written beside every result, because every line of them moves the numbers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "pixel_auroc_per_image")
-SIZES = ("small", "middle", "large")
+SIZES: tuple[Literal["small", "middle", "large"], ...] = ("small", "middle", "large")
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, *(f"image_auroc_{size}" for size in SIZES))
 
 MaskRule = Literal["nearest, > 0.5", "area, > 0"]
@@ -20,7 +20,7 @@ class Protocol:
         mask_rule: How true masks get the size of the maps: "nearest, > 0.5", or "area, > 0", by which a pixel is
             anomalous if any part of it is.
         map_size: Height and width of maps and masks when they are compared; None for ``image_size``.
-        sigma: Standard deviation in pixels of a Gaussian over the maps, besides what a model does by itself;
+        smoothing_sigma: Standard deviation in pixels of a Gaussian over the maps, besides what a model does by itself;
             0 for none.
         metrics: What is computed. ``aupro`` and the pixel metrics need masks; without masks they are null.
         aupro_fpr_limit: False positive rate up to which the per-region overlap is integrated.
@@ -30,7 +30,7 @@ class Protocol:
     image_size: tuple[int, int] = (256, 256)
     mask_rule: MaskRule = "nearest, > 0.5"
     map_size: tuple[int, int] | None = None
-    sigma: float = 0.0
+    smoothing_sigma: float = 0.0
     metrics: tuple[str, ...] = METRICS
     aupro_fpr_limit: float = 0.3
     defect_size_bounds: tuple[float, float] = (0.05, 0.2)
@@ -47,8 +47,8 @@ class Protocol:
         if not 0 < self.aupro_fpr_limit <= 1:
             msg = f"aupro_fpr_limit must lie in (0, 1], got {self.aupro_fpr_limit}."
             raise ValueError(msg)
-        if self.sigma < 0:
-            msg = f"sigma must not be negative, got {self.sigma}."
+        if self.smoothing_sigma < 0:
+            msg = f"smoothing_sigma must not be negative, got {self.smoothing_sigma}."
             raise ValueError(msg)
         if not 0 < self.defect_size_bounds[0] <= self.defect_size_bounds[1] < 1:
             msg = f"defect_size_bounds must ascend between 0 and 1, got {self.defect_size_bounds}."
@@ -62,7 +62,7 @@ class Protocol:
     def as_record(self) -> dict[str, Any]:
         """The protocol as it stands beside a result."""
         own = "the model's own"
-        smoothing = f"{own}, then Gaussian, sigma {self.sigma:g} px" if self.sigma else own
+        smoothing = f"{own}, then Gaussian, sigma {self.smoothing_sigma:g} px" if self.smoothing_sigma else own
         return {
             "image_size": list(self.image_size),
             "mask_rule": self.mask_rule,

@@ -1,8 +1,8 @@
-"""Run the jobs of a sweep on a Ray cluster; needs ``pip install "anomalib-plus[ray]"`` on every machine.
+"""Run the jobs of a sweep on a Ray cluster; needs ``pip install ".[ray]"`` on every machine.
 
 Each job is a Ray task that reserves CPUs and GPUs and runs the job in a process of its own, so that a crash is a result
 here too. Data and weights must lie at the same paths on every machine; the store is only touched by the process that
-started the sweep, which gets record and pictures sent back. A job whose machine dies is repeated elsewhere.
+started the sweep, which receives record and pictures. A job whose machine dies is repeated elsewhere.
 """
 
 import io
@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
+
+from filelock import BaseFileLock
 
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
@@ -31,7 +33,7 @@ _MAX_IN_FLIGHT = 200
 
 @dataclass(frozen=True)
 class Share:
-    """What a job gets of a machine.
+    """Resources of a machine for one job.
 
     Args:
         threads: CPUs; None for all that come with its GPUs, or for cores / workers where it takes none.
@@ -47,7 +49,7 @@ class Share:
 @dataclass(frozen=True)
 class _Task:
     job: Job
-    claim: BinaryIO
+    claim: BaseFileLock
     started: str
     retries: int
 
@@ -76,7 +78,7 @@ def run_on_ray(
     try:
         import ray
     except ImportError as error:
-        msg = '--runner ray needs Ray: pip install "anomalib-plus[ray]".'
+        msg = '--runner ray needs Ray: pip install ".[ray]" in a clone of anomalib-plus.'
         raise PlanError(msg) from error
     start = {"address": address} if address else {"include_dashboard": False}
     started_here = not ray.is_initialized()
@@ -93,14 +95,14 @@ def run_on_ray(
 
 
 def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:
-    """CPUs that a job reserves: as many as wished, else as every machine that can run it has to spare.
+    """Return the CPUs that a job reserves: as many as wished, else as every machine that can run it has to spare.
 
     Args:
-        wish: What a job shall get.
+        wish: Resources of a job.
         machines: ``CPU`` and ``GPU`` of each, as Ray counts them.
 
     Raises:
-        PlanError: If no machine has enough; Ray would wait for one without a word.
+        PlanError: If no machine has enough; Ray would wait for one silently.
     """
     least = wish.threads or 1
     able = [machine for machine in machines if _room(machine, least, wish.gpus)]
@@ -119,7 +121,7 @@ def _fair_threads(machine: Mapping[str, float], wish: Share) -> int:
 
 
 def _room(machine: Mapping[str, float], threads: int, gpus: float) -> int:
-    """How many jobs a machine runs at a time."""
+    """Number of jobs that a machine runs at a time."""
     by_gpus = _count(machine, "GPU") / gpus if gpus else math.inf
     return int(min(_count(machine, "CPU") / threads, by_gpus) + 1e-9)
 
@@ -149,7 +151,7 @@ def _run(
                 continue  # another sweep has it: look again later
             waiting.remove(job)
             if finished_elsewhere(job, store, before):
-                claim.close()
+                claim.release()
                 progress.finished(job, store.record(job.job_id), None)
                 continue
             running[remote.remote(job.to_json(), threads)] = _Task(job, claim, now(), retries)
@@ -166,18 +168,18 @@ def _run(
                     running[again] = replace(task, started=now(), retries=task.retries - 1)
                     continue
                 store.append(_failure(task, error, ray.exceptions))
-                took = None  # who knows since when it ran
+                took = None  # unknown since when it ran
             else:
                 unpack(pictures, store.artifacts(task.job.job_id))
                 store.append(record)
                 took = seconds(record)
-            task.claim.close()
+            task.claim.release()
             progress.finished(task.job, store.record(task.job.job_id), took)
         progress.running([task.job for task in running.values()][: progress.workers])
 
 
 def _is_lost(error: Exception, kinds: Any) -> bool:
-    """Whether a job's machine or worker died, or the machine that had its result."""
+    """True if a job's machine or worker died, or the machine that had its result."""
     return isinstance(error, (kinds.WorkerCrashedError, kinds.NodeDiedError, kinds.ObjectLostError))
 
 
@@ -189,7 +191,7 @@ def _failure(task: _Task, error: Exception, kinds: Any) -> dict[str, Any]:
 
 
 def work(job: str, threads: int) -> tuple[dict[str, Any], bytes]:
-    """What runs on the cluster: one job in a process of its own.
+    """Run one job in a process of its own; this is the task of the cluster.
 
     Returns:
         The record, and the pictures as a ZIP archive.

@@ -64,6 +64,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
         "curves": dict.fromkeys(CURVES),
         "training": [],
         "scores": {"values": [], "labels": [], "paths": []},
+        "threshold": {"value": None, "source": None},
         "gallery": [],
         "started": started,
         "finished": now(),
@@ -77,7 +78,7 @@ def failed(record: dict[str, Any], kind: FailureKind, message: str, traceback: s
 
 
 def seconds(record: Mapping[str, Any]) -> float:
-    """How long a finished job took, by its record."""
+    """Return the duration of a finished job from its record."""
     started, finished = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))
     return (finished - started).total_seconds()
 

@@ -1,6 +1,8 @@
 """``anomalib-plus reproduce PAPER --table N``: the cells of a paper's table that your data allow, beside ours.
 
-``--figure N`` runs the rows of a figure; its values are not in the paper's text, so nothing is compared.
+``--figure N`` runs the rows of a figure, whose values are not in the paper's text, and ``--variant NAME`` settings that
+the paper does not have: there, nothing is compared. ``--print-config`` runs nothing and writes the training of a row as
+a file for ``anomalib train --config``.
 
 It trains with the paper's recipe, so a whole table takes GPU days; --max-epochs, --image-size and --set make it
 smaller, and what it prints then is no reproduction. Results are shared by the tables of a paper, and the same command
@@ -17,11 +19,21 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
+from anomalib_plus.benchmark.configuration import choose_training, configuration, to_yaml
 from anomalib_plus.benchmark.folders import find_categories
-from anomalib_plus.benchmark.papers import Cell, Kind, category_name, cells, load_recipe, load_recipes, paper_names
+from anomalib_plus.benchmark.papers import (
+    KINDS,
+    Cell,
+    Kind,
+    category_name,
+    cells,
+    load_recipe,
+    load_recipes,
+    paper_names,
+)
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand
 from anomalib_plus.benchmark.progress import printable
 from anomalib_plus.benchmark.protocol import Protocol
@@ -32,8 +44,8 @@ from anomalib_plus.benchmark.store import ResultStore
 _DIGITS = {"fraction": 3, "percent": 2, "millions": 1}
 
 
-def categories_at_hand(kind: str, root: Path) -> list[str]:
-    """Categories of a kind of data (``mvtec``, ``btad``, ``mnist``) that lie below a folder."""
+def available_categories(kind: str, root: Path) -> list[str]:
+    """Return the categories of a kind of data (``mvtec``, ``btad``, ``mnist``) that lie below a folder."""
     if kind == "mnist":
         return [str(digit) for digit in range(10)] if (root / "MNIST" / "raw").is_dir() else []
     if kind == "btad" and root.is_dir():
@@ -45,7 +57,7 @@ def categories_at_hand(kind: str, root: Path) -> list[str]:
 
 
 def fetch_advice(kind: str, root: Path) -> str:
-    """One sentence: what to fetch and where to put it."""
+    """Return one sentence: what to fetch and where to put it."""
     data = load_recipes()["data"][kind]
     return (
         f"Nothing to run: fetch {data['fetch']} and put it into {root}, or say where it is with --data.root FOLDER "
@@ -53,35 +65,35 @@ def fetch_advice(kind: str, root: Path) -> str:
     )
 
 
-def chosen_categories(at_hand: Sequence[str], names: Sequence[str], root: Path) -> list[str]:
-    """Those of the categories at hand that are asked for.
+def chosen_categories(available: Sequence[str], names: Sequence[str], root: Path) -> list[str]:
+    """Return those of the available categories that are asked for.
 
     Raises:
         PlanError: If one is not there.
     """
-    missing = [name for name in names if name not in at_hand]
+    missing = [name for name in names if name not in available]
     if missing:
-        msg = f"There is no category {', '.join(missing)} in {root}; there are {', '.join(at_hand)}."
+        msg = f"There is no category {', '.join(missing)} in {root}; there are {', '.join(available)}."
         raise PlanError(msg)
-    return [name for name in at_hand if name in names]
+    return [name for name in available if name in names]
 
 
-def possible_cells(wanted: Sequence[Cell], at_hand: Sequence[str], own_data: bool) -> list[Cell]:
-    """The cells whose categories are all at hand.
+def possible_cells(wanted: Sequence[Cell], available: Sequence[str], own_data: bool) -> list[Cell]:
+    """Return the cells whose categories are all available.
 
     Args:
         wanted: The table's cells.
-        at_hand: Names of categories.
+        available: Names of categories.
         own_data: The categories are not the paper's: each cell's arguments are run on all of them, the cells of the
             paper's categories are merged, and nothing is compared.
     """
     if not own_data:
-        return [cell for cell in wanted if set(cell.categories) <= set(at_hand)]
+        return [cell for cell in wanted if set(cell.categories) <= set(available)]
     found: dict[tuple, Cell] = {}
     for cell in wanted:
         column = cell.metric if category_name(cell.column) in cell.categories else cell.column
-        for category in at_hand:
-            name = f"{cell.row}; {category}" if ":" in cell.row else category  # a row of arguments, or one category
+        for category in available:
+            name = f"{cell.row}; {category}" if cell.row in cell.variants else category
             key = (name, column, str(cell.variants))
             found.setdefault(key, replace(cell, row=name, column=column, paper=None, categories=(category,)))
     return list(found.values())
@@ -90,9 +102,9 @@ def possible_cells(wanted: Sequence[Cell], at_hand: Sequence[str], own_data: boo
 def build_sweep(
     recipe: Mapping[str, Any], chosen: Sequence[Cell], kind: str, root: Path, changes: Mapping[str, Any]
 ) -> Sweep:
-    """All trainings that some cells need."""
+    """Return all trainings that some cells need."""
     data = load_recipes()["data"][kind]
-    variants = {_key(variant): variant for cell in chosen for variant in cell.variants}
+    variants = {_key(variant): variant for cell in chosen for variant in cell.variants.values()}
     categories = list(dict.fromkeys(category for cell in chosen for category in cell.categories))
     return Sweep(
         models=tuple(
@@ -114,15 +126,18 @@ def build_sweep(
 
 
 def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
-    """Those jobs of the sweep that a cell asks for: not every arguments with every category."""
+    """Return the jobs of the sweep that a cell needs, which are not all arguments with all categories."""
     pairs = {
-        (_title(variant), category) for cell in chosen for variant in cell.variants for category in cell.categories
+        (_title(variant), category)
+        for cell in chosen
+        for variant in cell.variants.values()
+        for category in cell.categories
     }
     return [job for job in jobs if (job.model["variant"], job.data["category"]) in pairs]
 
 
 def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Our value of a cell: the mean over seeds of the mean over categories of the best variant.
+    """Return our value of a cell: the mean over seeds of the mean over categories of the best variant.
 
     A category in which nothing can be measured, because it has no defects of a size for one, is left out of the mean,
     as the papers do.
@@ -137,7 +152,7 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
     for seed in sorted({job.seed for job in jobs}):
         for category in cell.categories:
             results = []
-            for variant in cell.variants:
+            for variant in cell.variants.values():
                 job = by_key.get((_title(variant), category, seed))
                 record = records.get(job.job_id) if job else None
                 if record is None or record["status"] != "ok":
@@ -148,8 +163,9 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
 
 
 def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console: Console) -> None:
-    """Paper, ours and the difference, in the paper's unit."""
-    table = Table("row", "column", "paper", "ours", "difference", box=None)
+    """Print paper, ours and the difference, in the paper's unit."""
+    columns = ("row", "column", "paper", "ours", "difference")
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
     for cell, number in zip(chosen, numbers, strict=True):
         digits = _DIGITS[cell.unit]
         gap = f"{cell.in_unit(number - cell.paper):+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
@@ -178,10 +194,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="anomalib-plus reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paper", choices=paper_names(), help="whose table")
-    number = parser.add_mutually_exclusive_group()
-    number.add_argument("--table", type=int, help="its number; without one, tables and figures are listed")
-    number.add_argument("--figure", type=int, help="likewise, of a figure; it has no printed numbers")
+    parser.add_argument("paper", choices=paper_names(), help="paper, by the name of its model")
+    entry = parser.add_mutually_exclusive_group()
+    entry.add_argument("--table", type=int, help="its number; without one, tables, figures and variants are listed")
+    entry.add_argument("--figure", type=int, help="likewise, of a figure; it has no printed numbers")
+    entry.add_argument("--variant", metavar="NAME", help="likewise, a setting that is not in the paper")
+    parser.add_argument("--print-config", action="store_true", help="write a row for anomalib train --config FILE")
+    parser.add_argument("--row", metavar="NAME", help="the row of --print-config")
     parser.add_argument("--data.root", dest="root", type=Path, metavar="FOLDER", help="folder of the categories")
     parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
                         help="categories to take")  # fmt: skip
@@ -189,19 +208,33 @@ def _parser() -> argparse.ArgumentParser:
         "--own-data", action="store_true", help="the categories are not the paper's, whatever their names"
     )
     parser.add_argument("--set", dest="changes", type=_change, action="append", default=[], metavar="NAME=VALUE",
-                        help="another argument of the model, e.g. --set channels=[8,16,32,64]")  # fmt: skip
+                        help="another argument of the model, e.g. --set widths=[8,16,32,64]")  # fmt: skip
     add_run_options(parser)
     return parser
 
 
-def _list_tables(paper: str, console: Console) -> None:
-    for kind in ("table", "figure"):
-        for number, entry in load_recipes()[paper].get(f"{kind}s", {}).items():
-            console.print(f"{kind} {number}: {entry['title']}", highlight=False, soft_wrap=True)
+def _list_entries(paper: str, console: Console) -> None:
+    for kind in KINDS:
+        for name, entry in load_recipes()[paper].get(f"{kind}s", {}).items():
+            console.print(f"{kind} {name}: {entry['title']}", highlight=False, soft_wrap=True)
+
+
+def _print_config(
+    entry: tuple[str, int | str, Kind], recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Namespace
+) -> None:
+    paper, name, kind = entry
+    arguments, category = choose_training(wanted, options.row, options.categories)
+    data = recipe["data"]
+    cell = replace(wanted[0], variants={"": arguments}, categories=(category,))
+    root = options.root or Path(load_recipes()["data"][data]["root"])
+    sweep = apply_run_options(build_sweep(recipe, [cell], data, root, dict(options.changes)), options)
+    row = f", row {options.row}" if options.row else ""
+    title = f"{paper}, {kind} {name}{row}: {recipe['title']}"
+    sys.stdout.write(to_yaml(configuration(sweep, recipe), title))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what is missing and print the table.
+    """Run what is missing and print the table, or write the configuration of a row.
 
     Returns:
         The exit status: 0 if every job succeeded, 1 if one failed or there are no data, 130 after Ctrl-C.
@@ -209,29 +242,41 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     console = Console(markup=False)
-    if options.table is None and options.figure is None:
-        _list_tables(options.paper, console)
+    chosen: list[tuple[Kind, int | str]] = [(kind, getattr(options, kind)) for kind in KINDS if getattr(options, kind)]
+    if (options.print_config or options.row) and not (options.print_config and chosen):
+        parser.error("--print-config needs --table, --figure or --variant, and --row needs --print-config.")
+    if not chosen:
+        _list_entries(options.paper, console)
         return 0
-    kind_of_entry: Kind = "table" if options.figure is None else "figure"
-    entry = (options.paper, options.table if options.figure is None else options.figure, kind_of_entry)
+    ((kind, name),) = chosen
     try:
-        recipe, wanted = load_recipe(*entry), cells(*entry)
-        kind = recipe["data"]
-        root = options.root or Path(load_recipes()["data"][kind]["root"])
-        at_hand = categories_at_hand(kind, root)
-        if not at_hand and kind != "mvtec":
-            kind, at_hand = "mvtec", categories_at_hand("mvtec", root)
-        if not at_hand:
-            sys.stderr.write(fetch_advice(recipe["data"], root) + "\n")
-            return 1
-        if options.categories:
-            at_hand = chosen_categories(at_hand, options.categories, root)
-        own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(at_hand)
-        chosen = possible_cells(wanted, at_hand, own_data)
-        sweep = apply_run_options(build_sweep(recipe, chosen, kind, root, dict(options.changes)), options)
-        jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
+        recipe, wanted = load_recipe(options.paper, name, kind), cells(options.paper, name, kind)
+        if options.print_config:
+            _print_config((options.paper, name, kind), recipe, wanted, options)
+            return 0
+        return _run(recipe, wanted, options, console)
     except PlanError as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
+        return 130
+
+
+def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Namespace, console: Console) -> int:
+    kind = recipe["data"]
+    root = options.root or Path(load_recipes()["data"][kind]["root"])
+    available = available_categories(kind, root)
+    if not available and kind != "mvtec":
+        kind, available = "mvtec", available_categories("mvtec", root)
+    if not available:
+        sys.stderr.write(fetch_advice(recipe["data"], root) + "\n")
+        return 1
+    if options.categories:
+        available = chosen_categories(available, options.categories, root)
+    own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(available)
+    chosen = possible_cells(wanted, available, own_data)
+    sweep = apply_run_options(build_sweep(recipe, chosen, kind, root, dict(options.changes)), options)
+    jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
     left_out = 0 if own_data else len(wanted) - len(chosen)
     if left_out:
         console.print(
@@ -242,13 +287,7 @@ def main(arguments: Sequence[str]) -> int:
         list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
         return int(not jobs)
     store = ResultStore(folder)
-    try:
-        status = run_jobs(jobs, store, options, console)
-    except PlanError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
-        return 130
+    status = run_jobs(jobs, store, options, console)
     records = {record["job_id"]: record for record in store.records()}
     print_cells(chosen, [our_number(cell, jobs, records) for cell in chosen], console)
     for column, reason in recipe["not_run"].items():

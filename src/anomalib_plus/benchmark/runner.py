@@ -14,7 +14,7 @@ _BUSY_SECONDS = 2.0
 
 
 def unfinished(jobs: Sequence[Job], store: ResultStore, retry_failed: bool = False) -> list[Job]:
-    """Jobs without a record, and those that failed if they shall be tried again."""
+    """Jobs without a record, and failed ones if ``retry_failed``."""
     states = store.states()
     enough = {"ok"} if retry_failed else {"ok", "failed"}
     return [job for job in jobs if states.get(job.job_id) not in enough]
@@ -58,11 +58,11 @@ def run_local(
                 if process.poll() is None:
                     continue
                 del running[slot]
-                if process.settle() is None:  # somebody else's: look again later
+                if process.settle() is None:  # another sweep has it: look again later
                     not_before[process.job.job_id] = time.monotonic() + _BUSY_SECONDS
                     waiting.append(process.job)
                 else:
-                    progress.finished(process.job, store.record(process.job.job_id), time.monotonic() - process.begin)
+                    progress.finished(process.job, store.record(process.job.job_id), process.seconds)
                 progress.running([process.job for process in running.values()])
             time.sleep(_POLL_SECONDS)
     finally:
@@ -80,6 +80,6 @@ def _next(waiting: deque[Job], not_before: dict[str, float]) -> Job | None:
 
 
 def finished_elsewhere(job: Job, store: ResultStore, before: dict[str, str]) -> bool:
-    """Whether another sweep has finished a job since this one started with the states ``before``."""
+    """True if another sweep has finished a job since this one started with the states ``before``."""
     state = store.states().get(job.job_id)
     return state == "ok" or (state is not None and job.job_id not in before)

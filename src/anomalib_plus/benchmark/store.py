@@ -2,18 +2,23 @@
 
 A record is one line, written and synchronised under a lock. A line that a power cut tore is cut off by the next writer
 and ignored by readers. Of several records of a job, the last one counts.
+
+Beside it stands the plan: every job that a sweep into this folder was to run, so that what a kill left undone is known.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+from filelock import BaseFileLock, FileLock, Timeout
+
+from anomalib_plus.benchmark.schema import PlanError
+
 FILE = "results.jsonl"
+PLAN = "plan.json"
 ARTIFACTS = "artifacts"
 WORK = "jobs"
 """Descriptions, logs and locks of the jobs; may be deleted when no sweep runs."""
@@ -56,7 +61,7 @@ class ResultStore:
             Whether it was added. When this returns, the record is on the disk.
         """
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        with self.locked(FILE):
+        with self.lock(FILE):
             is_new = not self.file.exists()
             with self.file.open("a+b") as stream:
                 _cut_torn_line(stream)
@@ -69,8 +74,46 @@ class ResultStore:
                 _synchronise_folder(self.folder)
         return True
 
+    def plan(self) -> list[dict[str, Any]]:
+        """Entries of all jobs that were ever to be run into this folder; none for folders of older versions.
+
+        Raises:
+            PlanError: If the file is damaged.
+        """
+        file = self.folder / PLAN
+        if not file.exists():
+            return []
+        try:
+            entries = json.loads(file.read_bytes())["jobs"]
+            return [entry for entry in entries if entry["job_id"]]
+        except (ValueError, LookupError, TypeError) as error:
+            msg = f"{file} is damaged ({error!r}). Delete it: the next sweep writes it anew."
+            raise PlanError(msg) from error
+
+    def add_to_plan(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Add jobs to the plan; the file is whole at any moment, and on the disk when this returns.
+
+        Args:
+            entries: :attr:`Job.entry` of each.
+
+        Raises:
+            PlanError: If the file is damaged.
+        """
+        with self.lock(PLAN):
+            before = self.plan()
+            jobs = {entry["job_id"]: entry for entry in (*before, *entries)}
+            if list(jobs.values()) == before:
+                return
+            unfinished = self.folder / f".{PLAN}"  # the lock keeps others from writing it
+            with unfinished.open("w", encoding="utf-8") as stream:
+                json.dump({"jobs": list(jobs.values())}, stream, indent=1)
+                stream.flush()
+                os.fsync(stream.fileno())
+            unfinished.replace(self.folder / PLAN)
+            _synchronise_folder(self.folder)
+
     def work_file(self, job_id: str, ending: str) -> Path:
-        """Where a job's description (``json``), log (``log``) or lock (``lock``) lies."""
+        """Return the path of a job's description (``json``), log (``log``) or lock (``lock``)."""
         return self.folder / WORK / f"{job_id}.{ending}"
 
     def describe(self, job_id: str, description: str) -> None:
@@ -83,26 +126,22 @@ class ResultStore:
         """Folder of a job's pictures."""
         return self.folder / ARTIFACTS / job_id
 
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Wait for a lock; it ends with the block or with the process, however that dies."""
-        with self.work_file(name, "lock").open("wb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+    def lock(self, name: str) -> BaseFileLock:
+        """Return the lock of a file or a job; it is free once its holder releases it or dies."""
+        return FileLock(self.work_file(name, "lock"))
 
-    def claim(self, job_id: str) -> BinaryIO | None:
-        """Reserve a job for this process until the returned file is closed, or the process dies.
+    def claim(self, job_id: str) -> BaseFileLock | None:
+        """Reserve a job for this process until the returned lock is released, or the process dies.
 
         Returns:
             None if another process has it.
         """
-        stream = self.work_file(job_id, "lock").open("wb")
+        lock = self.lock(job_id)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.close()
+            lock.acquire(timeout=0)
+        except Timeout:
             return None
-        return stream
+        return lock
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Build model and data of a job and train them with anomalib's engine."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.callbacks import ModelCheckpoint
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
+from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from anomalib_plus.benchmark.plan import Job
@@ -21,11 +24,11 @@ _NEVER = 10**9
 
 @dataclass
 class Trained:
-    """A trained model with its data and what the training took."""
+    """A trained model in evaluation mode with its data, and records of its training."""
 
     model: Any
     datamodule: Any
-    trainer: Trainer
+    engine: Engine
     device: torch.device
     seconds: float
     history: list[dict[str, float]]
@@ -45,7 +48,7 @@ class TrainingHistory(Callback):
 
 
 def load_class(class_path: str, base: type) -> Any:
-    """Import a class by its path; nothing else is ever called, whatever a sweep names.
+    """Import a class by its path; a sweep cannot make anything else run.
 
     Raises:
         ImportError: If there is no such module or class, or the class is not derived from ``base``.
@@ -65,36 +68,56 @@ def load_class(class_path: str, base: type) -> Any:
 def train(job: Job, folder: Path) -> Trained:
     """Seed everything, build, fit.
 
-    The model's thresholds are of no interest here, so there is no post-processor, no evaluator, and validation is one
-    batch after the fit, which some models use to finish their training.
+    A benchmark needs no thresholds, so there is no post-processor, no evaluator, and validation is one batch after the
+    fit, which some models use to finish their training.
 
     Args:
-        job: What to train.
+        job: Model, data, seed, budget and size of the images.
         folder: Scratch folder of the engine.
     """
-    seed_everything(job.seed, workers=True, verbose=False)
-    datamodule = load_class(job.data["class_path"], AnomalibDataModule)(**job.data["arguments"])
-    kind = load_class(job.model["class_path"], AnomalibModule)
-    height, width = job.protocol["image_size"]
-    model = kind(
-        **job.model["arguments"],
-        pre_processor=kind.configure_pre_processor((height, width)),
-        post_processor=False,
+    arguments = trainer_arguments(job.budget) | job.trainer
+    return build_and_fit(job.model, job.data, tuple(job.protocol["image_size"]), False, arguments, job.seed, folder)
+
+
+def build_and_fit(
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    image_size: tuple[int, int] | None,
+    post_processor: PostProcessor | bool,
+    trainer: Mapping[str, Any],
+    seed: int,
+    folder: Path,
+) -> Trained:
+    """Seed everything, build model and data, fit and validate.
+
+    Args:
+        model: Its ``class_path`` and ``arguments``.
+        data: Likewise, of the datamodule.
+        image_size: Height and width that the model works on; None for its own.
+        post_processor: Component of the model.
+        trainer: Arguments of the trainer.
+        seed: Of everything.
+        folder: Scratch folder of the engine.
+    """
+    seed_everything(seed, workers=True, verbose=False)
+    datamodule = load_class(data["class_path"], AnomalibDataModule)(**data["arguments"])
+    kind = load_class(model["class_path"], AnomalibModule)
+    built = kind(
+        **model["arguments"],
+        pre_processor=kind.configure_pre_processor(image_size) if image_size else True,
+        post_processor=post_processor,
         evaluator=False,
         visualizer=False,
     )
     datamodule.prepare_data()  # its time is no part of the fit's
     history = TrainingHistory()
-    arguments = trainer_arguments(job.budget)
-    arguments["callbacks"].append(history)
-    engine = Engine(default_root_dir=folder, **(arguments | job.trainer))
+    engine = Engine(default_root_dir=folder, **{**trainer, "callbacks": [*trainer["callbacks"], history]})
     started = time.perf_counter()
-    engine.fit(model=model, datamodule=datamodule)
-    engine.trainer.validate(model, datamodule=datamodule, verbose=False)
+    engine.fit(model=built, datamodule=datamodule)
+    engine.trainer.validate(built, datamodule=datamodule, verbose=False)
     seconds = time.perf_counter() - started
     device = engine.trainer.strategy.root_device
-    model.to(device).eval()
-    return Trained(model, datamodule, engine.trainer, device, seconds, history.epochs)
+    return Trained(built.to(device).eval(), datamodule, engine, device, seconds, history.epochs)
 
 
 def trainer_arguments(budget: dict[str, Any]) -> dict[str, Any]:
@@ -102,9 +125,10 @@ def trainer_arguments(budget: dict[str, Any]) -> dict[str, Any]:
     limits = {"max_epochs": budget["max_epochs"], "max_steps": budget["max_steps"] or -1}
     if budget["max_seconds"] is not None:
         limits["max_time"] = timedelta(seconds=budget["max_seconds"])
+    timers = [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])]
     return {
         **limits,
-        "callbacks": [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])],
+        "callbacks": [ModelCheckpoint(save_top_k=0), *timers],  # nobody reads a checkpoint, and writing them takes time
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,

@@ -1,17 +1,29 @@
 """Datamodules under the names that papers and users know."""
 
+from pathlib import Path
+
 from anomalib.data import BTech, MVTecAD
 
 from anomalib_plus.data.mask_pairs import check_mask_pairs
+from anomalib_plus.data.plain_paths import acceptable_root
 
 
 class MVTec(MVTecAD):
     """anomalib's :class:`MVTecAD`; results are filed under the shorter name."""
 
+    root: Path
+
     def _setup(self, _stage: str | None = None) -> None:
+        self.root = acceptable_root(self.root, self.category)
         check_mask_pairs(self)
         super()._setup(_stage)
 
 
 class BTAD(BTech):
     """anomalib's :class:`BTech`, the beanTech data set, under the name its paper gave it."""
+
+    root: Path
+
+    def _setup(self, _stage: str | None = None) -> None:
+        self.root = acceptable_root(self.root, self.category)
+        super()._setup(_stage)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 # Pillow's pixel formats that survive anomalib's `.convert("RGB")`. The others (I, I;16, F, ...) hold more than 8 bits.
@@ -19,11 +20,19 @@ _END_OF_JPEG = b"\xff\xd9"
 
 
 class ImageFacts(NamedTuple):
-    """Width and height of a file if it could be opened, what is wrong with it, and Pillow's name of its format."""
+    """What is known of an image file.
+
+    Attributes:
+        size: Width and height, if it could be opened.
+        fault: What is wrong with it.
+        format: Pillow's name of its format.
+        greys: Grey values that occur in it, of a mask.
+    """
 
     size: tuple[int, int] | None
     fault: str | None
     format: str | None = None
+    greys: tuple[int, ...] = ()
 
 
 def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
@@ -39,6 +48,15 @@ def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
         decode: Decode all pixels. Otherwise they are decoded only if the checksums of a PNG or the end of a JPEG are
             not as they should be, and always for other formats; damage inside a JPEG is not found then.
     """
+    return _inspect(path, decode)
+
+
+def inspect_mask(path: Path) -> ImageFacts:
+    """Decode a mask once, the way anomalib does, and find out whether it can be read and which grey values it has."""
+    return _inspect(path, decode=True, as_mask=True)
+
+
+def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
     try:
         fault = _is_no_file(path)
         if fault:
@@ -48,7 +66,9 @@ def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
             whole = facts.fault is not None or (not decode and _seems_whole(image, path))
         if not whole:
             with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
-                image.convert("RGB")
+                converted = image.convert("L" if as_mask else "RGB")
+            if as_mask:
+                facts = facts._replace(greys=tuple(np.flatnonzero(converted.histogram()).tolist()))
     except FileNotFoundError:  # taken away meanwhile
         return ImageFacts(None, "does not exist")
     except PermissionError:

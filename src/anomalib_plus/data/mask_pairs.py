@@ -1,44 +1,42 @@
 """What anomalib's datamodules fail on without naming it: missing masks, which they pair by order, and broken links."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib.data import Folder, MVTecAD
+from anomalib.data.datasets.image.mvtecad import IMG_EXTENSIONS as MVTEC_EXTENSIONS
 from anomalib.data.utils.image import is_image_file
+from anomalib.data.utils.path import is_within_directory, resolve_path
 from lightning.pytorch import LightningDataModule
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_plus.data.image_files import printable
+
+Folders = str | Path | Sequence[str | Path] | None
 
 
 def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
     """Compare the anomalous images of an ``MVTecAD`` or ``Folder`` datamodule with its mask files.
 
-    Call it before the datamodule's ``setup``. Other datamodules are left to :class:`ImageFileCheck`.
+    Sees the files that anomalib sees, in its order. Call it before the datamodule's ``setup``. Other datamodules are
+    left to :class:`ImageFileCheck`.
 
     Raises:
-        ValueError: If an image has no mask or a mask has no image; the message names them.
+        ValueError: If an image has no mask, a mask has no image or anomalib would pair them wrongly; the message names
+            them.
     """
     if isinstance(datamodule, MVTecAD):
-        category = Path(datamodule.root) / datamodule.category
-        kinds = [folder for folder in (category / "test").glob("*") if folder.name != "good"]
-        images, masks = _images_below(kinds), _images_below([category / "ground_truth"])
+        images = [path for path in _mvtec_files(datamodule, "test/*/*") if path.parent.name != "good"]
+        masks = _mvtec_files(datamodule, "ground_truth/*/*")
     elif isinstance(datamodule, Folder) and datamodule.abnormal_dir and datamodule.mask_dir:
-        root = Path(datamodule.root or "")
-        images, masks = (
-            _images_below(root / folder for folder in _as_list(folders))
-            for folders in (datamodule.abnormal_dir, datamodule.mask_dir)
-        )
+        images, masks = (_folder_files(datamodule, each) for each in (datamodule.abnormal_dir, datamodule.mask_dir))
     else:
         return
     in_order = all(image.stem in mask.stem for image, mask in zip(images, masks, strict=False))
     if len(images) != len(masks) or not in_order:
-        unpaired_images, unpaired_masks = find_unpaired(images, masks)
-        msg = (
-            f"{len(images)} anomalous images but {len(masks)} masks. "
-            f"Images without a mask: {shorten(unpaired_images)}. Masks without an image: {shorten(unpaired_masks)}. "
-            "A mask has the name of its image, or that name with an ending such as _mask."
-        )
+        conjunction = "and" if len(images) == len(masks) else "but"
+        msg = f"{len(images)} anomalous images {conjunction} {len(masks)} masks. {_why(images, masks)}"
         raise ValueError(msg)
 
 
@@ -50,13 +48,17 @@ def check_links(datamodule: LightningDataModule | None) -> None:
     Raises:
         ValueError: If there are any; the message names them.
     """
-    root = Path(getattr(datamodule, "root", None) or "")
     if isinstance(datamodule, Folder):
         named = (datamodule.normal_dir, datamodule.abnormal_dir, datamodule.normal_test_dir, datamodule.mask_dir)
-        searched = [root / folder for folders in named if folders for folder in _as_list(folders)]
+        searched = [path for folders in named for path in _folder_files(datamodule, folders)]
+    elif isinstance(datamodule, MVTecAD):
+        searched = _mvtec_files(datamodule, "**/*")
+    elif category := getattr(datamodule, "category", None):
+        folder = Path(getattr(datamodule, "root", None) or "") / category
+        searched = sorted(path for path in folder.rglob("*") if is_image_file(path))
     else:
-        searched = [root / category] if (category := getattr(datamodule, "category", None)) else []
-    broken = [path for path in _images_below(searched) if path.is_symlink() and not path.exists()]
+        return
+    broken = [path for path in searched if path.is_symlink() and not path.exists()]
     if broken:
         msg = f"Links to images that lead nowhere ({len(broken)}); repair or remove them: {shorten(broken)}."
         raise ValueError(msg)
@@ -68,15 +70,9 @@ def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[P
     A mask belongs to an image whose name is a word of its own name (``000`` of ``000_mask``) and, where images and
     masks lie in folders of the same names (``test/scratch``, ``ground_truth/scratch``), whose folder it shares.
     """
-    nested = bool({path.parent.name for path in images} & {path.parent.name for path in masks})
-
-    def belong(image: Path, mask: Path) -> bool:
-        same_name = re.search(rf"(?<![A-Za-z0-9]){re.escape(image.stem)}(?![A-Za-z0-9])", mask.stem)
-        return bool(same_name) and (not nested or image.parent.name == mask.parent.name)
-
-    without_mask = [image for image in images if not any(belong(image, mask) for mask in masks)]
-    without_image = [mask for mask in masks if not any(belong(image, mask) for image in images)]
-    return without_mask, without_image
+    masks_of = _masks_by_name(images, masks)
+    with_image = {mask for found in masks_of.values() for mask in found}
+    return [image for image in images if not masks_of[image]], [mask for mask in masks if mask not in with_image]
 
 
 def shorten(paths: Sequence[Path], shown: int = 3) -> str:
@@ -85,9 +81,52 @@ def shorten(paths: Sequence[Path], shown: int = 3) -> str:
     return names if len(paths) <= shown else f"{names} and {len(paths) - shown} more"
 
 
-def _as_list(folders: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
-    return [folders] if isinstance(folders, str | Path) else folders
+def _why(images: Sequence[Path], masks: Sequence[Path]) -> str:
+    """The first reason why images and masks do not pair in order, and what to do."""
+    unpaired_images, unpaired_masks = find_unpaired(images, masks)
+    if unpaired_images or unpaired_masks:
+        return (
+            f"Images without a mask: {shorten(unpaired_images)}. Masks without an image: {shorten(unpaired_masks)}. "
+            "A mask has the name of its image, or that name with an ending such as _mask."
+        )
+    masks_of = _masks_by_name(images, masks)
+    for image, found in masks_of.items():
+        rivals = [other for other in images if set(masks_of[other]) & set(found)]
+        if len(rivals) > 1 and len(images) > len(masks):
+            return (
+                f"Several images share the mask {printable(found[0])}: {shorten(rivals)}. "
+                'Remove or rename all but one, or choose by Folder(extensions=(".png",)).'
+            )
+        if len(found) > 1 and len(masks) > len(images):
+            return f"{printable(image)} has several masks: {shorten(found)}. Unite them, or remove all but one."
+    image, mask = next((image, mask) for image, mask in zip(images, masks, strict=True) if mask not in masks_of[image])
+    return (
+        f"Every image has a mask, but anomalib pairs them in sorted order, and there {printable(image)} meets "
+        f"{printable(mask)}. Pad the numbers in the names of images and masks with zeros to one length (01.png, "
+        "01_mask.png), or give each mask exactly the name of its image."
+    )
 
 
-def _images_below(folders: Iterable[Path]) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.rglob("*") if is_image_file(path))
+def _masks_by_name(images: Sequence[Path], masks: Sequence[Path]) -> dict[Path, list[Path]]:
+    nested = bool({path.parent.name for path in images} & {path.parent.name for path in masks})
+
+    def belong(image: Path, mask: Path) -> bool:
+        same_name = re.search(rf"(?<![A-Za-z0-9]){re.escape(image.stem)}(?![A-Za-z0-9])", mask.stem)
+        return bool(same_name) and (not nested or image.parent.name == mask.parent.name)
+
+    return {image: [mask for mask in masks if belong(image, mask)] for image in images}
+
+
+def _folder_files(datamodule: Folder, folders: Folders) -> list[Path]:
+    """What anomalib's ``Folder`` finds, in the order in which it pairs."""
+    listed = [] if folders is None else [folders] if isinstance(folders, str | Path) else folders
+    endings = {extension.lower() for extension in datamodule.extensions or IMG_EXTENSIONS}
+    found = (path for folder in listed for path in resolve_path(folder, datamodule.root).glob("**/*"))
+    return sorted(path for path in found if path.suffix.lower() in endings and not path.is_dir())
+
+
+def _mvtec_files(datamodule: MVTecAD, pattern: str) -> list[Path]:
+    """What anomalib's ``MVTecAD`` finds, in the order in which it pairs."""
+    category = (Path(datamodule.root) / datamodule.category).resolve()
+    found = (path for path in category.glob(pattern) if path.suffix in MVTEC_EXTENSIONS)
+    return sorted((path for path in found if is_within_directory(category, path)), key=str)

@@ -12,6 +12,7 @@ from anomalib.metrics import AUROC
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
+from anomalib_plus.data.samples import read_samples
 from anomalib_plus.deployment.constant_selections import settle_choices
 
 if TYPE_CHECKING:  # an optional dependency
@@ -59,7 +60,7 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
     return _with_some_correction_of_biases(nncf.quantize, model, calibration, **options)
 
 
-def quantize_networks_cautiously(
+def quantize_networks_within_accuracy(
     model: "openvino.Model", datamodule: Any, metric: Any = None, max_drop: float = 0.01
 ) -> "openvino.Model":
     """Quantise like :func:`quantize_networks`, then return layers to floating point until a metric drops no more.
@@ -133,7 +134,7 @@ def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[A
 def _calibration_images(datamodule: Any) -> DataLoader:
     """The validation images, or a choice of them, in batches as the datamodule makes them."""
     data = datamodule.val_data
-    labels = data.samples.label_index.to_numpy()
+    labels = np.array([sample.label for sample in read_samples(data)])
     if len(np.unique(labels)) < 2:
         logger.warning(
             "INT8 finds its value ranges on the validation images, and all %d of them are %s. Without images of both "

@@ -1,8 +1,10 @@
 """Parts of an inspection station that runs for months: what lies in its inbox, and a table that outlives crashes."""
 
 import csv
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from anomalib.data.utils.image import is_image_file
@@ -10,7 +12,11 @@ from anomalib.data.utils.image import is_image_file
 from anomalib_plus.data.image_files import printable
 
 Key = tuple[str, str]
-"""Name of a file, as a table shows it, and the time of its last change: another image of the same name is another."""
+"""Name of a file, as a table shows it, and the time of its last change: another image of the same name is another.
+
+The time is in ISO 8601, UTC, to the microsecond.
+"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def images_in(folder: Path) -> dict[Key, Path]:
@@ -22,9 +28,18 @@ def images_in(folder: Path) -> dict[Key, Path]:
     found = {}
     for path in filter(is_image_file, sorted(folder.iterdir())):
         with suppress(FileNotFoundError):  # taken away meanwhile
-            changed = path.stat(follow_symlinks=path.exists()).st_mtime
-            found[_harmless(path.name), str(changed)] = path
+            changed = path.stat(follow_symlinks=path.exists()).st_mtime_ns
+            found[_harmless(path.name), _date(changed)] = path
     return found
+
+
+def announce(*parts: object) -> None:
+    """Write a line with the time to the console; whatever the parts hold, it is one line that the console can show."""
+    time = datetime.now().astimezone().isoformat(timespec="seconds")
+    line = " ".join([time, *(printable(str(part)) for part in parts)])
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()
 
 
 class VerdictTable:
@@ -77,6 +92,14 @@ class VerdictTable:
     def _append(self, row: Sequence[object]) -> None:
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file).writerow(row)
+
+
+def _date(nanoseconds: int) -> str:
+    """The date in ISO 8601; for one that the calendar does not reach, the seconds since 1970."""
+    try:
+        return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).isoformat(timespec="microseconds")
+    except OverflowError:
+        return str(nanoseconds / 1e9)
 
 
 def _harmless(text: str) -> str:

@@ -1,22 +1,36 @@
 """timm networks with pre-trained weights from a local file or from the hub, or without; errors that say what to do."""
 
 import difflib
+import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from timm.models import load_state_dict
 from torch import Tensor, nn
+
+from anomalib_plus.layers.weight_packages import advise_package
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class WeightArguments(NamedTuple):
     """What a model calls the arguments that name a network and its weights; for messages."""
 
-    network: str = "backbone"
+    network: str | None = "backbone"
+    """None where there is no choice."""
     file: str = "weights"
     switch: str = "pre_trained"
+    without: str = "builds the network without weights, which is enough to load a checkpoint into it"
+    """What the model does if ``switch`` is False."""
+
+    def named(self, name: str) -> str:
+        """The network of a name, as the model's user would write it."""
+        return f"{self.network}={name!r}" if self.network else repr(name)
 
 
 def create_network(
@@ -55,28 +69,55 @@ def create_network(
         return network
     if not timm.is_model_pretrained(name):
         advice = f"pass {arguments.file}=FILE or {arguments.switch}=False"
-        msg = f"timm has no weights for {arguments.network}={name!r}: {advice}."
+        msg = f"timm has no weights for {arguments.named(name)}: {advice}."
         raise ValueError(msg)
     try:
+        _check_hub(name)
         network = timm.create_model(name, pretrained=True, **options)
     except OSError as error:  # of the network, the cache or the hub's client; all of its errors are OSErrors
-        hub_id = timm.get_pretrained_cfg(name).hf_hub_id
-        msg = (
-            f"The weights of {arguments.network}={name!r} could not be downloaded. Where the network is reachable, "
-            f"'hf download {hub_id} model.safetensors' fetches the file: pass it here as "
-            f"{arguments.file}=FILE. 'anomalib-plus doctor' lists the files that are here. {arguments.switch}=False "
-            "builds the network without weights, which is enough to load a checkpoint into it."
-        )
-        raise RuntimeError(msg) from error
+        raise RuntimeError(_advise_without_hub(name, arguments)) from error
     network.pretrained_cfg.pop("state_dict", None)  # as above: timm can be told weights for every network of a name
     return network
+
+
+def _check_hub(name: str) -> None:
+    """Raise ``OSError`` where weights are to come from a hub that gives no answer.
+
+    timm would ask it twelve times, for most of a minute, with a warning each time.
+    """
+    configuration = timm.get_pretrained_cfg(name)
+    hub_id, elsewhere = configuration.hf_hub_id, configuration.state_dict or configuration.file
+    if not hub_id or elsewhere or "TIMM_USE_OLD_CACHE" in os.environ or cached_weights(hub_id):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, _HUB_FILES[0]))
+    except HfHubHTTPError:  # an answer: timm knows other files and what to repeat
+        return
+    except Exception as error:  # of the hub's client, which has exchanged its HTTP library before
+        raise OSError(str(error)) from error
+
+
+def cached_weights(hub_id: str | None) -> str | None:
+    """File with a network's weights in the cache of the hub's client; None if it has none."""
+    files = (try_to_load_from_cache(hub_id, name) for name in _HUB_FILES) if hub_id else ()
+    return next((file for file in files if isinstance(file, str)), None)
+
+
+def _advise_without_hub(name: str, arguments: WeightArguments) -> str:
+    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+    package = f"{advise_package(name, arguments.network, arguments.file)} " if arguments.network else ""
+    return (
+        f"The weights of {arguments.named(name)} could not be downloaded. Where the network is reachable, "
+        f"'hf download {hub_id} {_HUB_FILES[0]}' fetches the file: pass it here as {arguments.file}=FILE. {package}"
+        f"{arguments.switch}=False {arguments.without}."
+    )
 
 
 def check_network_name(name: str, arguments: WeightArguments = WeightArguments()) -> None:  # noqa: B008 -- immutable
     """Raise ``ValueError`` unless timm has a network of this name, tag included."""
     if not timm.is_model(name) or name not in {name.split(".")[0], *timm.list_pretrained(name)}:
         similar = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3, cutoff=0.5)
-        msg = f"timm has no network {arguments.network}={name!r}. Similar names: {', '.join(similar) or 'none'}."
+        msg = f"timm has no network {arguments.named(name)}. Similar names: {', '.join(similar) or 'none'}."
         raise ValueError(msg)
 
 
@@ -99,7 +140,7 @@ def read_weights(name: str, file: Path, arguments: WeightArguments = WeightArgum
     misfits = [key for key, value in body.items() if key not in values or values[key].shape != value.shape]
     if misfits:
         msg = (
-            f"{arguments.file}={file} does not fit {arguments.network}={name!r}: {len(misfits)} of {len(body)} "
+            f"{arguments.file}={file} does not fit {arguments.named(name)}: {len(misfits)} of {len(body)} "
             f"parameters are missing or of another shape, {misfits[0]} for one."
         )
         raise ValueError(msg)

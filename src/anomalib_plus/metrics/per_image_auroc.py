@@ -21,6 +21,21 @@ def area_under_roc(scores: Tensor, labels: Tensor) -> Tensor:
     return (below + up_to).double().mean() / (2 * len(negatives))
 
 
+def aurocs_of_images(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the pixel AUROC of each image whose mask has both classes.
+
+    Args:
+        maps: (N, H, W) or (N, 1, H, W), any range.
+        masks: Same size, boolean.
+
+    Returns:
+        (M,) with M <= N, float64.
+    """
+    pairs = zip(maps.flatten(1), masks.flatten(1), strict=True)
+    values = [area_under_roc(scores, labels) for scores, labels in pairs if labels.any() and not labels.all()]
+    return torch.stack(values) if values else maps.new_empty(0, dtype=torch.float64)
+
+
 class _MeanImageAUROC(Metric):
     """Mean over images of the AUROC of their pixels; images whose mask has one class only are left out."""
 
@@ -40,10 +55,9 @@ class _MeanImageAUROC(Metric):
         if maps.numel() != masks.numel():
             msg = f"Maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must have the same size."
             raise ValueError(msg)
-        for scores, labels in zip(maps.flatten(1), masks.flatten(1), strict=True):
-            if labels.any() and not labels.all():
-                self.total += area_under_roc(scores, labels)
-                self.count += 1
+        values = aurocs_of_images(maps, masks)
+        self.total += values.sum()
+        self.count += len(values)
 
     def compute(self) -> Tensor:
         """Give the mean; NaN if no image had both classes."""

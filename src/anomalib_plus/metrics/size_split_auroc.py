@@ -43,15 +43,10 @@ class _SizeSplitAUROC(Metric):
 
     def compute(self) -> Tensor:
         """Give the AUROC; NaN if there are no normal images or no defects of the size."""
-        nothing = torch.tensor(float("nan"))
         if not self.scores:
-            return nothing
-        scores, ratios, anomalous = map(dim_zero_cat, (self.scores, self.ratios, self.labels))
-        defects = anomalous & in_bin(ratios, self.size, self.bounds)
-        chosen = defects | ~anomalous
-        if not defects.any() or defects[chosen].all():
-            return nothing
-        return area_under_roc(scores[chosen], defects[chosen]).float()
+            return torch.tensor(float("nan"))
+        scores, ratios, labels = map(dim_zero_cat, (self.scores, self.ratios, self.labels))
+        return auroc_of_size(scores, ratios, labels, self.size, self.bounds).float()
 
 
 class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
@@ -86,6 +81,28 @@ class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
     ) -> None:
         super().__init__(prefix=prefix, size=size, bounds=bounds, **arguments)  # type: ignore[call-arg]
         self.name = f"{prefix}AUROC_{size}"
+
+
+def auroc_of_size(
+    scores: Tensor, ratios: Tensor, labels: Tensor, size: DefectSize, bounds: tuple[float, float] = (0.05, 0.2)
+) -> Tensor:
+    """Return the AUROC of all normal images against the defective ones of a size.
+
+    Args:
+        scores: (N,), any range.
+        ratios: (N,) shares of anomalous pixels.
+        labels: (N,) boolean.
+        size: Size of the defects.
+        bounds: Where small ends and large begins, as shares of the image.
+
+    Returns:
+        A scalar, float64; NaN if there are no normal images or no defects of the size.
+    """
+    defects = labels & in_bin(ratios, size, bounds)
+    chosen = defects | ~labels
+    if not defects.any() or defects[chosen].all():
+        return torch.tensor(float("nan"), dtype=torch.float64)
+    return area_under_roc(scores[chosen], defects[chosen])
 
 
 def in_bin(ratios: Tensor, size: DefectSize, bounds: tuple[float, float] = (0.05, 0.2)) -> Tensor:

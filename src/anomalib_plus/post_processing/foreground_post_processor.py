@@ -40,10 +40,26 @@ class ForegroundPostProcessor(PostProcessor):
     def __init__(self, foreground: str | Path | nn.Module | None = "otsu", **arguments: Any) -> None:
         super().__init__(**arguments)
         hold_foreground(self)
-        set_foreground(self, make_foreground(foreground))
+        self.set_foreground(foreground)
+
+    @classmethod
+    def around(cls, inner: PostProcessor | bool, foreground: str | Path | nn.Module) -> "ForegroundPostProcessor":
+        """Remove the background before another post-processor's work; False stands for one that does nothing.
+
+        Raises:
+            TypeError: If the other one is of a class of its own.
+        """
+        if isinstance(inner, bool):
+            return cls(foreground, enable_normalization=inner, enable_thresholding=inner)
+        if type(inner) is not PostProcessor:
+            msg = f"A foreground needs anomalib's own PostProcessor, got {type(inner).__name__}."
+            raise TypeError(msg)
+        names = ("enable_normalization", "enable_thresholding", "enable_threshold_matching")
+        sensitivities = {name: getattr(inner, name) for name in ("image_sensitivity", "pixel_sensitivity")}
+        return cls(foreground, **{name: getattr(inner, name) for name in names}, **sensitivities)
 
     def remove_background(self, batch: Batch, pl_module: LightningModule) -> None:
-        """Mask the maps of a batch that the model has judged, and take its scores anew.
+        """Mask the predicted maps of a batch, and compute its scores anew.
 
         Raises:
             ValueError: If the model gives no maps.
@@ -80,19 +96,30 @@ class ForegroundPostProcessor(PostProcessor):
         self.remove_background(outputs, pl_module)
         super().on_predict_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 
-    def forward(self, predictions: InferenceBatch) -> InferenceBatch:
-        """Refuse: outside an ``Engine`` there are no images to make masks from.
+    def forward(self, predictions: InferenceBatch, images: Tensor | None = None) -> InferenceBatch:
+        """Remove the background, then normalise and threshold; for exports and calls outside an ``Engine``.
+
+        Args:
+            predictions: Of the model.
+            images: What the network saw, (B, 3, H, W) in [0, 1]. Our models pass it.
 
         Raises:
-            RuntimeError: Unless there is no foreground.
+            RuntimeError: If there is a foreground but no images, as with anomalib's own models.
         """
         if self.foreground is not None:
-            msg = (
-                "ForegroundPostProcessor removes the background within Engine.validate, test and predict only. Give "
-                "the model an ordinary PostProcessor before it is exported or called by itself."
-            )
-            raise RuntimeError(msg)
+            if images is None:
+                msg = (
+                    "ForegroundPostProcessor removes the background of this model within Engine.validate, test and "
+                    "predict only. Give the model an ordinary PostProcessor before it is exported or called by itself."
+                )
+                raise RuntimeError(msg)
+            maps = predictions.anomaly_map * foreground_masks(self.foreground, images)
+            predictions = predictions._replace(anomaly_map=maps, pred_score=maps.flatten(1).amax(dim=1))
         return super().forward(predictions)
+
+    def set_foreground(self, foreground: str | Path | nn.Module | None) -> None:
+        """Exchange the foreground; see the class."""
+        set_foreground(self, make_foreground(foreground))
 
 
 def undo_normalization(images: Tensor, pl_module: LightningModule) -> Tensor:

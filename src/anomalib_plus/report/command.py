@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .papers import paper_figures
+from .papers import read_published
 from .records import ResultsError, Store, read_store
 from .summary import Summary
 from .tables import PaperFigures
@@ -28,6 +28,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rank-by", metavar="METRIC", help="metric that ranks the models (default: image_auroc)")
     parser.add_argument(
         "--examples", type=_count, default=2, help="heatmaps of each kind per model and category (default: 2; 0: none)"
+    )
+    parser.add_argument(
+        "--max-examples", type=_count, default=400, help="heatmaps in all, so that the page stays small (default: 400)"
     )
     parser.add_argument("--picture-size", type=_pixels, default=144, help="longer side of a picture (default: 144)")
     return parser
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         store = read_store(options.results)
         summary = Summary(store, options.rank_by)
-        papers = paper_figures()
+        papers = read_published(options.results)
         for output in options.output:
             text, missing = _render(output.suffix.lower(), summary, papers, options)
             content = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
@@ -87,9 +90,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _render(suffix: str, summary: Summary, papers: PaperFigures, options: argparse.Namespace) -> tuple[str, int]:
     if suffix == ".html":
-        from .page import PictureLimits, render_page
+        from .page import render_page
+        from .pictures import PictureLimits
 
-        limits = PictureLimits(options.examples, options.picture_size)
+        limits = PictureLimits(options.examples, options.picture_size, options.max_examples)
         return render_page(summary, papers, limits, options.title)
     if suffix == ".md":
         from .markdown import render_markdown
@@ -104,6 +108,8 @@ def _warn_about(store: Store) -> None:
     if store.damaged_lines:
         numbers = ", ".join(map(str, store.damaged_lines))
         _warn(f"damaged lines of {store.folder / 'results.jsonl'} were not read: {numbers}")
+    if store.shortfall:
+        _warn(store.shortfall)
     if store.failed:
         _warn(f"{len(store.failed)} of {len(store.failed) + len(store.finished)} jobs failed; the report lists them")
 

@@ -1,6 +1,7 @@
 """The report's tables as Markdown, for a README or a pull request."""
 
 from . import settings, tables
+from .conclusions import conclusion, short_trainings
 from .page import facts
 from .summary import Summary
 
@@ -12,6 +13,10 @@ def render_markdown(summary: Summary, papers: tables.PaperFigures, title: str) -
     if summary.store.damaged_lines:
         numbers = ", ".join(map(str, summary.store.damaged_lines))
         blocks.insert(2, f"Damaged lines of results.jsonl, not read: {numbers}.")
+    if summary.store.shortfall:
+        blocks.insert(2, _escape(summary.store.shortfall))
+    blocks += [_escape(conclusion(summary, data)) for data in summary.data_sets]
+    blocks += [_escape(found) for data in summary.data_sets if (found := short_trainings(summary, data))]
     blocks += [_table(tables.leaderboard(summary, data)) for data in summary.data_sets]
     blocks.append("## Categories")
     blocks += [_table(table) for data in summary.data_sets for table in tables.category_tables(summary, data)]
@@ -28,6 +33,8 @@ def render_markdown(summary: Summary, papers: tables.PaperFigures, title: str) -
         for row in tables.failures(summary)
     ]
     blocks.append(_bullets(failed) if failed else "None.")
+    if summary.store.missing:
+        blocks += ["## Missing jobs", _table(tables.missing_table(summary))]
     blocks += ["## Protocol", _bullets(_setting_lines(settings.protocol(summary)))]
     blocks += [_table(tables.budget_table(summary)), _bullets(_setting_lines(settings.environment(summary)))]
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from anomalib_plus import __version__
 
-from . import figures, settings, tables
+from . import conclusions, figures, settings, tables
 from .charts import LEFT, TOP, Chart
-from .pictures import Example, examples
+from .pictures import Example, PictureLimits, choose, decisions, example
 from .records import part
 from .summary import Summary
 
@@ -22,11 +22,12 @@ _COLOURS, _DASHES = 8, 4
 
 
 @dataclass(frozen=True)
-class PictureLimits:
-    """How many pictures the page holds and how large: ``per_kind`` examples, ``pixels`` on the longer side."""
+class Gallery:
+    """The examples of a run, its decisions, and how long its training was where that was short."""
 
-    per_kind: int = 2
-    pixels: int = 144
+    examples: list[Example]
+    decisions: str | None
+    short: str | None
 
 
 def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLimits, title: str) -> tuple[str, int]:
@@ -41,7 +42,7 @@ def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLi
     Returns:
         The HTML text, and how many pictures of the gallery could not be read.
     """
-    galleries, missing = _galleries(summary, limits)
+    galleries, missing, left_out = _galleries(summary, limits)
     compared = tables.comparisons(summary, papers)
     script = _resource("report.js")
     context: dict[str, Any] = {
@@ -66,7 +67,13 @@ def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLi
         "curves": _by_category(summary, figures.curve_charts),
         "histograms": _by_category(summary, figures.histograms),
         "galleries": galleries,
+        "left_out": left_out,
+        "conclusions": [conclusions.conclusion(summary, data) for data in summary.data_sets],
+        "short_trainings": [
+            sentence for data in summary.data_sets if (sentence := conclusions.short_trainings(summary, data))
+        ],
         "failures": tables.failures(summary),
+        "missing": tables.missing_table(summary) if summary.store.missing else None,
         "budgets": tables.budget_table(summary),
         "protocol": settings.protocol(summary),
         "environment": settings.environment(summary),
@@ -81,7 +88,9 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     ends = sorted(str(record["finished"]) for record in summary.records if record.get("finished"))
     starts = sorted(str(record["started"]) for record in summary.records if record.get("started"))
     devices = {str(device) for r in summary.records if (device := part(r, "environment").get("device"))}
-    found = [
+    planned = summary.store.planned
+    found = [] if planned is None else [("planned jobs", str(planned))]
+    found += [
         ("finished jobs", str(len(summary.store.finished))),
         ("failed jobs", str(len(summary.store.failed))),
         ("models", str(len(summary.models()))),
@@ -117,17 +126,25 @@ def _by_category(summary: Summary, draw: Any) -> dict[str, dict[str, list[Chart]
     return found
 
 
-def _galleries(summary: Summary, limits: PictureLimits) -> tuple[dict[str, dict[str, dict[str, list[Example]]]], int]:
-    found: dict[str, dict[str, dict[str, list[Example]]]] = {}
+def _galleries(summary: Summary, limits: PictureLimits) -> tuple[dict[str, dict[str, dict[str, Gallery]]], int, int]:
+    """Galleries by data set, category and model; how many pictures are missing, and examples left out."""
+    runs = [
+        (data, of_category, model, record)
+        for data in summary.data_sets
+        for of_category in summary.categories(data)
+        for model, record in figures.first_runs(summary, data, of_category).items()
+    ]
+    chosen, left_out = choose((record for *_, record in runs), limits)
+    found: dict[str, dict[str, dict[str, Gallery]]] = {}
     missing = 0
-    for data in summary.data_sets:
-        for of_category in summary.categories(data):
-            for model, record in figures.first_runs(summary, data, of_category).items():
-                chosen = examples(record, model, summary.store.folder, limits.per_kind, limits.pixels)
-                if chosen:
-                    found.setdefault(data, {}).setdefault(of_category, {})[model] = chosen
-                missing += sum(picture.uri is None for example in chosen for picture in example.pictures)
-    return found, missing
+    for data, of_category, model, record in runs:
+        if entries := chosen.get(record["job_id"]):
+            folder, pixels = summary.store.folder, limits.pixels
+            shown = [example(entry, record, model, folder, pixels) for entry in entries]
+            missing += sum(picture.uri is None for each in shown for picture in each.pictures)
+            gallery = Gallery(shown, decisions(record), conclusions.short_training([record]))
+            found.setdefault(data, {}).setdefault(of_category, {})[model] = gallery
+    return found, missing, left_out
 
 
 def _resource(name: str) -> str:

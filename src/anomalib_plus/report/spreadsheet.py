@@ -5,7 +5,8 @@ from io import StringIO
 import pandas as pd
 
 from . import tables
-from .records import finite
+from .configurations import model_name
+from .records import category, finite
 from .summary import Figure, Summary
 
 COLUMNS = ["data", "model", "category", "kind", "name", "mean", "std", "seeds", "paper", "gap", "message"]
@@ -16,9 +17,10 @@ def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
     """Write every figure.
 
     ``kind`` is ``metric`` or ``cost``, with the figure of one category; ``metric average`` or ``cost average`` with
-    that over the model's categories, whose number stands in ``category``; or ``failure``, a failed job with the kind of
-    its error in ``name`` and its seed in ``seeds``. ``seeds`` is the number of seeds behind a figure. A text that a
-    spreadsheet would take for a formula has an apostrophe before it.
+    that over the model's categories, whose number stands in ``category``; ``failure``, a failed job with the kind of
+    its error in ``name`` and its seed in ``seeds``; or ``missing``, a planned job without a result, with its seed.
+    ``seeds`` is the number of seeds behind a figure. A text that a spreadsheet would take for a formula has an
+    apostrophe before it.
     """
     compared = {(row.data, row.model, row.category, row.metric): row for row in tables.comparisons(summary, papers)}
     rows: list[tuple] = []
@@ -40,6 +42,10 @@ def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
     rows += [
         (row.data, row.model, row.category, "failure", row.kind, None, None, row.seed, None, None, row.message)
         for row in tables.failures(summary)
+    ]
+    rows += [
+        (entry["data"]["label"], model_name(entry), category(entry), "missing", *[None] * 3, entry["seed"], *[None] * 3)
+        for entry in summary.store.missing or []
     ]
     stream = StringIO()
     rows = [tuple(map(_harmless, row)) for row in rows]

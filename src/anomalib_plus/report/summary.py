@@ -103,11 +103,21 @@ class Summary:
         return self._by_category.get((data, model, of_category, name))
 
     @cached_property
+    def _by_seed(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+        """Seeds down, categories across."""
+        groups = self.runs.groupby(["data", "model", "name"])
+        return {key: group.pivot(index="seed", columns="category", values="value") for key, group in groups}
+
+    def seed_averages(self, data: str, model: str, name: str) -> pd.Series:
+        """Averages of a metric or cost over the model's categories, of each seed that has them all."""
+        table = self._by_seed.get((data, model, name), pd.DataFrame())
+        return table.dropna().mean(axis=1)
+
+    @cached_property
     def _over_categories(self) -> dict[tuple[str, str, str], tuple[Figure, int]]:
         figures = {}
-        for key, group in self.runs.groupby(["data", "model", "name"]):
-            table = group.pivot(index="seed", columns="category", values="value")
-            of_seeds = table.dropna().mean(axis=1)
+        for key, table in self._by_seed.items():
+            of_seeds = self.seed_averages(*key)
             if of_seeds.empty:  # no seed has every category: still a mean of category means, but nothing to spread over
                 figure = Figure(float(table.mean().mean()), None, 0)
             else:

@@ -210,6 +210,19 @@ def _failure(record: Record, title: str) -> Failure:
     )
 
 
+def missing_table(summary: Summary) -> Table:
+    """Planned jobs without a result: by model and category, which seeds."""
+    seeds: dict[tuple[str, str, str], list[str]] = {}
+    for entry in summary.store.missing or []:
+        place = model_name(entry), str(entry["data"]["label"]), category(entry)
+        seeds.setdefault(place, []).append(str(entry["seed"]))
+    rows = [
+        [*map(Cell, place), Cell(", ".join(found)), Cell(str(len(found)), len(found))] for place, found in seeds.items()
+    ]
+    columns = ["model", "data set", "category", "seeds", "jobs"]
+    return Table("Planned jobs without a result", columns, rows, frozenset({4}))
+
+
 def budget_table(summary: Summary) -> Table:
     """What every model was trained with: budgets, jobs and seeds by data set."""
     rows = []

@@ -1,12 +1,68 @@
-"""The augmenter of a training: checked and prepared before the first epoch."""
+"""The synthetic anomalies of a training."""
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from anomalib.data import Batch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.training.repeatable import is_repeatable
+from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
+
+
+class AugmenterMixin:
+    """An exchangeable augmenter, whose plain data stand in checkpoints, and its stream of random numbers."""
+
+    augmenter: Augmenter | None
+    images_repeat: bool = False
+    """Whether every epoch shows the same images; see :class:`PrepareAugmenter`."""
+    _anomaly_generator: torch.Generator | None = None
+
+    @classmethod
+    def configure_augmenter(cls, **arguments: Any) -> Augmenter:
+        """Return the synthetic anomalies of the paper; ``arguments`` replace theirs."""
+        msg = f"{cls.__name__} trains without synthetic anomalies, got {arguments}."
+        raise ValueError(msg)
+
+    def set_augmenter(self, augmenter: Augmenter | Mapping[str, Any] | bool) -> None:
+        """Set the synthetic anomalies of a training: a transform or its plain data, True for the paper's, or False."""
+        if isinstance(augmenter, bool):
+            self.augmenter = self.configure_augmenter() if augmenter else None
+        else:
+            self.augmenter = build_augmenter(augmenter)
+        self.hparams["augmenter"] = False if self.augmenter is None else self.augmenter.config()  # type: ignore[attr-defined]
+
+    @property
+    def makes_anomalies(self) -> bool:
+        """Whether there is an augmenter that ever changes an image."""
+        strengths = [getattr(self.augmenter, name, 1) for name in ("probability", "opacity")]
+        return self.augmenter is not None and not any(strength in (0, (0, 0)) for strength in strengths)
+
+    def save_hyperparameters(self, *args: Any, ignore: Sequence[str] = (), frame: Any = None, **kwargs: Any) -> None:
+        """Leave out the augmenter, whose plain data :meth:`set_augmenter` adds."""
+        frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
+        super().save_hyperparameters(*args, ignore=[*ignore, "augmenter"], frame=frame, **kwargs)  # type: ignore[misc]
+
+    def corrupt(self, batch: Batch) -> SyntheticBatch:
+        """Add synthetic anomalies to the images of a training batch; needs an augmenter."""
+        keys = batch.image_path if self.images_repeat else None
+        return self.augmenter.corrupt(batch.image, self.anomaly_generator, keys)  # type: ignore[union-attr]
+
+    @property
+    def anomaly_generator(self) -> torch.Generator:
+        """Host generator of the synthetic anomalies: its own stream, so a change elsewhere does not shift it.
+
+        Seeded from torch's seed (``seed_everything``) plus the process rank at first use.
+        """
+        if self._anomaly_generator is None:
+            rank: int = self.global_rank  # type: ignore[attr-defined]
+            self._anomaly_generator = torch.Generator().manual_seed(torch.initial_seed() + rank)
+        return self._anomaly_generator
 
 
 class PrepareAugmenter(Callback):
@@ -28,7 +84,7 @@ class PrepareAugmenter(Callback):
             return
         augmenter.check()
         transform = model.pre_processor.transform if model.pre_processor else None
-        dataset: Any = getattr(trainer.datamodule, "train_data", None)  # type: ignore[attr-defined]
+        dataset: Any = getattr(datamodule_of_stage(trainer), "train_data", None)
         # Without an anomalib dataset, nothing tells whether its images change between epochs.
         repeat = hasattr(dataset, "augmentations") and is_repeatable(dataset.augmentations) and is_repeatable(transform)
         model.images_repeat = repeat

@@ -1,86 +1,63 @@
-"""What the Lightning modules share: they take images in [0, 1] and do everything else themselves."""
+"""The base of our anomalib modules, which take images in [0, 1] and do everything else themselves."""
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from anomalib import LearningType
-from anomalib.data import Batch, InferenceBatch
+from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import Resize
 
-from anomalib_plus.data.input_check import ImageFileCheck
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
-from anomalib_plus.deployment.int8 import quantize_networks, quantize_networks_cautiously
-from anomalib_plus.deployment.resizing import pre_process
-from anomalib_plus.layers.checks import check_value_range
+from anomalib_plus.data.stage_data import datamodule_of_stage
+from anomalib_plus.deployment.exporting import ExportMixin
 from anomalib_plus.layers.loss_terms import LossTerms
-from anomalib_plus.training.augmentation import PrepareAugmenter
+from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
-from anomalib_plus.training.finite_loss import LossWatch
+from anomalib_plus.training.finite_loss import FiniteLoss, check_weights
+from anomalib_plus.training.fit_check import FitCheck
+from anomalib_plus.training.input_check import ImageFileCheck, ValueRangeCheck
+from anomalib_plus.training.last_epoch import LastEpochCheckpoint
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
-from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
-
-_GENERATOR_STATE = "anomaly_generator_state"
+from anomalib_plus.training.threshold_check import ThresholdCheck
 
 
-class ImageSpaceMixin(CheckedCheckpointMixin):
-    """Pre-processing, input checks, evaluation steps and random state of an image-space model.
+class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
+    """Pre-processing to [0, 1], callbacks, steps and logging of a model.
 
-    Use it as ``class Model(ImageSpaceMixin, AnomalibModule)``: anomalib lists direct subclasses of its module only.
+    Use it as ``class Model(BaseModule, AnomalibModule)``: anomalib lists direct subclasses of its module only.
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
-    model: torch.nn.Module
-    augmenter: Augmenter | None
-    images_repeat: bool = False
-    _anomaly_generator: torch.Generator | None = None
-    _loss_watch: LossWatch | None = None
+    early_stopping_effect: ClassVar[str] = ""
+    """What an early stop does to the method; for a warning."""
+    epochs_of_trainer: int = 0
+    """Epochs of the trainer so far, in which this model was trained."""
+    model: nn.Module
+    loss_terms: LossTerms
+    """Of the last training batch."""
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
-        """Resize only: synthetic anomalies, losses and maps live in [0, 1], so there is no normalisation."""
+        """Return a resize only: synthetic anomalies, losses and maps live in [0, 1], so there is no normalisation."""
         return PreProcessor(transform=Resize(image_size or cls.default_image_size, antialias=True))
 
-    @classmethod
-    def configure_augmenter(cls, **arguments: Any) -> Augmenter:
-        """Return the synthetic anomalies of the paper; ``arguments`` replace theirs."""
-        msg = f"{cls.__name__} trains without synthetic anomalies, got {arguments}."
-        raise ValueError(msg)
-
-    def set_augmenter(self, augmenter: Augmenter | Mapping[str, Any] | bool) -> None:
-        """Set the synthetic anomalies of a training: a transform or its plain data, True for the paper's, or False."""
-        if isinstance(augmenter, bool):
-            self.augmenter = self.configure_augmenter() if augmenter else None
-        else:
-            self.augmenter = build_augmenter(augmenter)
-        self.hparams["augmenter"] = False if self.augmenter is None else self.augmenter.config()  # type: ignore[attr-defined]
-
-    def save_hyperparameters(self, *args: Any, ignore: Sequence[str] = (), frame: Any = None, **kwargs: Any) -> None:
-        """Leave out the augmenter, whose plain data :meth:`set_augmenter` adds."""
-        frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
-        super().save_hyperparameters(*args, ignore=[*ignore, "augmenter"], frame=frame, **kwargs)  # type: ignore[misc]
-
-    def corrupt(self, batch: Batch) -> SyntheticBatch:
-        """Add synthetic anomalies to the images of a training batch; needs an augmenter."""
-        keys = batch.image_path if self.images_repeat else None
-        return self.augmenter.corrupt(batch.image, self.anomaly_generator, keys)  # type: ignore[union-attr]
-
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Anomalib's components, after a check of the image files that runs before any other work."""
-        ours = [ImageFileCheck(), SafeCheckpoints(), RandomStatesInCheckpoint(), PrepareAugmenter()]
-        return [*ours, *super().configure_callbacks()]  # type: ignore[misc]
+        """Return our callbacks and anomalib's components; the check of the image files comes before any other work."""
+        checks = [ImageFileCheck(), FitCheck(), ThresholdCheck(), FiniteLoss()]
+        states = [SafeCheckpoints(), RandomStatesInCheckpoint(), LastEpochCheckpoint(), PrepareAugmenter()]
+        # The range of values is that which the pre-processor gives, so its check comes last.
+        return [*checks, *states, *super().configure_callbacks(), ValueRangeCheck()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
         """Name missing masks and broken links, on which anomalib's datamodules fail without naming them."""
-        check_links(self.trainer.datamodule)  # type: ignore[attr-defined]
-        check_mask_pairs(self.trainer.datamodule)  # type: ignore[attr-defined]
+        datamodule = datamodule_of_stage(self.trainer)  # type: ignore[attr-defined]
+        check_links(datamodule)
+        check_mask_pairs(datamodule)
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
@@ -89,128 +66,24 @@ class ImageSpaceMixin(CheckedCheckpointMixin):
 
     @property
     def learning_type(self) -> LearningType:
-        """Trained on normal images only."""
+        """Training on normal images only."""
         return LearningType.ONE_CLASS
 
-    @property
-    def anomaly_generator(self) -> torch.Generator:
-        """Host generator of the synthetic anomalies: its own stream, so a change elsewhere does not shift it.
-
-        Seeded from torch's seed (``seed_everything``) plus the process rank at first use.
-        """
-        if self._anomaly_generator is None:
-            rank: int = self.global_rank  # type: ignore[attr-defined]
-            self._anomaly_generator = torch.Generator().manual_seed(torch.initial_seed() + rank)
-        return self._anomaly_generator
-
-    @property
-    def loss_watch(self) -> LossWatch:
-        """What stops the training once its loss is NaN or infinite."""
-        if self._loss_watch is None:
-            self._loss_watch = LossWatch(type(self).__name__, self.model)
-        return self._loss_watch
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the watch over the loss, which would tell an exported file's reader names of training images."""
-        return super().__getstate__() | {"_loss_watch": None}  # type: ignore[operator]
-
     def log_loss(self, loss: LossTerms, batch_size: int) -> Tensor:
-        """Log the loss of a training batch and its terms as epoch means; give the total, for Lightning to minimise.
-
-        Raises:
-            FloatingPointError: If the loss is NaN or infinite; on a GPU some steps later, but before the weights get
-                into a checkpoint.
-        """
-        self.loss_watch.record(loss)
-        terms = {f"train_loss_{name}": value.detach() for name, value in loss.terms.items()}
+        """Log the loss of a training batch and its terms as epoch means; return the total, to be minimised."""
+        self.loss_terms = LossTerms(loss.total.detach(), {name: term.detach() for name, term in loss.terms.items()})
+        terms = {f"train_loss_{name}": term for name, term in self.loss_terms.terms.items()}
         options = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
-        self.log("train_loss", loss.total.detach(), prog_bar=True, **options)  # type: ignore[attr-defined]
+        self.log("train_loss", self.loss_terms.total, prog_bar=True, **options)  # type: ignore[attr-defined]
         self.log_dict(terms, **options)  # type: ignore[attr-defined]
         return loss.total
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Judge the batch, as in testing."""
+        """Predict for the batch, as in testing."""
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Check the value range of an epoch's first batch; tell the watch over the loss where the training is."""
-        if batch_idx == 0:
-            check_value_range(batch.image, type(self).__name__)
-        self.loss_watch.begin(self.current_epoch, batch_idx, batch.image_path)  # type: ignore[attr-defined]
-
-    def on_validation_start(self) -> None:
-        """Do not judge with weights that are no numbers."""
-        self.loss_watch.check()
-
-    def on_train_epoch_end(self) -> None:
-        """Look at the losses of the epoch."""
-        self.loss_watch.check()
-
-    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Check the value range of the first batch."""
-        del dataloader_idx
-        if batch_idx == 0:
-            check_value_range(batch.image, type(self).__name__)
-
-    on_test_batch_start = on_validation_batch_start
-    on_predict_batch_start = on_validation_batch_start
-
-    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
-        """Judge images (B, 3, H, W) in [0, 1] of any size, the way exported models do, and with the engine's results.
-
-        Unlike anomalib's, which resizes without antialiasing here and with it in the engine.
-        """
-        del args, kwargs
-        verdict = self.model(pre_process(self.pre_processor, batch))  # type: ignore[attr-defined]
-        return self.post_processor(verdict) if self.post_processor else verdict  # type: ignore[attr-defined]
-
-    def _post_training_quantization_ov(self, model: Any, datamodule: Any = None) -> Any:
-        """Quantise the networks alone: anomalib, which calls this for ``INT8_PTQ``, would quantise the map as well."""
-        return quantize_networks(model, datamodule)
-
-    def _accuracy_control_quantization_ov(
-        self, model: Any, datamodule: Any = None, metric: Any = None, task: Any = None, max_drop: float = 0.01
-    ) -> Any:
-        """As above, for ``INT8_ACQ``. Anomalib's judges by outputs that the next batch has overwritten."""
-        del task
-        return quantize_networks_cautiously(model, datamodule, metric, max_drop)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are no numbers, so that they cannot replace an earlier checkpoint.
-
-        Keep the state of the anomaly generator, so that a resumed training continues its stream.
-
-        Lists that ``get_model`` passed as OmegaConf containers become plain lists, or ``weights_only`` loading fails.
-        """
-        self.loss_watch.check()
-        self.loss_watch.check_weights()
+        """Refuse weights that are not finite, so that they cannot replace an earlier checkpoint."""
+        check_weights(self.model, type(self).__name__)
         super().on_save_checkpoint(checkpoint)
-        checkpoint["hyper_parameters"] = {
-            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for name, value in checkpoint["hyper_parameters"].items()
-        }
-        if self._anomaly_generator is not None:
-            checkpoint[_GENERATOR_STATE] = self._anomaly_generator.get_state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the anomaly generator; the ranks after the first branch off from it.
-
-        What the metrics of the training's evaluator left in the checkpoint (AUPRO keeps its limit there) is exchanged
-        for what this model's evaluator has: a model must load whatever it was, or is to be, judged by.
-        """
-        super().on_load_checkpoint(checkpoint)
-        weights, evaluator = checkpoint["state_dict"], self.evaluator  # type: ignore[attr-defined]
-        for name in [name for name in weights if name.startswith("evaluator.")]:
-            del weights[name]
-        if evaluator is not None:
-            weights.update({f"evaluator.{name}": value for name, value in evaluator.state_dict().items()})
-        state = checkpoint.get(_GENERATOR_STATE)
-        if state is None:
-            return
-        generator = torch.Generator()
-        generator.set_state(state.cpu())
-        rank: int = self.global_rank  # type: ignore[attr-defined]
-        if rank > 0:
-            generator.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
-        self._anomaly_generator = generator

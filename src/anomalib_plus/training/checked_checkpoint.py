@@ -2,19 +2,22 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
+from omegaconf import OmegaConf
 from torch import nn
 
 from anomalib_plus import __version__
 from anomalib_plus.training.checkpoint_files import CheckpointError
 from anomalib_plus.training.checkpoint_origin import (
     ORIGIN,
+    adapt_to_compiled,
     check_names_no_code,
     check_origin,
     describe_misfit,
     read_head,
 )
+from anomalib_plus.training.renamed_arguments import renamed
 
 Model = TypeVar("Model", bound="CheckedCheckpointMixin")
 
@@ -25,11 +28,15 @@ class CheckedCheckpointMixin:
     Use it as ``class Model(CheckedCheckpointMixin, AnomalibModule)``.
     """
 
+    renamed_arguments: ClassVar[dict[str, str]] = {}
+    """New names of constructor arguments by those of version 0.1; see :func:`.renamed_arguments.renamed`."""
     _loading: dict[str, Any] | None = None
 
     @classmethod
     def load_from_checkpoint(cls: type[Model], checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Model:
         """Load a model; see :meth:`anomalib.models.AnomalibModule.load_from_checkpoint`.
+
+        Checkpoints of version 0.1 are read too: their arguments get the new names.
 
         Raises:
             CheckpointError: If the file is damaged, holds or names code, or is of another model or version.
@@ -39,40 +46,63 @@ class CheckedCheckpointMixin:
         head = read_head(checkpoint_path)
         check_names_no_code(head)
         check_origin(head, cls, _arguments(cls))
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
+        saved = head.get("hyper_parameters", {})
+        # Lightning leaves out names that the constructor does not know, so those of version 0.1 need no removal.
+        changed = {name: value for name, value in renamed(saved, cls).items() if name not in saved}
+        return super().load_from_checkpoint(checkpoint_path, *args, **{**changed, **kwargs})  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which model and version the checkpoint is of."""
+        """Say which model and version the checkpoint is of.
+
+        Lists that ``get_model`` passed as OmegaConf containers become plain lists, or ``weights_only`` loading fails.
+        """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        checkpoint["hyper_parameters"] = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in checkpoint["hyper_parameters"].items()
+        }
         checkpoint[ORIGIN] = {"model": type(self).__name__, "version": __version__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model.
+
+        The entries of the training's evaluator (AUPRO keeps its limit there) are replaced by those of this model's: a
+        model must load whatever metrics it was, or is to be, evaluated with.
 
         Raises:
             CheckpointError: If it is one.
         """
         check_origin(checkpoint, type(self), _arguments(type(self)))
         self._loading = {key: checkpoint[key] for key in ("hyper_parameters", ORIGIN) if key in checkpoint}
+        if "hyper_parameters" in self._loading:
+            self._loading["hyper_parameters"] = renamed(self._loading["hyper_parameters"], type(self))
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        weights, evaluator = checkpoint["state_dict"], self.evaluator  # type: ignore[attr-defined]
+        for name in [name for name in weights if name.startswith("evaluator.")]:
+            del weights[name]
+        if evaluator is not None:
+            weights.update({f"evaluator.{name}": value for name, value in evaluator.state_dict().items()})
 
     def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load weights; see :meth:`torch.nn.Module.load_state_dict`.
+        """Load weights, of compiled networks into plain ones and the reverse too.
+
+        See :meth:`torch.nn.Module.load_state_dict`.
 
         Raises:
             CheckpointError: If names or shapes do not fit.
         """
         loading, self._loading = self._loading or {}, None
+        network = cast(nn.Module, self)
+        weights = adapt_to_compiled(state_dict, network)
         try:
-            return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
+            return super().load_state_dict(weights, *args, **kwargs)  # type: ignore[misc]
         except RuntimeError as error:
             arguments: dict[str, Any] = dict(self.hparams)  # type: ignore[attr-defined]
-            network = cast(nn.Module, self)
-            raise CheckpointError(describe_misfit(network, arguments, state_dict, loading)) from error
+            raise CheckpointError(describe_misfit(network, arguments, weights, loading)) from error
 
 
-def _arguments(model: type) -> set[str] | None:
-    """Names of a model's constructor arguments; None if it takes any."""
+def _arguments(model: type[CheckedCheckpointMixin]) -> set[str] | None:
+    """Names of a model's constructor arguments, those of version 0.1 included; None if it takes any."""
     parameters = inspect.signature(model).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if takes_any else set(parameters)
+    return None if takes_any else {*parameters, *model.renamed_arguments}

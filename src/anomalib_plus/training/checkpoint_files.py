@@ -23,7 +23,7 @@ PART_SUFFIX = ".part"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read, or does not fit the model."""
+    """A checkpoint that is missing, cannot be read, or does not fit the model."""
 
 
 class SafeCheckpointIO(CheckpointIO):

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from torch import Tensor, nn
 
+from anomalib_plus import __version__
 from anomalib_plus.training.checkpoint_files import (
     ORIGIN,
     CheckpointError,
@@ -15,6 +16,10 @@ from anomalib_plus.training.checkpoint_files import (
     is_local,
     load_on_cpu,
 )
+
+_COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts before the names of what it wraps."""
+_CHANGED = "so the file or the code was changed since: use the checkpoint as the training wrote it"
 
 
 def read_head(path: Any) -> dict[str, Any]:
@@ -59,9 +64,14 @@ def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: se
     saved = {name for name in checkpoint.get("hyper_parameters", {}) if not name.startswith("_")}
     unknown = sorted(saved - known_arguments) if known_arguments is not None else []
     if unknown:
+        explanation = (
+            f"Model and version ({__version__}) are the same, {_CHANGED}."
+            if _is_of_this_version(checkpoint)
+            else f"It is of another model or version ({_written_by(checkpoint)}): load it with that."
+        )
         msg = (
             f"This checkpoint was made with arguments that {model.__name__} does not have here: {', '.join(unknown)}. "
-            f"It is of another model or version ({_written_by(checkpoint)}): load it with that."
+            f"{explanation}"
         )
         raise CheckpointError(msg)
 
@@ -130,9 +140,11 @@ def describe_misfit(
     ]
     if differing:
         remedy = (
-            f"The checkpoint was made with {', '.join(differing)}: build {name} with these arguments, or let "
-            f"{name}.load_from_checkpoint do it."
+            f"The checkpoint was made with {', '.join(differing)}: pass the same --config (or --model options) as in "
+            f"training; in Python build {name} with these arguments, or let {name}.load_from_checkpoint do it."
         )
+    elif saved and _is_of_this_version(checkpoint):
+        remedy = f"It was written with the same arguments by the same version ({__version__}), {_CHANGED}."
     elif saved:
         remedy = (
             f"Its arguments are the same, so it is of another version ({_written_by(checkpoint)}): load it with that."
@@ -142,9 +154,24 @@ def describe_misfit(
     return f"The weights do not fit {name}, which has {len(expected)} of them: {'; '.join(faults)}. {remedy}"
 
 
+def adapt_to_compiled(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Name weights as a network does, some parts of which are compiled in one of the two, but not in the other.
+
+    Args:
+        weights: The state dict; names that the network does not have stay as they are.
+        network: What it is to be loaded into.
+    """
+    names = {name.replace(_COMPILED, ""): name for name in network.state_dict()}
+    return {names.get(name.replace(_COMPILED, ""), name): value for name, value in weights.items()}
+
+
+def _is_of_this_version(checkpoint: Mapping[str, Any]) -> bool:
+    return checkpoint.get(ORIGIN, {}).get("version") == __version__
+
+
 def _written_by(checkpoint: Mapping[str, Any]) -> str:
     said = checkpoint.get(ORIGIN)
-    return f"written by anomalib-plus {said['version']}" if said else "it does not say which"
+    return f"written by anomalib-plus {said['version']}, here {__version__}" if said else "it does not say which"
 
 
 def _plain(value: Any) -> Any:

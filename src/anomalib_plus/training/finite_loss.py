@@ -1,13 +1,12 @@
-"""Stop a training whose loss is no longer a number, and say which batch it was."""
+"""A callback that stops a training whose loss is not finite."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-
-from anomalib_plus.layers.loss_terms import LossTerms
 
 
 class _Step(NamedTuple):
@@ -17,40 +16,52 @@ class _Step(NamedTuple):
     values: dict[str, Tensor]
 
 
-class LossWatch:
-    """Keeps the loss terms of the last steps until it looks at them.
+class FiniteLoss(Callback):
+    """Stop a training whose loss becomes NaN or infinite, and name terms, batch and images.
 
-    On a CPU it looks at every step before its gradients are computed, so the weights stay what they were. On a GPU a
-    look waits for all that was asked of it, so there it is one look for many steps, and one before a validation,
-    before a checkpoint is written and at the end of an epoch.
+    On a CPU every loss is checked before its gradients are computed, so the weights stay what they were. On a GPU a
+    check waits for the device, so there it is one check for many steps, and one before a validation, before a
+    checkpoint is written and at the end of an epoch.
 
     Args:
-        model_name: For messages.
-        network: What is trained.
-        steps_between_looks: Where the loss is not on a CPU.
+        steps_between_checks: Where the loss is not on a CPU.
     """
 
-    def __init__(self, model_name: str, network: nn.Module, steps_between_looks: int = 50) -> None:
-        self.steps_between_looks = steps_between_looks
-        self.model_name = model_name
-        self.network = network
+    def __init__(self, steps_between_checks: int = 50) -> None:
+        self.steps_between_checks = steps_between_checks
         self._batch: tuple[int, int, tuple[str, ...]] = (0, 0, ())
         self._steps: list[_Step] = []
         self._last_good: _Step | None = None
 
-    def begin(self, epoch: int, batch_idx: int, image_paths: Sequence[str] | None) -> None:
-        """Say which batch the next loss is of."""
-        self._batch = (epoch, batch_idx, tuple(image_paths or ()))
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Remember which batch the next loss is of."""
+        self._batch = (trainer.current_epoch, batch_idx, tuple(getattr(batch, "image_path", None) or ()))
 
-    def record(self, loss: LossTerms) -> None:
-        """Take the terms of a step; see :meth:`check`."""
-        values = {name: value.detach() for name, value in loss.terms.items()} | {"total": loss.total.detach()}
-        self._steps.append(_Step(*self._batch, values))
-        if len(self._steps) >= (1 if loss.total.device.type == "cpu" else self.steps_between_looks):
-            self.check()
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
+        """Take the terms that the model has logged, and check them if it is time.
 
-    def check(self) -> None:
-        """Look at all steps taken since the last look.
+        Raises:
+            FloatingPointError: If the loss of a step since the last check is NaN or infinite.
+        """
+        terms: Any = pl_module.loss_terms
+        self._steps.append(_Step(*self._batch, terms.terms | {"total": terms.total}))
+        if len(self._steps) >= (1 if terms.total.device.type == "cpu" else self.steps_between_checks):
+            self.check(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Check the last steps."""
+        self.check(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Check the last steps."""
+        self.check(pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Check the last steps; see also :func:`check_weights`."""
+        self.check(pl_module)
+
+    def check(self, model: nn.Module) -> None:
+        """Check all steps taken since the last check.
 
         Raises:
             FloatingPointError: If the loss of one of them is NaN or infinite.
@@ -61,42 +72,40 @@ class LossWatch:
         finite = torch.stack([step.values["total"] for step in steps]).isfinite().tolist()
         if not all(finite):
             first = finite.index(False)
-            raise FloatingPointError(self._describe(steps[first], steps[first - 1] if first else self._last_good))
+            raise FloatingPointError(_describe(model, steps[first], steps[first - 1] if first else self._last_good))
         self._last_good = steps[-1]
 
-    def check_weights(self) -> None:
-        """Look at all weights and buffers at once.
 
-        Raises:
-            FloatingPointError: If a value is NaN or infinite.
-        """
-        names = _not_finite(self.network.state_dict())
-        if names:
-            msg = (
-                f"{self.model_name}: {len(names)} weights are NaN or infinite, {names[0]} for one, so this checkpoint "
-                f"is not written; earlier ones are good. {_ADVICE}"
-            )
-            raise FloatingPointError(msg)
+def check_weights(network: nn.Module, model_name: str) -> None:
+    """Raise ``FloatingPointError`` if a weight or buffer is NaN or infinite."""
+    names = _not_finite(network.state_dict())
+    if names:
+        msg = (
+            f"{model_name}: {len(names)} weights are NaN or infinite, {names[0]} for one, so this checkpoint "
+            f"is not written; earlier ones are good. {_ADVICE}"
+        )
+        raise FloatingPointError(msg)
 
-    def _describe(self, step: _Step, before: _Step | None) -> str:
-        values = {name: float(value) for name, value in step.values.items()}
-        bad = ", ".join(f"{name}={value}" for name, value in values.items() if not math.isfinite(value))
-        good = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if math.isfinite(value))
-        message = f"{self.model_name}: the loss is no number: {bad}{good and f' ({good})'}, in {_place(step)}."
-        # Buffers do not count: a batch that is no number is in the statistics of batch normalisation by now.
-        if before is not None and _not_finite(dict(self.network.named_parameters())):
-            message += f" The weights are NaN or infinite as well; the step before was {_place(before)}."
-        return f"{message} {_ADVICE}"
+
+def _describe(model: nn.Module, step: _Step, before: _Step | None) -> str:
+    values = {name: float(value) for name, value in step.values.items()}
+    bad = ", ".join(f"{name}={value}" for name, value in values.items() if not math.isfinite(value))
+    good = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if math.isfinite(value))
+    message = f"{type(model).__name__}: the loss is not finite: {bad}{good and f' ({good})'}, in {_place(step)}."
+    # Not the buffers: the statistics of batch normalisation have seen the batch by now.
+    if before is not None and _not_finite(dict(model.named_parameters())):
+        message += f" The weights are NaN or infinite as well; the step before was {_place(before)}."
+    return f"{message} {_ADVICE}"
 
 
 _ADVICE = (
-    "Look at the images; go on from the last checkpoint in full precision (--trainer.precision=32), or begin anew with "
-    "a lower learning_rate, which a resumed optimizer would not take over."
+    "Look at the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start anew "
+    "with a lower learning_rate, which a resumed optimizer would not take over."
 )
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold a NaN or an infinity; one look for all of them."""
+    """Names of the tensors that hold a NaN or an infinity; the host waits once for all of them."""
     named = {name: value.detach() for name, value in tensors.items() if value.is_floating_point() and value.numel()}
     if not named:
         return []

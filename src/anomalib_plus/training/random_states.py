@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 RandomStates = dict[str, Any]
+_GENERATOR_STATE = "anomaly_generator_state"
 
 
 def random_states() -> RandomStates:
@@ -52,6 +53,20 @@ class RandomStatesInCheckpoint(Callback):
     def load_state_dict(self, state_dict: RandomStates) -> None:
         """Keep the states until the fit is set up, which may draw numbers too."""
         self._resumed = state_dict
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Keep the state of the model's generator of synthetic anomalies."""
+        generator: Any = pl_module.anomaly_generator
+        checkpoint[_GENERATOR_STATE] = generator.get_state()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Continue the stream of that generator; the ranks after the first branch off from it."""
+        generator: Any = pl_module.anomaly_generator
+        if _GENERATOR_STATE in checkpoint:
+            generator.set_state(checkpoint[_GENERATOR_STATE].cpu())
+            if pl_module.global_rank > 0:
+                seed = int(torch.randint(2**62, (), generator=generator)) + pl_module.global_rank
+                generator.manual_seed(seed)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Set the states; Lightning's next act is to open the first pass over the data."""

@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 
@@ -74,12 +75,14 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
     """
     if isinstance(config, Augmenter):
         return config
+    if OmegaConf.is_config(config):  # so that no container of it becomes an argument
+        config = cast(Mapping[str, Any], OmegaConf.to_container(config))
     if not isinstance(config, Mapping) or not isinstance(config.get("class_path"), str):
         msg = f"An augmenter is a transform or a dictionary with class_path and init_args, got {config!r}."
         raise ValueError(msg)
     known = _subclasses(Augmenter)
     name = config["class_path"]
-    found = [kind for kind in known if name in {kind.__name__, f"{kind.__module__}.{kind.__name__}", _path(kind)}]
+    found = [kind for kind in known if _is_named(kind, name)]
     if not found:
         names = ", ".join(sorted(kind.__name__ for kind in known if not kind.__name__.startswith("_")))
         msg = f"There is no augmenter {name!r}. Known are {names}; import the module of a class of your own first."
@@ -92,7 +95,14 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
 
 
 def _to_config(instance: Any) -> dict[str, Any]:
-    names = [name for name in inspect.signature(type(instance)).parameters if name != "self"]
+    names = list(inspect.signature(type(instance)).parameters)
+    missing = [name for name in names if not hasattr(instance, name)]
+    if missing:
+        msg = (
+            f"{type(instance).__name__} must keep each argument of its constructor in an attribute of its name, for "
+            f"checkpoints; {', '.join(missing)} is missing."
+        )
+        raise ValueError(msg)
     arguments = {name: _plain(getattr(instance, name)) for name in names}
     return {"class_path": _path(type(instance)), "init_args": arguments}
 
@@ -103,6 +113,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value.config() if hasattr(value, "config") else value
+
+
+def _is_named(kind: type, name: str) -> bool:
+    """Tell whether this is the name of a class, alone or below its module or a package above, which may export it."""
+    package, _, last = name.rpartition(".")
+    return name in {kind.__name__, _path(kind)} or (
+        last == kind.__name__ and f"{kind.__module__}.".startswith(f"{package}.")
+    )
 
 
 def _path(kind: type) -> str:

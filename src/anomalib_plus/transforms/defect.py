@@ -106,7 +106,7 @@ class Defect(Augmenter):
         severity: In (0, 1]; size, contrast and opacity are drawn around it.
         probability: Share of the images that get a defect.
         roi: Where defects and labels may lie: a mask (H, W), one mask per image, an image file, "foreground" for the
-            object that Otsu's threshold finds, or None for everywhere.
+            object that Otsu's threshold finds, or None or "everywhere".
         foreground_polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
 
     Raises:

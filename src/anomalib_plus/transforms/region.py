@@ -12,6 +12,7 @@ from anomalib_plus.data.image_files import IMAGE_FORMATS
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 FOREGROUND: Literal["foreground"] = "foreground"
+EVERYWHERE: Literal["everywhere"] = "everywhere"
 RegionOfInterest = Tensor | str | Path | None
 
 
@@ -23,7 +24,7 @@ class Region:
 
     Args:
         roi: Mask (H, W) or one per image of a batch, (B, H, W) or (B, 1, H, W), where what is not 0 is allowed; path of
-            an image file with such a mask; "foreground", the object in each image; or None, everywhere.
+            an image file with such a mask; "foreground", the object in each image; or "everywhere", as None means too.
         polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
 
     Raises:
@@ -32,7 +33,7 @@ class Region:
 
     def __init__(self, roi: RegionOfInterest = None, polarity: Polarity = "auto") -> None:
         if not (roi is None or isinstance(roi, Tensor | str | Path)):
-            msg = f"roi must be a mask, a path, {FOREGROUND!r} or None, got {type(roi).__name__}."
+            msg = f"roi must be a mask, a path, {FOREGROUND!r}, {EVERYWHERE!r} or None, got {type(roi).__name__}."
             raise ValueError(msg)
         if polarity not in get_args(Polarity):
             msg = f"foreground_polarity must be one of {get_args(Polarity)}, got {polarity!r}."
@@ -44,7 +45,7 @@ class Region:
     @property
     def is_everywhere(self) -> bool:
         """Tell whether there is no restriction."""
-        return self.roi is None
+        return self.roi is None or (isinstance(self.roi, str) and self.roi == EVERYWHERE)
 
     @property
     def is_foreground(self) -> bool:
@@ -58,7 +59,7 @@ class Region:
             FileNotFoundError: If there is no such file.
             ValueError: If it is no image or allows no pixel.
         """
-        if self._mask is None and self.roi is not None and not self.is_foreground:
+        if self._mask is None and not self.is_everywhere and not self.is_foreground:
             self._mask = _as_masks(_read_mask(Path(str(self.roi))), f"The region of interest {self.roi}")
 
     def masks(self, images: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class Region:
             ValueError: If the mask has another size than the images, or there is another number of masks.
         """
         count, channels, height, width = images.shape
-        if self.roi is None:
+        if self.is_everywhere:
             return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=images.device).expand(count, 1, height, width)
         if self.is_foreground:
             return otsu_foreground(images.expand(-1, 3, -1, -1) if channels == 1 else images, self.polarity)
@@ -131,7 +132,7 @@ def _as_masks(values: Tensor, name: str) -> Tensor:
 
 def _read_mask(path: Path) -> Tensor:
     if not path.is_file():
-        msg = f"The region of interest {path} does not exist. Give an image file or {FOREGROUND!r}."
+        msg = f"The region of interest {path} does not exist. Give an image file, {FOREGROUND!r} or {EVERYWHERE!r}."
         raise FileNotFoundError(msg)
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:

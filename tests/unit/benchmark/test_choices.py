@@ -93,7 +93,7 @@ def test_categories_are_looked_for_where_they_can_be(tmp_path):
 
 def test_models_and_budget_can_be_chosen():
     assert [model.class_path for model in with_models(SWEEP, ["theirs"]).models] == ["x.Theirs"]
-    with pytest.raises(PlanError, match="no model nobody; it has ours, theirs"):
+    with pytest.raises(PlanError, match="no model nobody; the models are ours, theirs"):
         with_models(SWEEP, ["nobody"])
     assert with_budget(SWEEP, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from anomalib_plus.benchmark import supervision
+from anomalib_plus.benchmark import command, supervision
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.ray_runner import pack, unpack
 from anomalib_plus.cli import main
@@ -53,6 +53,25 @@ def test_a_sweep_reports_failures_and_resumes(config, capsys):
     assert len(results()) == 2
     assert main(["benchmark", "--config", config, "--retry-failed"]) == 1
     assert [record["status"] for record in results()].count("failed") == 2
+
+
+def test_an_interrupted_sweep_is_reported_with_its_full_count(config, capsys, monkeypatch):
+    run_local = command.run_local
+
+    def interrupted(jobs, *arguments, **options):
+        run_local(jobs[:1], *arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_local", interrupted)
+    assert main(["benchmark", "--config", config, "--models", "good", "--seeds", "1", "2"]) == 130
+    assert main(["benchmark", "--config", config]) == 130  # another sweep into the folder adds its jobs
+    capsys.readouterr()
+    assert main(["report", "results/benchmark/tiny", "-o", "report.md"]) == 0
+    assert "2 of 4 planned jobs have no result" in capsys.readouterr().err
+    text = Path("report.md").read_text()
+    assert "- planned jobs: 4" in text
+    for row in ("| Good | Data | a | 2 | 1 |", "| Bad | Data | a | 0 | 1 |"):
+        assert row in text
 
 
 def test_brackets_in_names_are_no_markup(config, capsys):

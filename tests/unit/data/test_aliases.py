@@ -63,6 +63,28 @@ def test_bare_name_and_inherited_options_resolve_in_yaml(name: str, tmp_path: Pa
     assert (datamodule.category, datamodule.train_batch_size, datamodule.val_split_ratio) == ("02", 5, 0.3)
 
 
+@pytest.mark.parametrize("name", ["MVTec", "BTAD", "DemoSurfaces"])
+def test_letters_beyond_ascii_pass_above_the_working_folder_only(
+    name: str, mvtec_layout: Path, btad_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, category = (btad_root, "01") if name == "BTAD" else (mvtec_layout, "surface")
+    root = shutil.copytree(source, tmp_path / "José" / "data")
+    if name == "DemoSurfaces":
+        (root / "surface").rename(root / "washer")
+        category = "washer"
+
+    def count() -> int:
+        datamodule = getattr(anomalib_plus.data, name)(root=root, category=category, num_workers=0)
+        datamodule.setup()
+        return len(datamodule.test_data)
+
+    with pytest.raises(ValueError, match=rf"refuse the path \S*José/data/{category}\. .*ln -s FOLDER"):
+        count()
+    (root.parent / "work").mkdir()
+    monkeypatch.chdir(root.parent / "work")
+    assert count() == (4 if name == "BTAD" else 6)
+
+
 def test_mvtec_names_the_image_whose_mask_is_missing(mvtec_layout: Path, tmp_path: Path) -> None:
     root = shutil.copytree(mvtec_layout, tmp_path / "copy")
     (root / "surface" / "ground_truth" / "defect" / "001_mask.png").unlink()

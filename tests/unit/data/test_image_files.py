@@ -59,10 +59,10 @@ def test_deep_integer_images_that_anomalib_clips_are_a_fault(name: str, dtype: s
     deep = (np.arange(256).reshape(16, 16) * 257).astype(dtype)
     Image.fromarray(deep).save(tmp_path / name)
     assert (_read(tmp_path / name)[deep > 255] == 255).all(), "anomalib no longer clips: allow this mode"
-    size, fault, _ = inspect_image(tmp_path / name)
-    assert size == (16, 16)
-    assert fault.startswith(f"has pixels of more than 8 bits (mode {mode})")
-    assert "value / 257" in fault
+    facts = inspect_image(tmp_path / name)
+    assert facts.size == (16, 16)
+    assert facts.fault.startswith(f"has pixels of more than 8 bits (mode {mode})")
+    assert "value / 257" in facts.fault
 
 
 def test_the_advised_scaling_keeps_the_picture(tmp_path: Path) -> None:

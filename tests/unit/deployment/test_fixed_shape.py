@@ -19,6 +19,7 @@ IMAGE = np.random.default_rng(0).random((100, 90, 3), np.float32)
 def model() -> RamFAE:
     torch.manual_seed(0)
     made = RamFAE(widths=(4, 8, 16, 32), pre_processor=RamFAE.configure_pre_processor((64, 64))).eval()
+    made.is_trained = True
     for name in ("image", "pixel"):  # as a validation would
         for value, number in {f"{name}_min": 0.0, f"{name}_max": 4.0, f"_{name}_threshold": 0.5}.items():
             setattr(made.post_processor, value, torch.tensor(number))

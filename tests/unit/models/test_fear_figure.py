@@ -21,13 +21,13 @@ def panels(figure: object, row: int) -> list[torch.Tensor]:
     return [torch.as_tensor(axis.images[0].get_array()) for axis in axes]
 
 
-def test_planted_rows_differ_from_the_image_where_the_mask_says_so_and_others_do_not(mvtec_layout: Path) -> None:
+def test_corrupted_rows_differ_from_the_image_where_the_mask_says_so_and_others_do_not(mvtec_layout: Path) -> None:
     files = sorted((mvtec_layout / "surface" / "train" / "good").iterdir())[:2]
-    figure = draw_stages(small_model(), [read_image(file, as_tensor=True) for file in files], planted=1)
-    image, _, planted, mask, _, _ = panels(figure, 0)
+    figure = draw_stages(small_model(), [read_image(file, as_tensor=True) for file in files], corrupted=1)
+    image, _, corrupted, mask, _, _ = panels(figure, 0)
     assert mask.any()
-    assert not ((planted != image).any(-1) & (mask == 0)).any()
-    assert (planted != image).any()
+    assert not ((corrupted != image).any(-1) & (mask == 0)).any()
+    assert (corrupted != image).any()
     image, _, as_is, mask, _, _ = panels(figure, 1)
     assert torch.equal(as_is, image)
     assert not mask.any()
@@ -38,5 +38,5 @@ def test_command_draws_the_figure(mvtec_layout: Path) -> None:
     trainer.strategy.connect(small_model())
     trainer.save_checkpoint("model.ckpt")
     image = next((mvtec_layout / "surface" / "test" / "defect").glob("*.png"))
-    main(["model.ckpt", str(image), "--plant", "1"])
+    main(["model.ckpt", str(image), "--corrupt", "1"])
     assert Image.open("fear_stages.png").width == 960

@@ -63,18 +63,22 @@ def test_alpha_weighs_the_classes(prediction) -> None:
 
 @pytest.mark.parametrize("margin", [-1e4, -200.0, 200.0, 1e4])
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_extreme_logits_are_capped_and_have_finite_gradients(margin: float, label: float) -> None:
+def test_extreme_logits_cost_in_proportion_and_have_gradients_where_they_are_wrong(margin: float, label: float) -> None:
+    """A bound on the probability would leave a network that is badly wrong without a gradient."""
     logits = constant(margin).clone().requires_grad_()
     loss = focal_loss(logits, torch.full((1, 1, 8, 8), label))
     loss.backward()
     wrong = (margin > 0) != (label > 0)
-    assert loss.item() == pytest.approx(-math.log(1e-5) if wrong else 0, abs=1e-4)
+    assert loss.item() == pytest.approx(abs(margin) if wrong else 0, rel=1e-5, abs=1e-4)
     assert logits.grad.isfinite().all()
+    towards_normal, towards_anomaly = -logits.grad.sum((0, 2, 3))
+    assert towards_anomaly.item() == pytest.approx((1 if label else -1) if wrong else 0, abs=1e-4)
+    assert towards_normal.item() == pytest.approx(-towards_anomaly.item(), abs=1e-6)
 
 
 def test_black_against_white_has_no_halved_ssim() -> None:
     black, mask = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
-    loss = FEARLoss()(black, black + 1, mask, torch.zeros(1, 2, 32, 32))
+    loss = FEARLoss()(black + 1, torch.zeros(1, 2, 32, 32), black, mask)
     assert loss.terms["ssim"].item() == pytest.approx(0.99990, abs=1e-4)
     assert loss.terms["l2"].item() == 1
     assert loss.terms["segmentation"].item() == pytest.approx(0.173287, abs=1e-6)
@@ -83,15 +87,15 @@ def test_black_against_white_has_no_halved_ssim() -> None:
 def test_perfect_repair_and_segmentation_cost_nothing() -> None:
     target, mask = torch.rand(2, 3, 32, 32), (torch.rand(2, 1, 32, 32) < 0.2).float()
     logits = torch.cat([-50 * mask, 50 * mask - 25 * (1 - mask)], dim=1)
-    assert FEARLoss()(target, target, mask, logits).total.item() == pytest.approx(0, abs=1e-5)
+    assert FEARLoss()(target, logits, target, mask).total.item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
 def test_total_is_the_weighted_sum(weight: float, prediction) -> None:
     logits, mask = prediction
     target, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    full = FEARLoss()(target, reconstruction, mask, logits).terms
-    loss = FEARLoss(ssim_weight=weight)(target, reconstruction, mask, logits)
+    full = FEARLoss()(reconstruction, logits, target, mask).terms
+    loss = FEARLoss(ssim_weight=weight)(reconstruction, logits, target, mask)
     assert ("ssim" in loss.terms) == (weight > 0)
     torch.testing.assert_close(loss.total, weight * full["ssim"] + full["l2"] + full["segmentation"])
     torch.testing.assert_close(full["l2"], (target - reconstruction).square().mean())
@@ -100,13 +104,24 @@ def test_total_is_the_weighted_sum(weight: float, prediction) -> None:
 def test_autocast_does_not_touch_the_loss(prediction) -> None:
     logits, mask = prediction
     target, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    expected = FEARLoss()(target, reconstruction, mask, logits).total
+    expected = FEARLoss()(reconstruction, logits, target, mask).total
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual = FEARLoss()(target, reconstruction, mask, logits).total
+        actual = FEARLoss()(reconstruction, logits, target, mask).total
     torch.testing.assert_close(actual, expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("arguments", [{"ssim_weight": -1}, {"focal_gamma": -1}, {"focal_alpha": 1.5}], ids=str)
-def test_useless_arguments_are_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="must not be negative and focal_alpha"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ssim_weight": -1}, "ssim_weight must not be negative, got -1"),
+        ({"focal_gamma": -1}, "focal_gamma must be 0 or at least 1, got -1"),
+        ({"focal_gamma": 0.5}, "focal_gamma must be 0 or at least 1, got 0.5"),
+        ({"focal_gamma": math.nan}, "focal_gamma must be 0 or at least 1, got nan"),
+        ({"focal_alpha": 1.5}, r"focal_alpha must be None or lie in \[0, 1\], got 1.5"),
+        ({"focal_alpha": -0.5}, r"focal_alpha must be None or lie in \[0, 1\], got -0.5"),
+    ],
+    ids=str,
+)
+def test_useless_arguments_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         FEARLoss(**arguments)

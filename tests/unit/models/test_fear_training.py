@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from anomalib.data import ImageBatch
+from lightning.pytorch import Trainer
 from torchvision.transforms.v2 import Resize
 
 from anomalib_plus import FEAR
@@ -27,6 +28,11 @@ def images() -> torch.Tensor:
     return (0.8 - 0.6 * disc + 0.1 * columns / 64).expand(4, 3, 64, 64).clone()
 
 
+def build(**arguments: Any) -> FEAR:
+    """A small model whose synthetic defects differ by ``arguments`` from the paper's."""
+    return FEAR(**SMALL, augmenter=FEAR.configure_augmenter(**arguments))
+
+
 def step(model: FEAR, images: torch.Tensor) -> torch.Tensor:
     model.log = model.log_dict = lambda *args, **kwargs: None
     return model.training_step(ImageBatch(image=images))
@@ -37,13 +43,13 @@ def watch(model: FEAR) -> dict[str, torch.Tensor]:
     seen: dict[str, torch.Tensor] = {}
     model.model.register_forward_pre_hook(lambda _, args: seen.update(input=args[0]))
     model.loss.register_forward_pre_hook(
-        lambda _, args: seen.update(zip(("target", "reconstruction", "mask", "logits"), args, strict=True))
+        lambda _, args: seen.update(zip(("reconstruction", "logits", "target", "mask"), args, strict=True))
     )
     return seen
 
 
 def test_network_sees_the_corrupted_image_and_is_compared_with_target_and_mask(images: torch.Tensor) -> None:
-    model = FEAR(**SMALL, anomaly_probability=1.0, rotate_image_probability=0.0).train()
+    model = build(probability=1.0, rotate_image_probability=0.0).train()
     seen = watch(model)
     step(model, images)
     outside = (seen["mask"] == 0).expand_as(images)
@@ -53,27 +59,30 @@ def test_network_sees_the_corrupted_image_and_is_compared_with_target_and_mask(i
     assert not torch.equal(seen["input"], images)
 
 
-def test_a_missing_texture_folder_stops_the_training_before_its_first_batch(tmp_path: Path) -> None:
-    model = FEAR(**SMALL, texture_dir=tmp_path / "textures")  # a checkpoint opens where they are not
+def test_a_missing_texture_folder_stops_the_training_before_its_first_batch(
+    images: torch.Tensor, tmp_path: Path
+) -> None:
+    model = build(textures=tmp_path / "textures")  # a checkpoint opens where they are not
+    seen = watch(model)
+    silent = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     with pytest.raises(FileNotFoundError, match=r"Texture folder .*textures does not exist"):
-        model.on_fit_start()
+        Trainer(accelerator="cpu", devices=1, max_epochs=1, **silent).fit(model, [ImageBatch(image=images)])
+    assert not seen
 
 
 def test_defects_keep_to_the_object_unless_the_foreground_is_off(images: torch.Tensor) -> None:
     reaches_background = {}
-    for foreground in (True, False):
-        model = FEAR(
-            **SMALL, foreground=foreground, anomaly_probability=1.0, rotate_image_probability=0.0, max_tries=20
-        )
+    for roi in ("foreground", None):
+        model = build(roi=roi, probability=1.0, rotate_image_probability=0.0, max_tries=20)
         seen = watch(model.train())
         torch.manual_seed(0)
         step(model, images)
-        reaches_background[foreground] = bool((seen["mask"].bool() & (images[:, :1] > 0.5)).any())
-    assert reaches_background == {True: False, False: True}
+        reaches_background[roi] = bool((seen["mask"].bool() & (images[:, :1] > 0.5)).any())
+    assert reaches_background == {"foreground": False, None: True}
 
 
 def test_rotation_turns_the_target_too(images: torch.Tensor) -> None:
-    model = FEAR(**SMALL, rotate_image_probability=1.0, rotation_degrees=(90.0, 90.0), anomaly_probability=0.0).train()
+    model = build(rotate_image_probability=1.0, rotation_degrees=(90.0, 90.0), probability=0.0).train()
     seen = watch(model)
     step(model, images)
     torch.testing.assert_close(seen["target"], images.rot90(1, (2, 3)), atol=1e-4, rtol=0)
@@ -81,7 +90,7 @@ def test_rotation_turns_the_target_too(images: torch.Tensor) -> None:
 
 
 def test_without_anomalies_the_network_sees_the_clean_image(images: torch.Tensor) -> None:
-    model = FEAR(**SMALL, anomaly_probability=0.0, rotate_image_probability=0.0).train()
+    model = build(probability=0.0, rotate_image_probability=0.0).train()
     seen = watch(model)
     step(model, images)
     assert torch.equal(seen["input"], images)
@@ -90,10 +99,10 @@ def test_without_anomalies_the_network_sees_the_clean_image(images: torch.Tensor
 
 def test_both_networks_learn_from_the_segmentation_alone(images: torch.Tensor) -> None:
     """The reconstruction is not detached: gradients reach the autoencoder and its attention (section 2.5)."""
-    model = FEAR(**SMALL, anomaly_probability=1.0).train()
+    model = build(probability=1.0).train()
     synthetic = model.augmenter.corrupt(images)
     output = model.model(synthetic.image)
-    model.loss(synthetic.target, output.reconstruction.detach(), synthetic.mask, output.logits).total.backward()
+    model.loss(output.reconstruction.detach(), output.logits, synthetic.target, synthetic.mask).total.backward()
     for part in (model.model.encoder, model.model.decoder, *(stage.attention for stage in model.model.encoder)):
         assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in part.parameters())
         assert any(parameter.grad.abs().sum() > 0 for parameter in part.parameters())
@@ -114,7 +123,7 @@ def test_loss_falls_on_a_repeated_batch(images: torch.Tensor) -> None:
 
 
 def test_evaluation_judges_the_image_as_it_is(images: torch.Tensor) -> None:
-    model = FEAR(**SMALL, anomaly_probability=1.0).eval()
+    model = build(probability=1.0).eval()
     seen: list[torch.Tensor] = []
     model.model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.inference_mode():
@@ -139,7 +148,9 @@ def test_default_pre_processor_only_resizes() -> None:
 
 def test_arguments_reach_the_transform() -> None:
     arguments = {
-        "beta": (0.2, 0.9),
+        "probability": 0.7,
+        "opacity": (0.2, 0.9),
+        "threshold": 0.4,
         "perlin_log2_scales": (1, 4),
         "roi": None,
         "foreground_polarity": "dark",
@@ -150,19 +161,17 @@ def test_arguments_reach_the_transform() -> None:
         "num_augmentations": 2,
         "max_tries": 3,
     }
-    model = FEAR(**SMALL, **arguments, anomaly_probability=0.7, perlin_threshold=0.4, texture_dir="textures")
-    transform = model.augmenter
+    transform = build(**arguments, textures="textures").augmenter
     assert {name: getattr(transform, name) for name in arguments} == arguments
-    assert (transform.probability, transform.threshold) == (0.7, 0.4)
     assert str(transform.textures.folder) == "textures"
-    assert transform.operations == "fear"
+    assert transform.operations == "draem"
 
 
 def test_defaults_are_the_papers() -> None:
     transform = FEAR(**SMALL).augmenter
     assert transform.probability == 0.5
-    assert transform.beta == (0.1, 1.0)
-    assert (transform.foreground, transform.blend_inverse, transform.threshold) == (True, "mask", 0.5)
+    assert transform.opacity == (0.1, 1.0)
+    assert (transform.roi, transform.blend_inverse, transform.threshold) == ("foreground", "mask", 0.5)
     assert (transform.rotate_image_probability, transform.rotate_noise_probability) == (0.3, 0.3)
 
 
@@ -203,7 +212,11 @@ def test_schedule_scales_with_the_training(epochs: int) -> None:
         ({"lr_milestones": (560, 630)}, "shares of the training"),
         ({"learning_rate": 0.0}, "must be positive"),
         ({"lr_gamma": -0.2}, "must be positive"),
-        ({"foreground_polarity": "grey"}, "foreground_polarity"),
+        ({"augmenter": False}, "augmenter must not be False"),
+        (
+            {"augmenter": {"class_path": "PerlinAnomaly", "init_args": {"foreground_polarity": "grey"}}},
+            "foreground_polarity must be one of",
+        ),
     ],
     ids=str,
 )

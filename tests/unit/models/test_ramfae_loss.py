@@ -61,7 +61,7 @@ def test_total_is_the_weighted_sum(pair) -> None:
 
 def test_gray_compares_the_mean_of_the_channels(pair) -> None:
     clean, other = pair
-    gray = RamFAELoss(channel_reduction="gray")(clean, other)
+    gray = RamFAELoss(channel_reduction="gray")(other, clean)
     expected = ssim_loss(clean.mean(1, keepdim=True), other.mean(1, keepdim=True))
     torch.testing.assert_close(gray.terms["ssim"], expected)
     torch.testing.assert_close(gray.terms["l2"], (clean - other).square().mean())
@@ -71,10 +71,10 @@ def test_gray_compares_the_mean_of_the_channels(pair) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_gradients_are_finite_for_constant_reconstructions(form: str, value: float) -> None:
     reconstruction = torch.full((1, 3, 32, 32), value, requires_grad=True)
-    RamFAELoss(gmsd_form=form)(torch.rand(1, 3, 32, 32), reconstruction).total.backward()
+    RamFAELoss(gmsd_form=form)(reconstruction, torch.rand(1, 3, 32, 32)).total.backward()
     assert reconstruction.grad.isfinite().all()
     equal = torch.full((1, 3, 32, 32), value, requires_grad=True)
-    RamFAELoss(gmsd_form=form)(equal.detach(), equal).total.backward()
+    RamFAELoss(gmsd_form=form)(equal, equal.detach()).total.backward()
     assert equal.grad.isfinite().all()
 
 

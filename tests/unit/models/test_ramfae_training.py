@@ -34,7 +34,7 @@ def test_network_sees_the_damaged_image_and_is_compared_with_the_clean_one() -> 
     images = torch.rand(2, 3, 64, 64)
     seen: dict[str, torch.Tensor] = {}
     model.model.register_forward_pre_hook(lambda _, args: seen.update(input=args[0]))
-    model.loss.register_forward_pre_hook(lambda _, args: seen.update(target=args[0]))
+    model.loss.register_forward_pre_hook(lambda _, args: seen.update(target=args[1]))
     step(model, images)
     holes = (seen["input"] == 0).all(dim=1).flatten(1).sum(dim=1)
     assert (holes > 0.015 * 64 * 64).all()
@@ -42,7 +42,7 @@ def test_network_sees_the_damaged_image_and_is_compared_with_the_clean_one() -> 
 
 
 def test_without_delete_paste_the_network_sees_the_clean_image() -> None:
-    model = RamFAE(**SMALL, delete_paste=False).train()
+    model = RamFAE(**SMALL, augmenter=False).train()
     images = torch.rand(2, 3, 64, 64)
     seen: dict[str, torch.Tensor] = {}
     model.model.register_forward_pre_hook(lambda _, args: seen.update(input=args[0]))
@@ -54,7 +54,7 @@ def test_grey_model_is_compared_with_the_grey_image() -> None:
     model = RamFAE(**SMALL, in_channels=1).train()
     images = torch.rand(2, 3, 64, 64)
     seen: dict[str, torch.Tensor] = {}
-    model.loss.register_forward_pre_hook(lambda _, args: seen.update(target=args[0], output=args[1]))
+    model.loss.register_forward_pre_hook(lambda _, args: seen.update(output=args[0], target=args[1]))
     step(model, images)
     torch.testing.assert_close(seen["target"], images.mean(dim=1, keepdim=True))
     assert seen["output"].shape == (2, 1, 64, 64)
@@ -83,12 +83,14 @@ def test_smoothing_is_not_part_of_the_weights() -> None:
 def test_delete_paste_arguments_reach_the_transform() -> None:
     model = RamFAE(
         **SMALL,
-        delete_paste_area=(0.1, 0.1),
-        delete_paste_aspect=(1.0, 1.0),
-        delete_paste_patches=2,
-        delete_paste_overlap=True,
-        delete_paste_fill=0.5,
-        delete_paste_probability=0.25,
+        augmenter=RamFAE.configure_augmenter(
+            area_ratio=(0.1, 0.1),
+            aspect_ratio=(1.0, 1.0),
+            num_patches=2,
+            allow_overlap=True,
+            fill_value=0.5,
+            probability=0.25,
+        ),
     )
     transform = model.augmenter
     assert transform.area_ratio == (0.1, 0.1)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from anomalib_plus.models.rbae.anomaly_map import (
-    ImageScore,
+    AnomalyMapGenerator,
     feature_residual_map,
     pixel_map,
     ssim_distance_map,
@@ -50,11 +50,13 @@ def test_feature_residual_ranks_like_the_sum_of_squared_differences() -> None:
 
 def test_score_is_the_maximum_or_that_of_the_local_means() -> None:
     maps = torch.rand(3, 1, 40, 30)
-    assert torch.equal(ImageScore()(maps), maps.flatten(1).amax(1))
-    torch.testing.assert_close(ImageScore(21)(maps), F.avg_pool2d(maps, 21, 1, 10).flatten(1).amax(1))
+    assert torch.equal(AnomalyMapGenerator().score(maps), maps.flatten(1).amax(1))
+    torch.testing.assert_close(
+        AnomalyMapGenerator(score_pool=21).score(maps), F.avg_pool2d(maps, 21, 1, 10).flatten(1).amax(1)
+    )
 
 
 @pytest.mark.parametrize("size", [-1, 2, 20])
 def test_impossible_filters_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"score_pool must be odd.*{size}"):
-        ImageScore(size)
+        AnomalyMapGenerator(score_pool=size)

@@ -158,16 +158,19 @@ def test_autocast_does_not_touch_the_loss(repair_output: RepairOutput, clean: Te
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        {"reconstruction_weight": 0},
-        {"perceptual_weight": -1},
-        {"discrimination_weight": -1},
-        {"focal_gamma": -1},
-        {"focal_alpha": 1.5},
+        ({"reconstruction_weight": 0}, "reconstruction_weight must be positive .* got reconstruction_weight=0,"),
+        ({"perceptual_weight": -1}, "no other weight negative, got .* perceptual_weight=-1,"),
+        ({"discrimination_weight": -1}, "no other weight negative, got .* discrimination_weight=-1,"),
+        ({"repair_weight": -1}, "no other weight negative, got .* repair_weight=-1,"),
+        ({"segmentation_weight": -1}, "no other weight negative, got .* segmentation_weight=-1"),
+        ({"focal_gamma": -1}, "focal_gamma must be 0 or at least 1, got -1"),
+        ({"focal_gamma": 0.5}, "focal_gamma must be 0 or at least 1, got 0.5"),
+        ({"focal_alpha": 1.5}, r"focal_alpha must be None or lie in \[0, 1\], got 1.5"),
     ],
     ids=str,
 )
-def test_useless_arguments_are_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="reconstruction_weight must be positive"):
+def test_useless_arguments_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         RbAELoss(**arguments)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomalib_plus import RbAE
 from anomalib_plus.models.rbae.perceptual import PRESETS, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
 QUIET = {"evaluator": False, "visualizer": False, "widths": (4, 4, 4, 4, 4)}
 
@@ -78,8 +79,8 @@ def test_weights_of_a_file_are_loaded(weights: Path, tmp_path: Path, suffix: str
     file = tmp_path / f"vgg.{suffix}"
     (torch.save if suffix == "pth" else save_file)(stored, file)
     distance = load_vgg("first5", file)
-    assert len(distance.layers) == 12
-    assert torch.equal(distance.layers[10].weight, stored["features.10.weight"])
+    assert sorted(distance.network._modules, key=int)[-1] == "11"
+    assert torch.equal(getattr(distance.network, "10").weight, stored["features.10.weight"])
     assert distance(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)) > 0
 
 
@@ -106,9 +107,19 @@ def test_missing_weights_switch_the_term_off_with_a_warning(monkeypatch: pytest.
 
     monkeypatch.setattr("timm.create_model", unreachable)
     model = RbAE(**QUIET)
-    with pytest.warns(UserWarning, match="without its perceptual loss.*vgg_weights=FILE"):
+    with pytest.warns(ReducedTrainingWarning, match="without its perceptual loss.*vgg_weights=FILE") as warned:
         model.on_fit_start()
+    message = str(warned[0].message)
+    assert "perceptual=False trains without them" in message
+    assert "to load a checkpoint into it" not in message
+    assert "efficientnet" not in message
     assert model._perceptual is None
+
+
+def test_the_networks_of_a_training_are_those_it_downloads() -> None:
+    assert RbAE(**QUIET).training_networks == ("vgg16.tv_in1k",)
+    for arguments in ({"perceptual": False}, {"perceptual_weight": 0.0}, {"vgg_weights": "vgg.pth"}):
+        assert RbAE(**QUIET, **arguments).training_networks == ()
 
 
 def test_a_training_compares_by_vgg_and_keeps_it_to_itself(weights: Path) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 
 from anomalib_plus import RbAE
-from anomalib_plus.models.rbae.reference_choice import TrainingImages, medoid, training_images
+from anomalib_plus.models.rbae.reference import TrainingImages, choose_reference, medoid, training_images
 
 SMALL: dict[str, Any] = {
     "widths": (4, 4, 8, 8, 8),
@@ -44,8 +44,7 @@ def first_image(mvtec_layout: Path) -> Tensor:
 
 def chosen_reference(model: RbAE, loader: Any = None) -> Tensor:
     """The reference that a training would choose."""
-    model._trainer = SimpleNamespace(train_dataloader=loader)
-    return model._choose_reference()
+    return model._prepare(choose_reference(model.reference_choice, loader, model._describe))
 
 
 def items(*images: Tensor) -> list[SimpleNamespace]:

@@ -18,6 +18,7 @@ from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from anomalib_plus import RbAE
+from anomalib_plus.models.rbae.phases import Phases
 
 SMALL: dict[str, Any] = {
     "widths": (4, 4, 8, 8, 8),
@@ -198,11 +199,8 @@ def trainer(**limits: Any) -> SimpleNamespace:
 def phases(epochs: int, limits: Callable[[int], dict[str, Any]], **arguments: Any) -> list[int]:
     """The phase due in each epoch of a training."""
     model = RbAE(**SMALL, **arguments)
-    due = []
-    for epoch in range(epochs):
-        model._trainer = trainer(current_epoch=epoch, **limits(epoch))
-        due.append(model.due_phase())
-    return due
+    trainers = (trainer(current_epoch=epoch, **limits(epoch)) for epoch in range(epochs))
+    return [Phases().due_phase(one, model) for one in trainers]
 
 
 def test_the_papers_epochs_switch_at_400() -> None:
@@ -295,9 +293,9 @@ def test_sharpness_is_logged_once_per_epoch_in_the_second_phase() -> None:
 
 
 def test_arguments_reach_the_transform_and_the_optimizer() -> None:
-    model = RbAE(**SMALL, texture_dir="textures", anomaly_probability=0.7, blend=(0.2, 0.9))
+    model = RbAE(**SMALL, augmenter=RbAE.configure_augmenter(textures="textures", probability=0.7, opacity=(0.2, 0.9)))
     transform = model.augmenter
-    assert (transform.probability, transform.beta, transform.operations) == (0.7, (0.2, 0.9), "rbae")
+    assert (transform.probability, transform.opacity, transform.operations) == (0.7, (0.2, 0.9), "anomalib")
     assert str(transform.textures.folder) == "textures"
     (group,) = model.configure_optimizers().param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-3, 1e-5)
@@ -310,8 +308,9 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"segmentation_weight": 0.0}, "segmentation_weight=0 leaves the MSFDM"),
-        ({"anomaly_probability": 0.0}, "anomaly_probability and blend must not be 0"),
-        ({"blend": 0.0}, "anomaly_probability and blend must not be 0"),
+        ({"augmenter": False}, "augmenter=False or a probability or opacity of 0 leaves it none"),
+        ({"augmenter": RbAE.configure_augmenter(probability=0.0)}, "probability or opacity of 0 leaves it none"),
+        ({"augmenter": RbAE.configure_augmenter(opacity=0.0)}, "probability or opacity of 0 leaves it none"),
         ({"phase1_epochs": 0}, "phase1_epochs must be positive"),
         ({"phase2_epochs": -1}, "phase2_epochs >= 0"),
     ],

@@ -17,8 +17,7 @@ SMALL: dict[str, Any] = {
     "decoder_widths": (16, 8, 8, 8, 8),
     "fne_hidden_widths": (16,),
     "ssim_size": 16,
-    "n_segments": 64,
-    "n_filled": 8,
+    "augmenter": {"class_path": "SuperpixelFilling", "init_args": {"n_segments": 64, "n_filled": 8}},
     "evaluator": False,
     "visualizer": False,
 }

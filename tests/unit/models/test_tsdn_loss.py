@@ -79,9 +79,9 @@ def test_weight_of_the_cross_entropy_makes_it_count() -> None:
 def test_total_is_the_weighted_sum(output: TSDNOutput) -> None:
     weights = {"l2_weight": 2.0, "ssim_weight": 0.3, "gms_weight": 0.7, "mask_weight": 0.5, "fne_weight": 0.01}
     target, mask = torch.rand(2, 3, 32, 32), (torch.rand(2, 1, 32, 32) > 0.5).float()
-    loss = TSDNLoss(**weights, ssim_size=16)(target, output, mask)
+    loss = TSDNLoss(**weights, ssim_size=16)(output, target, mask)
     assert list(loss.terms) == ["l2", "ssim", "gms", "mask", "fne"]
-    expected = sum(weights[f"lambda_{name}"] * term for name, term in loss.terms.items())
+    expected = sum(weights[f"{name}_weight"] * term for name, term in loss.terms.items())
     torch.testing.assert_close(loss.total, expected)
     torch.testing.assert_close(loss.terms["l2"], (target - output.reconstruction).square().mean())
     torch.testing.assert_close(loss.terms["mask"], (mask - output.mask).square().mean())
@@ -93,7 +93,7 @@ def test_default_weights_are_the_papers() -> None:
 
 def test_the_estimators_loss_teaches_the_estimator_alone(output: TSDNOutput) -> None:
     """Its target must not move the features or the mask."""
-    loss = TSDNLoss(ssim_size=16)(torch.rand(2, 3, 32, 32), output, torch.zeros(2, 1, 32, 32))
+    loss = TSDNLoss(ssim_size=16)(output, torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32))
     loss.terms["fne"].backward()
     assert output.normality.grad.abs().sum() > 0
     assert output.features.grad is None
@@ -102,8 +102,8 @@ def test_the_estimators_loss_teaches_the_estimator_alone(output: TSDNOutput) -> 
 
 def test_parts_that_are_not_there_have_no_term(output: TSDNOutput) -> None:
     alone = output._replace(mask=None, normality=None)
-    assert list(TSDNLoss()(torch.rand(2, 3, 32, 32), alone).terms) == ["l2", "ssim", "gms"]
-    assert list(TSDNLoss(ssim_weight=0, gms_weight=0)(torch.rand(2, 3, 32, 32), alone).terms) == ["l2"]
+    assert list(TSDNLoss()(alone, torch.rand(2, 3, 32, 32)).terms) == ["l2", "ssim", "gms"]
+    assert list(TSDNLoss(ssim_weight=0, gms_weight=0)(alone, torch.rand(2, 3, 32, 32)).terms) == ["l2"]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -112,7 +112,7 @@ def test_gradients_are_finite_on_constant_images(value: float) -> None:
     for reconstruction in (constant(value), constant(0.5)):
         reconstruction.requires_grad_()
         alone = TSDNOutput(reconstruction, None, torch.zeros(1, 4, 1, 1), None)
-        TSDNLoss(gms_scales=3)(target, alone).total.backward()
+        TSDNLoss(gms_scales=3)(alone, target).total.backward()
         assert reconstruction.grad.isfinite().all()
 
 
@@ -122,8 +122,8 @@ def test_half_precision_is_compared_in_full(output: TSDNOutput) -> None:
     full = TSDNOutput(*(value.float() for value in half))
     loss = TSDNLoss(ssim_size=16)
     with torch.autocast("cpu", torch.bfloat16):
-        actual = loss(target, half, mask).total
-    torch.testing.assert_close(actual, loss(target, full, mask).total, rtol=0, atol=0)
+        actual = loss(half, target, mask).total
+    torch.testing.assert_close(actual, loss(full, target, mask).total, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import torch
 from anomalib.data import ImageBatch, MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
-from anomalib_plus import TSDN
+from anomalib_plus import TSDN, PerlinAnomaly, SuperpixelFilling
 
 SMALL: dict[str, Any] = {
     "backbone": "test_efficientnet",
@@ -21,21 +22,20 @@ SMALL: dict[str, Any] = {
     "fne_width": 4,
     "fne_hidden_widths": (16,),
     "fne_size": 2,
-    "n_segments": 64,
-    "n_filled": 8,
+    "augmenter": {"class_path": "SuperpixelFilling", "init_args": {"n_segments": 64, "n_filled": 8}},
     "ssim_size": 16,
     "evaluator": False,
     "visualizer": False,
 }
 NO_DCD = {"use_mask_decoder": False, "gate": "none"}
 ROWS: dict[str, dict[str, Any]] = {
-    "table3-A": {**NO_DCD, "use_surf": False, "skip_mode": "none"},
-    "table3-B": {**NO_DCD, "use_surf": False},
+    "table3-A": {**NO_DCD, "augmenter": False, "skip_mode": "none"},
+    "table3-B": {**NO_DCD, "augmenter": False},
     "table3-C": {"skip_mode": "none"},
     "table3-D": {},
-    "table4-A": {**NO_DCD, "use_surf": False, "skip_mode": "none"},
+    "table4-A": {**NO_DCD, "augmenter": False, "skip_mode": "none"},
     "table4-B": {**NO_DCD, "skip_mode": "none"},
-    "table4-C": {**NO_DCD, "use_surf": False},
+    "table4-C": {**NO_DCD, "augmenter": False},
     "table4-D": NO_DCD,
     "table4-E": {"gate": "mask"},
     "table4-F": {},
@@ -70,7 +70,7 @@ def watch(model: TSDN) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     model.model.register_forward_pre_hook(lambda _, args: seen.update(input=args[0]))
     model.loss.register_forward_pre_hook(
-        lambda _, args: seen.update(zip(("target", "output", "mask"), args, strict=True))
+        lambda _, args: seen.update(zip(("output", "target", "mask"), args, strict=True))
     )
     return seen
 
@@ -100,8 +100,8 @@ def test_network_sees_repainted_superpixels_and_is_compared_with_the_clean_image
     assert seen["mask"].mean().item() == pytest.approx(8 / 64, abs=0.05)
 
 
-def test_without_surf_the_network_sees_the_clean_image(images: torch.Tensor) -> None:
-    model = build(**NO_DCD, use_surf=False).train()
+def test_without_augmenter_the_network_sees_the_clean_image(images: torch.Tensor) -> None:
+    model = build(**NO_DCD, augmenter=False).train()
     seen = watch(model)
     step(model, images)
     assert torch.equal(seen["input"], images)
@@ -167,8 +167,7 @@ def test_optimizer_is_adam_at_the_papers_rate_without_the_frozen_parts() -> None
 
 
 def test_defaults_are_the_papers() -> None:
-    paper_superpixels = {key: value for key, value in SMALL.items() if key not in {"n_segments", "n_filled"}}
-    augmenter = TSDN(**paper_superpixels).augmenter
+    augmenter = TSDN(**{**SMALL, "augmenter": True}).augmenter
     assert (augmenter.n_segments, augmenter.n_filled, augmenter.probability) == (400, 50, 1.0)
     assert list(TSDN.configure_pre_processor().transform.size) == [352, 352]
     assert TSDN.pretrained_backbones == ("tf_efficientnet_b5.aa_in1k",)
@@ -210,10 +209,21 @@ def test_superpixels_of_the_training_set_are_made_once_before_the_first_epoch(mv
     assert all(Path(key).name.endswith(".png") for keys in watched.keys for key in keys)
 
 
+def test_superpixels_of_an_earlier_stage_s_datamodule_are_not_made(mvtec_layout: Path) -> None:
+    datamodule = MVTecAD(root=mvtec_layout, category="surface", num_workers=0)
+    model = TSDN(**SMALL, pre_processor=TSDN.configure_pre_processor((96, 64)))
+    watched = CacheWatch(model)
+    silent = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    engine = Engine(accelerator="cpu", devices=1, max_epochs=1, callbacks=[watched], **silent)
+    engine.validate(model, datamodule=datamodule)
+    engine.fit(model, train_dataloaders=DataLoader(datamodule.train_data, 3, collate_fn=ImageBatch.collate))
+    assert watched.before == 0
+
+
 def test_a_checkpoint_does_not_need_the_cache_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "cache"  # which cannot be made
-    assert build(surf_cache_folder=folder).augmenter.cache.folder == folder
+    assert build(augmenter=TSDN.configure_augmenter(cache_folder=folder)).augmenter.cache.folder == folder
 
 
 def test_random_augmentation_goes_by_content(mvtec_layout: Path) -> None:
@@ -227,11 +237,15 @@ def test_random_augmentation_goes_by_content(mvtec_layout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"use_surf": False}, "use_surf=False or .* needs use_mask_decoder=False"),
-        ({"surf_probability": 0.0}, "surf_probability=0 needs use_mask_decoder=False"),
+        ({"augmenter": False}, "augmenter=False or .* needs use_mask_decoder=False"),
+        ({"augmenter": SuperpixelFilling(probability=0.0)}, "probability or opacity of 0 needs use_mask_decoder=False"),
+        ({"augmenter": PerlinAnomaly(opacity=0)}, "probability or opacity of 0 needs use_mask_decoder=False"),
         ({"mask_weight": 0.0}, "mask_weight=0 leaves the decoder of the mask untrained"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"n_filled": 100}, "n_filled must lie between"),
+        (
+            {"augmenter": {"class_path": "SuperpixelFilling", "init_args": {"n_segments": 64, "n_filled": 100}}},
+            "n_filled must lie between",
+        ),
         ({"use_mask_decoder": False}, "gate='fne' needs the decoder of the mask"),
     ],
     ids=str,

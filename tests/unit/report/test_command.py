@@ -1,5 +1,6 @@
 """``anomalib-plus report``: what it writes, what it says, and how it exits."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,13 @@ def test_missing_pictures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "1 pictures of the gallery are missing" in capsys.readouterr().err
 
 
-def test_papers_are_compared(small_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anomalib_plus.report.command.paper_figures", lambda: {("Fast", "bolt", "image_auroc"): 0.5})
+def test_papers_are_compared(small_results: Path) -> None:
+    published = small_results / "published.json"
+    numbers = [{"model": "models.Fast", "category": "bolt", "metric": "image_auroc", "value": 0.5}]
+    published.write_text(json.dumps(numbers))
     main([str(small_results), "-o", "with.md"])
     assert "| Fast | bolt | image AUROC | 50.0 |" in Path("with.md").read_text()
-    monkeypatch.setattr("anomalib_plus.report.command.paper_figures", dict)
+    published.unlink()  # as in results of earlier versions
     main([str(small_results), "-o", "without.md"])
     assert "Paper against" not in Path("without.md").read_text()
 
@@ -82,6 +85,7 @@ def test_papers_are_compared(small_results: Path, monkeypatch: pytest.MonkeyPatc
             "no record has the metric beauty; there are image_auroc",
         ),
         (["results", "-o", "report.html", "--examples", "-1"], "-1 is negative"),
+        (["results", "-o", "report.html", "--max-examples", "-1"], "-1 is negative"),
         (["results", "-o", "report.html", "--picture-size", "0"], "0 is not positive"),
     ],
 )

@@ -13,20 +13,21 @@ import pytest
 from PIL import Image
 
 from anomalib_plus.report import read_store
-from anomalib_plus.report.page import PictureLimits, render_page
+from anomalib_plus.report.page import render_page
+from anomalib_plus.report.pictures import PictureLimits
 from anomalib_plus.report.summary import Summary
-from synthetic_results import add_gallery, failed, merged, record, write_store
+from synthetic_results import add_gallery, failed, merged, record, write_plan, write_store
 
 PAPERS = {("Fast", "bolt", "image_auroc"): 0.95, ("Fast", "nut", "image_auroc"): 0.9}
 SECTIONS = [
     "leaderboard",
+    "heatmaps",
     "categories",
     "papers",
     "costs",
     "training",
     "curves",
     "scores",
-    "heatmaps",
     "failures",
     "protocol",
 ]
@@ -124,10 +125,8 @@ def test_structure_for_those_who_do_not_see_it(elements: Elements) -> None:
 
 def test_pictures_are_whole_and_small(summary: Summary, elements: Elements) -> None:
     pictures = elements.named("img")
-    models = dict.fromkeys(summary.models("Fabrics"), 4) | {"TeacherStudent": 3}
-    assert (
-        len(pictures) == 3 * (2 + 3) * sum(models.values()) - 3 * 4
-    )  # no run with seed 0 on one category of one model
+    models = dict.fromkeys(summary.models("Fabrics"), 3 * 4 + 2 * 3) | {"TeacherStudent": 3 * 3 + 2 * 2}
+    assert len(pictures) == (2 + 3) * sum(models.values()) - 18  # no run with seed 0 on one category of one model
     for attributes in pictures:
         with Image.open(BytesIO(base64.b64decode(attributes["src"].partition("base64,")[2]))) as picture:
             assert picture.size == (int(attributes["width"]), int(attributes["height"])) == (64, 64)
@@ -188,16 +187,16 @@ def test_what_a_record_says_stays_text(tmp_path: Path) -> None:
 
 def test_pictures_that_are_missing_broken_or_elsewhere_are_named_not_read(tmp_path: Path) -> None:
     made = add_gallery(record(), tmp_path / "results")
-    best, worst, chance = (entry["files"] for entry in made["gallery"])
+    best, worst, chance, *_ = (entry["files"] for entry in made["gallery"])
     best["input"] = "artifacts/missing.png"
-    (tmp_path / "results" / worst["map"]).write_text("no picture")
+    (tmp_path / "results" / worst["overlay"]).write_text("no picture")
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
-    chance["mask"], chance["map"] = "../secret.png", str(tmp_path / "secret.png")
+    chance["mask"], chance["overlay"] = "../secret.png", str(tmp_path / "secret.png")
     summary = Summary(read_store(write_store(tmp_path / "results", [made])))
     page, missing = render_page(summary, {}, PictureLimits(), "Benchmark")
     assert missing == 4
     assert page.count("picture missing") == 4
-    assert len(Elements(page).named("img")) == 12 - 4
+    assert len(Elements(page).named("img")) == 18 - 4
 
 
 def test_records_with_nothing_but_a_status(tmp_path: Path) -> None:
@@ -220,3 +219,72 @@ def test_odd_values_inside_records_leave_gaps(tmp_path: Path) -> None:
     shown = [section["id"] for section in elements.named("section")]
     assert "training" not in shown
     assert {"curves", "scores", "heatmaps"} <= set(shown)
+
+
+def test_a_page_of_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
+    made = [record(seed=seed) for seed in range(2)]
+    planned = [*made, *(record("Slow", "nut", seed) for seed in range(3))]
+    write_store(tmp_path, made)
+    whole = render(Summary(read_store(tmp_path)))[1]
+    write_plan(tmp_path, planned)
+    part = render(Summary(read_store(tmp_path)))[1]
+    assert "3 of 5 planned jobs have no result" in part.text
+    assert [section["id"] for section in part.named("section")][-2:] == ["missing", "protocol"]
+    assert {"href": "#missing"} in part.named("a")
+    assert re.search(r"Slow\s+Parts\s+nut\s+0, 1, 2\s+3", part.text)
+    assert "planned jobs5" in part.text
+    for element in ("missing", "planned"):
+        assert element not in whole.text
+
+
+def test_good_parts_are_shown_with_the_decision_on_them(tmp_path: Path) -> None:
+    made = add_gallery(record(threshold={"value": 0.5}), tmp_path)
+    for entry, score in zip(made["gallery"], (0.9, 0.5, 0.7, 0.51, 0.1), strict=True):
+        entry["score"] = score
+    made["scores"] = {"values": [0.2, 0.51, 0.5, 0.9, 0.4, None], "labels": [0, 0, 1, 1, 1, 1]}
+    elements = render(Summary(read_store(write_store(tmp_path, [made]))))[1]
+    text = " ".join(elements.text.split())
+    shown = [
+        "good, highest score test/good/worst_good.png score 0.51, rejected, wrongly",
+        "good, at random test/good/random_good.png score 0.1, accepted",
+        "defective, lowest score test/scratch/worst.png score 0.5, accepted, wrongly",
+        "defective, highest score test/scratch/best.png score 0.9, rejected",
+        "defective, at random test/scratch/random.png score 0.7, rejected",
+    ]
+    places = [text.find(each) for each in shown]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "1 of 2 good images are rejected, 2 of 3 defective ones accepted" in text
+    assert sum(picture["alt"].startswith("anomaly map") for picture in elements.named("img")) == 5
+
+
+def test_records_without_threshold_and_overlay_still_have_heatmaps(tmp_path: Path) -> None:
+    made = add_gallery(record(), tmp_path)
+    del made["threshold"]
+    for entry in made["gallery"]:
+        del entry["files"]["overlay"]
+    elements = render(Summary(read_store(write_store(tmp_path, [made]))))[1]
+    assert sum(picture["alt"].startswith("anomaly map") for picture in elements.named("img")) == 5
+    assert "rejected" not in elements.text.replace("rejects", "")
+
+
+def test_the_page_is_bounded_and_every_model_keeps_its_first_examples(tmp_path: Path) -> None:
+    made = [add_gallery(record(label), tmp_path) for label in ("Fast", "Slow", "Third")]
+    for each in made:
+        each["gallery"] *= 2
+    summary = Summary(read_store(write_store(tmp_path, made)))
+    elements = render(summary, limits=PictureLimits(per_kind=2, examples=18))[1]
+    assert elements.text.count("score 0.") == 18
+    # All 15 first examples, then 3 second ones, those of the first kind.
+    assert elements.text.count("worst_good.png") == 6
+    assert elements.text.count("/best.png") == 3
+    text = " ".join(elements.text.split())
+    assert "12 examples are left out to keep the page small" in text
+
+
+def test_short_trainings_are_named_beside_their_pictures(tmp_path: Path) -> None:
+    short = add_gallery(record("Short", costs={"epochs": 3, "steps": 24}), tmp_path)
+    long = add_gallery(record("Long", costs={"epochs": 300, "steps": 2400}), tmp_path)
+    text = " ".join(render(Summary(read_store(write_store(tmp_path, [short, long]))))[1].text.split())
+    assert text.count("short training: 3 epochs, 24 steps") == 1
+    assert "what the models can do: Short (3 epochs, 24 steps)." in text

@@ -9,7 +9,7 @@ import pytest
 from anomalib_plus.report import ResultsError, read_store
 from anomalib_plus.report.configurations import budget_words, configuration_titles
 from anomalib_plus.report.records import finite
-from synthetic_results import merged, record, write_store
+from synthetic_results import merged, record, write_plan, write_store
 
 
 def test_the_last_record_of_a_job_counts(tmp_path: Path) -> None:
@@ -46,6 +46,34 @@ def test_unusable_folders_are_named(tmp_path: Path, content: str | None, message
     if content is not None:
         (tmp_path / "results.jsonl").write_text(content)
     with pytest.raises(ResultsError, match=message):
+        read_store(tmp_path)
+
+
+def test_what_is_planned_and_has_no_record_is_missing(tmp_path: Path) -> None:
+    records = [record(seed=seed) for seed in range(4)]
+    write_store(tmp_path, records[:2])
+    old = read_store(tmp_path)
+    assert (old.missing, old.planned, old.shortfall) == (None, None, None)
+    write_plan(tmp_path, records[1:])
+    store = read_store(tmp_path)
+    assert [each["seed"] for each in store.missing] == [2, 3]
+    assert store.planned == 4, "a job from before there were plans counts, too"
+    assert store.shortfall.startswith("2 of 4 planned jobs have no result")
+    write_store(tmp_path, records)
+    assert (read_store(tmp_path).planned, read_store(tmp_path).shortfall) == (4, None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"jobs": [{"job_id": "a", "seed": 0}]}'])
+def test_a_damaged_plan_is_named(tmp_path: Path, content: str) -> None:
+    write_store(tmp_path, [record()])
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(ResultsError, match=r"plan\.json is damaged\. Delete it"):
+        read_store(tmp_path)
+
+
+def test_a_sweep_that_was_killed_before_its_first_result_is_named(tmp_path: Path) -> None:
+    write_plan(tmp_path, [record(seed=seed) for seed in range(3)])
+    with pytest.raises(ResultsError, match="none of the 3 planned jobs has finished"):
         read_store(tmp_path)
 
 

@@ -13,7 +13,7 @@ from anomalib_plus.report import read_store
 from anomalib_plus.report.markdown import render_markdown
 from anomalib_plus.report.spreadsheet import render_csv
 from anomalib_plus.report.summary import Summary
-from synthetic_results import failed, record, write_store
+from synthetic_results import failed, record, write_plan, write_store
 
 PAPERS = {("Fast", "bolt", "image_auroc"): 0.95}
 
@@ -80,3 +80,20 @@ def test_csv_has_no_formulas(start: str, tmp_path: Path) -> None:
         cells = [cell for row in csv.reader(stream) for cell in row]
     assert sum("HYPERLINK(1)" in cell for cell in cells) >= 6
     assert not [cell for cell in cells if cell.startswith(start)]
+
+
+def test_what_is_missing_stands_in_markdown_and_csv(tmp_path: Path) -> None:
+    made = [record(seed=seed) for seed in range(3)]
+    summary = Summary(read_store(write_plan(write_store(tmp_path, made[:1]), made)))
+    text = render_markdown(summary, {}, "Benchmark")
+    assert "2 of 3 planned jobs have no result" in text.partition("## Leaderboard")[0]
+    assert "| Fast | Parts | bolt | 1, 2 | 2 |" in text.partition("## Missing jobs")[2]
+    table = pd.read_csv(StringIO(render_csv(summary, {})))
+    assert list(table[table["kind"] == "missing"]["seeds"]) == [1, 2]
+
+
+def test_markdown_says_who_is_best(summary: Summary) -> None:
+    board = render_markdown(summary, {}, "Benchmark").partition("## Leaderboard")[2].partition("| ---")[0]
+    assert re.search(
+        r"Parts: TeacherStudent has the highest image AUROC, .* points above Classic \(loss repaired\)", board
+    )

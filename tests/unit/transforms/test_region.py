@@ -32,7 +32,9 @@ def test_a_mask_a_file_and_the_foreground_are_understood(tmp_path: Path) -> None
         assert torch.equal(Region(path).masks(images), expected)
     for masks in (batch, batch[:, None]):
         assert torch.equal(Region(masks).masks(images), batch[:, None] > 0)
-    assert Region().masks(images).all()
+    for region in (Region(), Region("everywhere")):
+        assert region.is_everywhere
+        assert region.masks(images).all()
     assert torch.equal(Region("foreground", "dark").masks(images), otsu_foreground(images, "dark"))
 
 
@@ -56,7 +58,7 @@ def test_the_file_is_read_once_and_again_after_pickling(tmp_path: Path, monkeypa
         (torch.ones(2, 3, 32, 32), r"roi must have the shape \(H, W\)"),
         (torch.ones(32, 40), r"masks 1 of 32x40, images 2 of 32x32\. Give a mask of the size"),
         (torch.ones(3, 32, 32), "masks 3 of 32x32, images 2 of 32x32"),
-        (["list"], "roi must be a mask, a path, 'foreground' or None, got list"),
+        (["list"], "roi must be a mask, a path, 'foreground', 'everywhere' or None, got list"),
         ("black.png", r"black\.png allows no pixel"),
         ("text.png", r"text\.png cannot be read as an image"),
         ("wide.png", "masks 1 of 32x40"),

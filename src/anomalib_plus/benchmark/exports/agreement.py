@@ -1,13 +1,14 @@
-"""Whether a backend says what the eager model says, and whether it still finds the defects."""
+"""Agreement of a backend with the eager model, and whether it still finds the defects."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from anomalib_plus.benchmark import ranking
-from anomalib_plus.benchmark.exports.backends import Images, Judge
+from anomalib_plus.benchmark.exports.backends import Images, Predict
+from anomalib_plus.metrics.per_image_auroc import area_under_roc
 
 
 class Samples(NamedTuple):
@@ -18,8 +19,8 @@ class Samples(NamedTuple):
     labels: NDArray[np.bool_]
 
 
-class Judgement(NamedTuple):
-    """What a backend says about images."""
+class Predictions(NamedTuple):
+    """Output of a backend for some images."""
 
     scores: NDArray[np.float32]
     decisions: NDArray[np.bool_] | None
@@ -27,7 +28,7 @@ class Judgement(NamedTuple):
 
 
 def draw_samples(datamodule: Any, count: int | None) -> Samples:
-    """Read test images of a datamodule that no engine knows, spread over them; all if ``count`` is None."""
+    """Read test images of a datamodule that no engine has seen, evenly spread; all of them if ``count`` is None."""
     datamodule.prepare_data()
     datamodule.setup("test")
     data = datamodule.test_data
@@ -39,40 +40,41 @@ def draw_samples(datamodule: Any, count: int | None) -> Samples:
     )
 
 
-def judge_all(judge: Judge, images: Sequence[Images]) -> Judgement:
-    """Judge images one by one.
+def predict_all(predict: Predict, images: Sequence[Images]) -> Predictions:
+    """Predict images one by one.
 
     Raises:
         FloatingPointError: If a score or a value of a map is NaN or infinite.
     """
-    verdicts = [judge(image) for image in images]
+    outputs = [predict(image) for image in images]
     for name in ("pred_score", "anomaly_map"):
-        bad = sum(not np.isfinite(verdict[name]).all() for verdict in verdicts)
+        bad = sum(not np.isfinite(output[name]).all() for output in outputs)
         if bad:
-            msg = f"{name} is NaN or infinite for {bad} of {len(verdicts)} images."
+            msg = f"{name} is NaN or infinite for {bad} of {len(outputs)} images."
             raise FloatingPointError(msg)
-    return Judgement(
-        np.concatenate([verdict["pred_score"].reshape(-1) for verdict in verdicts]),
-        np.concatenate([verdict["pred_label"].reshape(-1) for verdict in verdicts])
-        if "pred_label" in verdicts[0]
+    return Predictions(
+        np.concatenate([output["pred_score"].reshape(-1) for output in outputs]),
+        np.concatenate([output["pred_label"].reshape(-1) for output in outputs])
+        if "pred_label" in outputs[0]
         else None,
-        [verdict["anomaly_map"].reshape(verdict["anomaly_map"].shape[-2:]) for verdict in verdicts],
+        [output["anomaly_map"].reshape(output["anomaly_map"].shape[-2:]) for output in outputs],
     )
 
 
-def differences(judgement: Judgement, reference: Judgement) -> dict[str, Any]:
-    """Largest differences of scores and maps, and how many images are decided otherwise."""
-    maps = zip(judgement.maps, reference.maps, strict=True)
+def compare(predictions: Predictions, reference: Predictions, labels: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the largest differences of scores and maps, the number of changed decisions, and the image AUROC.
+
+    The AUROC is None where the images are all normal or all anomalous.
+    """
+    maps = zip(predictions.maps, reference.maps, strict=True)
+    both_classes = labels.any() and not labels.all()
     return {
-        "score_difference": float(np.abs(judgement.scores - reference.scores).max()),
+        "score_difference": float(np.abs(predictions.scores - reference.scores).max()),
         "map_difference": float(np.max([np.abs(ours - theirs).max() for ours, theirs in maps])),  # Python's hides NaN
         "decisions_changed": None
-        if judgement.decisions is None or reference.decisions is None
-        else int((judgement.decisions != reference.decisions).sum()),
+        if predictions.decisions is None or reference.decisions is None
+        else int((predictions.decisions != reference.decisions).sum()),
+        "image_auroc": float(area_under_roc(torch.from_numpy(predictions.scores), torch.from_numpy(labels)))
+        if both_classes
+        else None,
     }
-
-
-def image_auroc(judgement: Judgement, labels: NDArray[np.bool_]) -> float | None:
-    """Image AUROC; None where the images are all normal or all anomalous."""
-    curve = ranking.roc_curve(ranking.rank(judgement.scores), labels)
-    return None if curve is None else ranking.area_under(curve)

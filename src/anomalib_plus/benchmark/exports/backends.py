@@ -1,4 +1,4 @@
-"""What can run a model: the eager module, the compiled one, and the runtimes of the exported files."""
+"""Backends of a model: the eager module, the compiled one, and the runtimes of the exported files."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_plus.benchmark import evaluation
-from anomalib_plus.benchmark.exports.formats import Exported
-from anomalib_plus.benchmark.exports.isolation import attempt
+from anomalib_plus.benchmark.exports.attempt import attempt
+from anomalib_plus.benchmark.exports.formats import EAGER, Exported
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 
 Images = NDArray[np.float32]
 """(B, 3, H, W) in [0, 1]."""
-Verdict = dict[str, NDArray]
+Outputs = dict[str, NDArray]
 """``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, with thresholds, ``pred_label`` and ``pred_mask``."""
-Judge = Callable[[Images], Verdict]
+Predict = Callable[[Images], Outputs]
 
-EAGER = "eager"
 _OPENVINO: dict[str, tuple[str, str | None, bool]] = {
     "OpenVINO FP32": ("OpenVINO FP32", "f32", False),
     "OpenVINO FP16": ("OpenVINO FP16", "f32", False),
@@ -35,8 +34,10 @@ _OPENVINO: dict[str, tuple[str, str | None, bool]] = {
 """Format of the file, precision and whether the shape is fixed, by the backend's name."""
 
 
-def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> tuple[dict[str, Judge], dict[str, str]]:
-    """Load whatever there is.
+def open_backends(
+    model: Any, exports: Mapping[str, Exported], threads: int
+) -> tuple[dict[str, Predict], dict[str, str]]:
+    """Open every backend whose runtime and file there are.
 
     Args:
         model: An anomalib module in evaluation mode.
@@ -44,59 +45,59 @@ def open_backends(model: Any, exports: Mapping[str, Exported], threads: int) -> 
         threads: Threads of each runtime.
 
     Returns:
-        Backends by name, and what was wrong with the others.
+        Backends by name, and the errors of the others.
     """
-    makers: dict[str, Callable[[], Judge]] = {
-        EAGER: partial(eager_judge, model),
-        "torch.compile": partial(compiled_judge, model),
+    makers: dict[str, Callable[[], Predict]] = {
+        EAGER: partial(eager_backend, model),
+        "torch.compile": partial(compiled_backend, model),
     }
     if "ONNX" in exports:
-        makers["ONNX Runtime"] = partial(onnx_judge, exports["ONNX"].path, threads)
+        makers["ONNX Runtime"] = partial(onnx_backend, exports["ONNX"].path, threads)
     for name, (form, precision, fixed_shape) in _OPENVINO.items():
         if form in exports:
-            makers[name] = partial(openvino_judge, exports[form].path, threads, precision, fixed_shape)
-    judges, errors = {}, {}
+            makers[name] = partial(openvino_backend, exports[form].path, threads, precision, fixed_shape)
+    backends, errors = {}, {}
     for name, make in makers.items():
-        judge, error = attempt(make)
-        if judge is None:
+        predict, error = attempt(make)
+        if predict is None:
             errors[name] = error or ""
         else:
-            judges[name] = judge
-    return judges, errors
+            backends[name] = predict
+    return backends, errors
 
 
-def eager_judge(model: Any) -> Judge:
-    """The module's own forward pass, which is what gets exported."""
-    return _torch_judge(model)
+def eager_backend(model: Any) -> Predict:
+    """The module's own forward pass, which exports contain."""
+    return _torch_backend(model)
 
 
-def engine_judge(model: Any) -> Judge:
+def engine_backend(model: Any) -> Predict:
     """The module as anomalib's engine runs it: there, images are resized with antialiasing."""
-    return _torch_judge(lambda images: _judge_resized(model, evaluation.prepare(model, images)))
+    return _torch_backend(lambda images: _predict_resized(model, evaluation.prepare(model, images)))
 
 
-def compiled_judge(model: Any) -> Judge:
+def compiled_backend(model: Any) -> Predict:
     """The module, its network compiled by ``torch.compile``; resizing would be compiled anew for every size."""
     twin = copy.copy(model)
     twin._modules = {**model._modules, "model": torch.compile(model.model, dynamic=False)}
-    return _torch_judge(twin)
+    return _torch_backend(twin)
 
 
-def _judge_resized(model: Any, images: Tensor) -> Any:
-    verdict = model.model(images)
-    return model.post_processor(verdict) if model.post_processor else verdict
+def _predict_resized(model: Any, images: Tensor) -> Any:
+    outputs = model.model(images)
+    return model.post_processor(outputs) if model.post_processor else outputs
 
 
-def _torch_judge(run: Callable[[Tensor], Any]) -> Judge:
+def _torch_backend(run: Callable[[Tensor], Any]) -> Predict:
     @torch.inference_mode()
-    def judge(images: Images) -> Verdict:
+    def predict(images: Images) -> Outputs:
         outputs = run(torch.from_numpy(images))._asdict()
         return {name: value.numpy() for name, value in outputs.items() if value is not None}
 
-    return judge
+    return predict
 
 
-def onnx_judge(path: Path, threads: int) -> Judge:
+def onnx_backend(path: Path, threads: int) -> Predict:
     """ONNX Runtime on the CPU."""
     import onnxruntime
 
@@ -108,7 +109,7 @@ def onnx_judge(path: Path, threads: int) -> Judge:
     return lambda images: dict(zip(names, session.run(names, {source: images}), strict=True))
 
 
-def openvino_judge(path: Path, threads: int, precision: str | None, fixed_shape: bool) -> Judge:
+def openvino_backend(path: Path, threads: int, precision: str | None, fixed_shape: bool) -> Predict:
     """OpenVINO on the CPU.
 
     Args:
@@ -132,9 +133,9 @@ def openvino_judge(path: Path, threads: int, precision: str | None, fixed_shape:
         network = read_with_fixed_shape(path, shape) if shape else core.read_model(path)
         return core.compile_model(network, "CPU", options)
 
-    def judge(images: Images) -> Verdict:
+    def predict(images: Images) -> Outputs:
         network = compiled(images.shape if fixed_shape else None)
         names = [next(iter(output.get_names())) for output in network.outputs]
         return dict(zip(names, network(images).to_tuple(), strict=True))
 
-    return judge
+    return predict

@@ -8,24 +8,27 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
+from anomalib_plus.benchmark.choices import with_budget, with_models
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.environment import device_name
 from anomalib_plus.benchmark.exports.formats import FORMATS
-from anomalib_plus.benchmark.exports.isolation import ProcessError, run_apart
-from anomalib_plus.benchmark.exports.measure import measure
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, label_of, load_plan, with_folder, with_models
+from anomalib_plus.benchmark.exports.measure import RECORD, TASK
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan, with_folder
 from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
-from anomalib_plus.benchmark.plan import Budget
+from anomalib_plus.benchmark.plan import label_of, load
+from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.schema import PlanError
 
+MEASURE_MODULE = "anomalib_plus.benchmark.exports.measure"
+"""Module that measures a model."""
+LOG = "log.txt"
 _PACKAGES = ("anomalib-plus", "anomalib", "torch", "onnx", "onnxruntime", "openvino", "nncf")
 
 
@@ -38,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data.category", dest="category", help="its category")
     parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the plan to take")
     parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the plan's")
-    parser.add_argument("--images", type=int, help="test images to judge, instead of the plan's")
+    parser.add_argument("--images", type=int, help="test images to predict, instead of the plan's")
     parser.add_argument("--formats", nargs="+", metavar="FORMAT", help=f"exports to make, of {', '.join(FORMATS)}")
     parser.add_argument("--no-timing", action="store_true", help="leave out the latencies")
     parser.add_argument("--threads", type=int, help="threads of every backend (default: cores)")
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     try:
-        plan = _apply(load_plan(options.config), options)
+        plan = _apply(load(DeploymentPlan, options.config), options)
     except (PlanError, ValueError) as error:
         parser.error(str(error))
     threads = options.threads or usable_cores()
@@ -81,15 +84,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure_apart(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
-    """Measure a model in a process of its own, and record how that process ended if it left no record."""
+    """Measure a model in a process of its own; its record holds the error if that fails or the process dies."""
     entry = plan.models[index]
     place = folder / f"{index:02d}-{label_of(entry)}"
     place.mkdir(parents=True, exist_ok=True)
-    try:
-        return run_apart(measure, (plan, index, threads, place), place / "log.txt", plan.timeout_seconds)
-    except ProcessError as error:
-        message = f"{error} See {place / 'log.txt'}."
-    return {"label": label_of(entry), "variant": entry.variant, "class_path": entry.class_path, "error": message}
+    for name in (RECORD, LOG):
+        (place / name).unlink(missing_ok=True)
+    task = {"plan": asdict(plan), "index": index, "threads": threads}
+    (place / TASK).write_text(json.dumps(task, indent=1, default=str))
+    process = ModuleProcess(MEASURE_MODULE, [str(place)], place / LOG, plan.timeout_seconds)
+    process.wait()
+    record = place / RECORD
+    content = json.loads(record.read_text()) if record.exists() else {"error": process.death()[1]}
+    if content["error"] is None:
+        return content
+    error = f"{content['error']} See {place / LOG}."
+    return {"label": label_of(entry), "variant": entry.variant, "class_path": entry.class_path, "error": error}
 
 
 def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
@@ -101,8 +111,7 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
     if options.models:
         plan = with_models(plan, options.models)
     if options.max_epochs is not None:
-        models = tuple(replace(model, budget=None) for model in plan.models)
-        plan = replace(plan, models=models, budget=Budget(max_epochs=options.max_epochs))
+        plan = with_budget(plan, {"max_epochs": options.max_epochs})
     if options.formats:
         plan = replace(plan, formats=tuple(options.formats))
     if options.no_timing:
@@ -112,12 +121,18 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
 
 def _environment(threads: int) -> dict[str, Any]:
     return {
-        "device": device_name(torch.device("cpu")),
+        "device": _processor(),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _processor() -> str:
+    import torch
+
+    return device_name(torch.device("cpu"))
 
 
 def _version(package: str) -> str | None:
@@ -130,4 +145,4 @@ def _version(package: str) -> str | None:
 def _heading(plan: DeploymentPlan, threads: int) -> str:
     packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES[1:])
     data = " ".join(str(plan.data.init_args[name]) for name in ("category",) if name in plan.data.init_args)
-    return f"{device_name(torch.device('cpu'))}, {threads} threads; {packages}; {data}.\n\n"
+    return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"

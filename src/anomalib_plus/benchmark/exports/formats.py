@@ -4,30 +4,33 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anomalib.deploy import CompressionType, ExportType
-
 if TYPE_CHECKING:
-    from anomalib_plus.benchmark.exports.preparation import Prepared
+    from anomalib_plus.benchmark.training import Trained
+
+
+EAGER = "eager"
+"""The model itself, beside its exports."""
+_INT8 = "int8_ptq"
 
 
 class Format(NamedTuple):
-    """A kind of export."""
+    """A kind of export, in the words of anomalib's command, for importing anomalib takes seconds."""
 
-    export_type: ExportType
-    compression: CompressionType | None = None
+    export_type: str
+    compression: str | None = None
 
 
 FORMATS = {
-    "torch": Format(ExportType.TORCH),
-    "ONNX": Format(ExportType.ONNX),
-    "OpenVINO FP32": Format(ExportType.OPENVINO),
-    "OpenVINO FP16": Format(ExportType.OPENVINO, CompressionType.FP16),
-    "OpenVINO INT8": Format(ExportType.OPENVINO, CompressionType.INT8_PTQ),
+    "torch": Format("torch"),
+    "ONNX": Format("onnx"),
+    "OpenVINO FP32": Format("openvino"),
+    "OpenVINO FP16": Format("openvino", "fp16"),
+    "OpenVINO INT8": Format("openvino", _INT8),
 }
 
 
 class Exported(NamedTuple):
-    """Where an export lies and what it took."""
+    """An export's path, size and duration."""
 
     path: Path
     size: int
@@ -35,21 +38,23 @@ class Exported(NamedTuple):
     seconds: float
 
 
-def export(prepared: "Prepared", form: Format, folder: Path) -> Exported:
+def export(trained: "Trained", form: Format, folder: Path) -> Exported:
     """Export by ``Engine.export``, for images of any number and size.
 
     Args:
-        prepared: The model.
+        trained: The model.
         form: The kind of export.
-        folder: Receives the files, and nothing else of importance.
+        folder: Receives the files.
     """
+    from anomalib.deploy import CompressionType
+
     started = time.perf_counter()
-    path: Any = prepared.engine.export(
-        prepared.model,
+    path: Any = trained.engine.export(
+        trained.model,
         form.export_type,
         export_root=folder,
-        compression_type=form.compression,
-        datamodule=prepared.datamodule if form.compression == CompressionType.INT8_PTQ else None,
+        compression_type=CompressionType(form.compression) if form.compression else None,
+        datamodule=trained.datamodule if form.compression == _INT8 else None,
     )
     seconds = time.perf_counter() - started
     return Exported(path, sum(file.stat().st_size for file in path.parent.iterdir()), seconds)

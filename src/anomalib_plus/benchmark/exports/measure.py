@@ -1,6 +1,14 @@
-"""Everything about one model: exports, agreement, latency. A part that fails is recorded and hides no other."""
+"""Exports, agreement and latency of one model: ``python -m anomalib_plus.benchmark.exports.measure FOLDER``.
 
+The folder holds ``task.json``, receives the exports, and ``record.json`` at the end. A part that fails is recorded and
+hides no other.
+"""
+
+import argparse
+import json
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -9,19 +17,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.post_processing import PostProcessor
+from torch import nn
 
 from anomalib_plus import register
 from anomalib_plus.benchmark.costs import seconds_in_turns
 from anomalib_plus.benchmark.evaluation import prepare as resize_like_engine
 from anomalib_plus.benchmark.exports import agreement
-from anomalib_plus.benchmark.exports.backends import EAGER, Images, Judge, engine_judge, open_backends
-from anomalib_plus.benchmark.exports.formats import FORMATS, Exported, export
-from anomalib_plus.benchmark.exports.isolation import attempt
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, label_of
-from anomalib_plus.benchmark.exports.preparation import Prepared, make_data, prepare
+from anomalib_plus.benchmark.exports.attempt import attempt
+from anomalib_plus.benchmark.exports.backends import Images, Predict, engine_backend, open_backends
+from anomalib_plus.benchmark.exports.formats import EAGER, FORMATS, Exported, export
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
+from anomalib_plus.benchmark.plan import ModelEntry, label_of
+from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
+from anomalib_plus.benchmark.record import plain
+from anomalib_plus.benchmark.schema import read
+from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class, trainer_arguments
 
 MIB = 2**20
+TASK, RECORD = "task.json", "record.json"
 
 
 def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
@@ -44,17 +60,21 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
     offer_lite_weights()
     entry = plan.models[index]
     with TemporaryDirectory() as scratch:
-        prepared = prepare(plan, entry, Path(scratch))
-        model = prepared.model
-        formats, exports = _export_all(prepared, plan.formats, folder)
-        samples = agreement.draw_samples(make_data(plan, entry), plan.images)
-        judges, errors = open_backends(model, exports, threads)
+        trained = train(plan, entry, Path(scratch))
+        model = trained.model
+        formats, exports = _export_all(trained, plan.formats, folder)
+        data = load_class(plan.data.class_path, AnomalibDataModule)(**(plan.data.init_args | entry.data))
+        samples = agreement.draw_samples(
+            data, plan.images
+        )  # the engine has made the other datamodule resize its images
+        predictors, errors = open_backends(model, exports, threads)
         backends: dict[str, dict[str, Any]] = {name: {"error": error} for name, error in errors.items()}
-        backends |= _compare(judges, samples)
-        running = {name: judge for name, judge in judges.items() if backends[name]["error"] is None}
+        reference = agreement.predict_all(predictors[EAGER], samples.images)
+        backends |= _compare(predictors, reference, samples)
+        running = {name: predict for name, predict in predictors.items() if backends[name]["error"] is None}
         for name, figures in _time(running, _timed_images(model, samples), plan.batch_sizes).items():
             backends[name] |= figures
-    seen_by_engine = agreement.judge_all(engine_judge(model), samples.images)
+    in_engine = agreement.predict_all(engine_backend(model), samples.images)
     return {
         "label": label_of(entry),
         "variant": entry.variant,
@@ -65,20 +85,43 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         "images": len(samples.images),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "formats": formats,
-        "backends": {name: backends[name] for name in (*judges, *errors)},
-        "engine": agreement.differences(
-            agreement.judge_all(judges[EAGER], samples.images), seen_by_engine
-        ) | {"image_auroc": agreement.image_auroc(seen_by_engine, samples.labels)},
-    }  # fmt: skip
+        "backends": {name: backends[name] for name in (*predictors, *errors)},
+        "engine": agreement.compare(in_engine, reference, samples.labels),
+    }
+
+
+def train(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Trained:
+    """Train a model on the CPU and, if the plan says so, set its thresholds and ranges."""
+    limits = trainer_arguments(asdict(entry.budget or plan.budget)) | {"accelerator": "cpu"}
+    if plan.normalize:
+        limits["limit_val_batches"] = 1.0
+    trained = build_and_fit(
+        {"class_path": entry.class_path, "arguments": entry.init_args},
+        {"class_path": plan.data.class_path, "arguments": plan.data.init_args | entry.data},
+        plan.image_size,
+        True if plan.normalize else PostProcessor(enable_normalization=False),
+        limits | plan.trainer | entry.trainer,
+        plan.seed,
+        folder,
+    )
+    forget_sources_of_weights(trained.model)
+    trained.model.cpu()
+    return trained
+
+
+def forget_sources_of_weights(model: nn.Module) -> None:
+    """Drop the pre-trained state dicts that timm's networks keep, or an export to torch holds those weights twice."""
+    for module in model.modules():
+        (getattr(module, "pretrained_cfg", None) or {}).pop("state_dict", None)
 
 
 def _export_all(
-    prepared: Prepared, wanted: Sequence[str], folder: Path
+    trained: Trained, wanted: Sequence[str], folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Exported]]:
     records: dict[str, dict[str, Any]] = {}
     exports = {}
     for name in wanted:
-        exported, error = attempt(partial(export, prepared, FORMATS[name], folder / name.replace(" ", "_").lower()))
+        exported, error = attempt(partial(export, trained, FORMATS[name], folder / name.replace(" ", "_").lower()))
         records[name] = {"error": error}
         if exported is not None:
             exports[name] = exported
@@ -86,15 +129,15 @@ def _export_all(
     return records, exports
 
 
-def _compare(judges: Mapping[str, Judge], samples: agreement.Samples) -> dict[str, dict[str, Any]]:
-    reference = agreement.judge_all(judges[EAGER], samples.images)
+def _compare(
+    predictors: Mapping[str, Predict], reference: agreement.Predictions, samples: agreement.Samples
+) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
-    for name, judge in judges.items():
-        judgement, error = attempt(partial(agreement.judge_all, judge, samples.images))
+    for name, predict in predictors.items():
+        predictions, error = attempt(partial(agreement.predict_all, predict, samples.images))
         records[name] = {"error": error}
-        if judgement is not None:
-            records[name] |= agreement.differences(judgement, reference)
-            records[name]["image_auroc"] = agreement.image_auroc(judgement, samples.labels)
+        if predictions is not None:
+            records[name] |= agreement.compare(predictions, reference, samples.labels)
     return records
 
 
@@ -104,13 +147,34 @@ def _timed_images(model: Any, samples: agreement.Samples) -> Images:
     return torch.cat(resized).numpy()
 
 
-def _time(judges: Mapping[str, Judge], images: Images, batch_sizes: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    records: dict[str, dict[str, Any]] = {name: {"latency_ms": {}, "speed_up": {}} for name in judges}
+def _time(predictors: Mapping[str, Predict], images: Images, batch_sizes: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    records: dict[str, dict[str, Any]] = {name: {"latency_ms": {}, "speed_up": {}} for name in predictors}
     for size in batch_sizes:
         batch = np.ascontiguousarray(np.resize(images, (size, *images.shape[1:])))
-        seconds = seconds_in_turns({name: partial(judge, batch) for name, judge in judges.items()})
+        seconds = seconds_in_turns({name: partial(predict, batch) for name, predict in predictors.items()})
         for name, values in seconds.items():
             pairs = zip(seconds[EAGER], values, strict=True)
             records[name]["latency_ms"][str(size)] = 1000 * median(values)
             records[name]["speed_up"][str(size)] = median(eager / own for eager, own in pairs)
     return records
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the model of a task and write its record, which holds the error if that fails."""
+    parser = argparse.ArgumentParser(prog="python -m anomalib_plus.benchmark.exports.measure", description=__doc__)
+    parser.add_argument("folder", type=Path, help=f"folder of {TASK}")
+    parser.add_argument(SUPERVISED, action="store_true", help="end when standard input is closed")
+    options = parser.parse_args(arguments)
+    if options.supervised:
+        end_with_parent()
+    task = json.loads((options.folder / TASK).read_text())
+    plan = read(DeploymentPlan, task["plan"], TASK)
+    record, error = attempt(partial(measure, plan, task["index"], task["threads"], options.folder))
+    unfinished = options.folder / f".{RECORD}"
+    unfinished.write_text(json.dumps(plain(record or {"error": error})))
+    unfinished.replace(options.folder / RECORD)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from anomalib_plus.benchmark.exports.backends import EAGER
+from anomalib_plus.benchmark.exports.formats import EAGER
 
 _NOTHING = "\N{EN DASH}"
 
@@ -37,14 +39,43 @@ def to_markdown(found: Iterable[Rows]) -> str:
 
 
 def print_tables(found: Iterable[Rows], console: Console) -> None:
-    """Show the tables."""
+    """Show the tables; one that is too wide, even with its titles wrapped, has a line for each figure instead."""
     for title, columns, rows in found:
+        widths = _widths([columns, *rows], console.width - 3 * len(columns) - 1)
+        if widths is None:
+            _print_upright(title, columns, rows, console)
+            continue
         table = Table(title=title, title_justify="left")
-        for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left")
+        for number, (column, width) in enumerate(zip(columns, widths, strict=True)):
+            table.add_column(column, justify="right" if number else "left", width=width)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
+
+
+def _widths(lines: Sequence[Sequence[str]], space: int) -> list[int] | None:
+    """Widths of columns that break no word; None where there are none within the space."""
+    columns = list(zip(*lines, strict=True))
+    widest = [max(map(cell_len, column)) for column in columns]
+    widths = [max(cell_len(word) for cell in column for word in [*cell.split(), ""]) for column in columns]
+    spare = space - sum(widths)
+    if spare < 0:
+        return None
+    for _ in range(min(spare, sum(widest) - sum(widths))):
+        column = max(range(len(widths)), key=lambda each: widest[each] - widths[each])
+        widths[column] += 1
+    return widths
+
+
+def _print_upright(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for name, *values in rows:
+        for number, (column, value) in enumerate(zip(columns[1:], values, strict=True)):
+            table.add_row(escape(name) if number == 0 else "", column, escape(value))
+        table.add_section()
+    console.print(table)
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from anomalib.data import MVTecAD
 from anomalib.utils.path import resolve_dataset_root
 
 from anomalib_plus.data.demo_surfaces.writing import CATEGORIES, check_category, write_category
+from anomalib_plus.data.plain_paths import acceptable_root
 
 
 class DemoSurfaces(MVTecAD):
@@ -25,6 +26,8 @@ class DemoSurfaces(MVTecAD):
     Raises:
         ValueError: If there is no such category.
     """
+
+    root: Path
 
     def __init__(
         self,
@@ -48,3 +51,7 @@ class DemoSurfaces(MVTecAD):
         if not directory.exists():
             write_category(directory, self.category, self.seed)
         check_category(directory, self.category, self.seed)
+
+    def _setup(self, _stage: str | None = None) -> None:
+        self.root = acceptable_root(self.root, self.category)
+        super()._setup(_stage)

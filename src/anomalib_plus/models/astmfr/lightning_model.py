@@ -11,19 +11,19 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
-from anomalib_plus.post_processing.foreground import make_foreground
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.post_processing import ForegroundPostProcessor
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.repeatable import is_repeatable
 
 
-class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
+class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     """Student of another architecture than its teacher, which regenerates the teacher's features from masked ones.
 
     Gu, Li, Liu: Masked feature regeneration based asymmetric student-teacher network for anomaly detection, Multimedia
@@ -47,8 +47,8 @@ class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         l2_weight: The paper's alpha; it scales the loss and changes nothing else.
         sigma: Standard deviation of the Gaussian that smooths the map, in pixels; 0 switches it off.
         pool_size: Side of the average pooling after it, odd; 0 or 1 switches it off.
-        foreground: Removes the background from maps (Table 9): "otsu", or a folder of masks by image name; None keeps
-            it. For a module of your own see :meth:`set_foreground`.
+        foreground: Background removal (Table 9), by :class:`~anomalib_plus.post_processing.ForegroundPostProcessor`:
+            "otsu", or a folder of masks by image name; None keeps the background.
         teacher_cache_gib: Host memory for the teacher's features of the training images, in GiB; 0 switches the cache
             off. For training without augmentations only: 3.7 MB per image at the paper's size.
         learning_rate: Learning rate of Adam.
@@ -95,6 +95,8 @@ class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        if foreground is not None:
+            post_processor = ForegroundPostProcessor.around(post_processor, foreground)
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
@@ -117,14 +119,6 @@ class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         )
         self.loss = AstMFRLoss(l2_weight)
         self.teacher_cache = TeacherFeatureCache(teacher_cache_gib)
-        self.set_foreground(make_foreground(foreground))
-
-    def set_foreground(self, foreground: nn.Module | None) -> None:
-        """Remove the background by a module that maps images (B, 3, H, W) in [0, 1] to masks (B, 1, H, W).
-
-        It is used in evaluation only, never trained and not part of checkpoints: set it again after loading one.
-        """
-        self.model.set_foreground(foreground)
 
     def on_train_start(self) -> None:
         """Refuse the teacher's cache where the same file does not give the same image twice.
@@ -156,15 +150,6 @@ class AstMFR(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
         if not self.teacher_cache.capacity or batch.image_path is None:
             return None
         return self.teacher_cache.features(batch.image, batch.image_path, self.model.teacher_features)
-
-    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Judge the batch; foregrounds that go by files get their names."""
-        del args, kwargs
-        predictions = self.model(batch.image, image_paths=batch.image_path)
-        return batch.update(**predictions._asdict())
-
-    test_step = validation_step
-    predict_step = validation_step
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam over the student and the regeneration blocks, at a constant learning rate."""

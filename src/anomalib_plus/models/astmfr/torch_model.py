@@ -15,7 +15,6 @@ from anomalib_plus.layers.checks import check_input_size
 from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.layers.pretrained import WeightArguments
 from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator, feature_distance
-from anomalib_plus.post_processing.foreground import foreground_masks, hold_foreground, set_foreground
 
 TEACHER = "wide_resnet50_2.tv_in1k"
 STUDENT = "resnext50_32x4d.tv_in1k"
@@ -83,7 +82,6 @@ class AstMFRModel(nn.Module):
     """
 
     map_generator: AnomalyMapGenerator
-    foreground: nn.Module | None
 
     def __init__(
         self,
@@ -122,7 +120,6 @@ class AstMFRModel(nn.Module):
         self.blocks = nn.ModuleList([_make_block(*level) for level in channels])
         self.size_divisor = max(self.teacher.strides + self.student.strides)
         self.map_generator = map_generator or AnomalyMapGenerator()
-        hold_foreground(self)
         identical = teacher == student and teacher_weights == student_weights
         if identical and pre_trained and student_pretrained and not any(self.regenerate):
             warnings.warn(
@@ -134,20 +131,10 @@ class AstMFRModel(nn.Module):
         self.train()
         self.to(memory_format=torch.channels_last)  # a fifth faster for the teacher, a tenth for the student
 
-    def set_foreground(self, foreground: nn.Module | None) -> None:
-        """Multiply anomaly maps by masks of the object, from here on; None stops that.
-
-        See :mod:`anomalib_plus.post_processing.foreground` for what it must be. It is frozen, used in evaluation only,
-        exported with the graph if it can be, and not part of the state dict.
-        """
-        set_foreground(self, foreground)
-
     def train(self, mode: bool = True) -> "AstMFRModel":
         """Switch the student and the blocks; the teacher stays in evaluation mode, statistics included."""
         super().train(mode)
         self.teacher.eval()
-        if self.foreground is not None:
-            self.foreground.eval()
         return self
 
     @property
@@ -180,15 +167,13 @@ class AstMFRModel(nn.Module):
         images: Tensor,
         generator: torch.Generator | None = None,
         teacher_features: Sequence[Tensor] | None = None,
-        image_paths: Sequence[str] | None = None,
     ) -> AstMFROutput | InferenceBatch:
-        """Compare the networks' views (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+        """Compare both networks (training mode), or predict (evaluation mode), for images (B, 3, H, W) in [0, 1].
 
         Args:
             images: Images.
             generator: Host generator of the masks; torch's own if None. Evaluation draws nothing.
             teacher_features: What :meth:`teacher_features` gave for the images, of any scale; computed if None.
-            image_paths: Files of the images, for foregrounds that go by them.
 
         Returns:
             ``AstMFROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
@@ -205,8 +190,6 @@ class AstMFRModel(nn.Module):
         with full_precision(images.device.type):
             distances = [feature_distance(*level) for level in zip(student, teacher, strict=True)]
             anomaly_map = self.map_generator(distances, images.shape[-2:])
-            if self.foreground is not None:
-                anomaly_map = anomaly_map * foreground_masks(self.foreground, images, image_paths)
         return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
 
 

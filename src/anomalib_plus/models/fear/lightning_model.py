@@ -1,6 +1,6 @@
 """FEAR as an anomalib model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
@@ -13,12 +13,12 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.fear.torch_model import FEARModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import multi_step_factor, scheduled_adam
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
-class FEAR(ImageSpaceMixin, AnomalibModule):
+class FEAR(BaseModule, AnomalibModule):
     """Autoencoder that removes synthetic defects from the object, and a U-Net that learns where they were.
 
     L. Zhao, Y. Chai, Q. Zhang, H. R. Karimi: Self-supervised anomaly detection based on foreground enhancement and
@@ -51,6 +51,25 @@ class FEAR(ImageSpaceMixin, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "texture_dir": "augmenter.textures",
+        "anomaly_probability": "augmenter.probability",
+        "beta": "augmenter.opacity",
+        "perlin_threshold": "augmenter.threshold",
+        "perlin_log2_scales": "augmenter.perlin_log2_scales",
+        "foreground": "augmenter.roi",
+        "foreground_polarity": "augmenter.foreground_polarity",
+        "blend_inverse": "augmenter.blend_inverse",
+        "rotate_image_probability": "augmenter.rotate_image_probability",
+        "rotate_noise_probability": "augmenter.rotate_noise_probability",
+        "rotation_degrees": "augmenter.rotation_degrees",
+        "num_augmentations": "augmenter.num_augmentations",
+        "max_tries": "augmenter.max_tries",
+    }
+    early_stopping_effect: ClassVar[str] = (
+        "the learning rate falls at lr_milestones, which are shares of the trainer's limit, so a training that is "
+        "stopped early may end before them. A shorter max_epochs reaches them."
+    )
     model: FEARModel
     loss: FEARLoss
 

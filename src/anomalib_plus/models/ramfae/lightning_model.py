@@ -1,6 +1,6 @@
 """RAMFAE as an anomalib model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
@@ -14,12 +14,12 @@ from anomalib_plus.layers.similarity import GMS_CONSTANT
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator, ChannelReduction, ImageScore, MapType
 from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
 from anomalib_plus.transforms import Augmenter, DeletePaste
 
 
-class RamFAE(ImageSpaceMixin, AnomalibModule):
+class RamFAE(BaseModule, AnomalibModule):
     """Autoencoder that repairs Delete-Paste damage and finds defects where it cannot reproduce the image.
 
     Z. Sun, J. Wang, Y. Li: RAMFAE: a novel unsupervised visual anomaly detection method based on autoencoder, 2023.
@@ -58,6 +58,25 @@ class RamFAE(ImageSpaceMixin, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "channels": "widths",
+        "mffe_branch_channels": "mffe_branch_width",
+        "delete_paste": "augmenter",
+        "delete_paste_area": "augmenter.area_ratio",
+        "delete_paste_aspect": "augmenter.aspect_ratio",
+        "delete_paste_patches": "augmenter.num_patches",
+        "delete_paste_overlap": "augmenter.allow_overlap",
+        "delete_paste_fill": "augmenter.fill_value",
+        "delete_paste_probability": "augmenter.probability",
+        "lambda_gmsd": "gmsd_weight",
+        "lambda_ssim": "ssim_weight",
+        "lambda_l2": "l2_weight",
+        "smoothing_sigma": "sigma",
+    }
+    early_stopping_effect: ClassVar[str] = (
+        "the learning rate falls along a cosine until the end of the trainer's limit, so a training that is stopped "
+        "early ends at a high one. A shorter max_epochs ends at the lowest."
+    )
     model: RamFAEModel
     loss: RamFAELoss
 

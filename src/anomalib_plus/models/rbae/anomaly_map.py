@@ -1,4 +1,4 @@
-"""From the network's comparison of image and reconstruction to an anomaly map and an image score."""
+"""Anomaly map and image score from an image and its reconstruction (RB-AE, eq. 10 and 11)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anomalib_plus.layers.blur import mean_filter
+from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.layers.similarity import ssim_map
 
 Discriminator = Literal["msfdm", "pixel", "msfr", "ssim"]
+COMPARED_LAYERS = 3
+"""The discrimination compares the first three layers."""
 
 
 def weighted_map(level_maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]) -> Tensor:
@@ -53,24 +56,60 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps if maps.shape[-2:] == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-class ImageScore(nn.Module):
-    """Largest value of an anomaly map, or of its local means.
+class AnomalyMapGenerator(nn.Module):
+    """Anomaly maps (B, 1, H, W) and image scores (B,) in [0, 1], by one of four ways to compare (Table V).
 
     Args:
-        score_pool: Side of the mean filter before the maximum (odd); 0 for none.
+        map_weights: Weights of the maps by the MSFDM, one per compared layer (eq. 11).
+        score_pool: Side of the mean filter before the maximum that is the score (odd); 0 for none.
 
     Raises:
-        ValueError: If ``score_pool`` is even or negative.
+        ValueError: If an argument is out of range.
     """
 
-    def __init__(self, score_pool: int = 0) -> None:
+    def __init__(self, map_weights: Sequence[float] = (0.2, 0.2, 0.6), score_pool: int = 0) -> None:
         super().__init__()
+        if len(map_weights) != COMPARED_LAYERS or min(map_weights) < 0 or not 0 < sum(map_weights) <= 1 + 1e-6:
+            msg = (
+                f"map_weights must be {COMPARED_LAYERS} numbers >= 0 whose sum is positive and does not exceed 1, got "
+                f"{tuple(map_weights)}."
+            )
+            raise ValueError(msg)
         if score_pool < 0 or (score_pool and score_pool % 2 == 0):
             msg = f"score_pool must be odd, or 0 for the plain maximum, got {score_pool}."
             raise ValueError(msg)
+        self.map_weights = tuple(map_weights)
         self.score_pool = score_pool
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (B, 1, H, W) in [0, 1] to scores (B,) in [0, 1]."""
+    def forward(
+        self,
+        kind: Discriminator,
+        images: Tensor,
+        reconstructions: Tensor,
+        features: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ()),
+        level_maps: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Compare images and reconstructions (B, 3, H, W) in float32.
+
+        Args:
+            kind: How.
+            images: In [0, 1].
+            reconstructions: In [0, 1].
+            features: Of both, per compared layer; for "msfr".
+            level_maps: Probabilities (B, 1, H_i, W_i) per compared layer; for "msfdm".
+        """
+        size = (images.shape[-2], images.shape[-1])
+        with full_precision(images.device.type):
+            if kind == "msfdm":
+                # Rounding must not leave [0, 1]: torchmetrics would take the scores for logits.
+                return weighted_map(level_maps, self.map_weights, size).clamp(0, 1)
+            if kind == "msfr":
+                first, second = ([layer.float() for layer in side] for side in features)
+                return feature_residual_map(first, second, size)
+            distance = pixel_map if kind == "pixel" else ssim_distance_map
+            return distance(images.float(), reconstructions.float())
+
+    def score(self, maps: Tensor) -> Tensor:
+        """Return the largest value of maps (B, 1, H, W) in [0, 1], or of their local means; (B,) in [0, 1]."""
         pooled = mean_filter(maps, self.score_pool).clamp(0, 1) if self.score_pool else maps
         return pooled.amax(dim=(1, 2, 3))

@@ -1,5 +1,6 @@
 """RB-AE as an anomalib model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,26 +11,32 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
-from anomalib_plus.models.rbae.reference_choice import as_batch, medoid, read_reference, training_images
-from anomalib_plus.models.rbae.torch_model import Phase, RbAEModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
-from anomalib_plus.training.schedules import training_progress
+from anomalib_plus.models.rbae.phases import Phases
+from anomalib_plus.models.rbae.reference import (
+    FIRST,
+    MEDOID,
+    as_batch,
+    check_reference,
+    choose_reference,
+    read_reference,
+)
+from anomalib_plus.models.rbae.torch_model import RbAEModel
+from anomalib_plus.training.base_module import BaseModule
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
-FIRST, MEDOID = "first", "medoid"
 
-
-class RbAE(ImageSpaceMixin, AnomalibModule):
+class RbAE(BaseModule, AnomalibModule):
     """Autoencoder for textures that repairs features with patches of one clean reference image.
 
     W. Luo, H. Yao, W. Yu, X. Wang: Reference-based autoencoder for surface defect detection. The defaults are the
@@ -37,9 +44,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     the product of the strides, 16.
 
     One fit goes through both phases: the share ``phase1_epochs / (phase1_epochs + phase2_epochs)`` of the trainer's
-    budget (epochs, steps or time), then the rest. A training too short for the second phase
-    warns; its map is the feature residual (MSFR) of an unrepaired reconstruction, as it is when validation runs in the
-    first phase. Under DDP use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
+    budget (epochs, steps or time), then the rest. In the first phase the map is the feature residual (MSFR). Under DDP
+    use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
 
     Args:
         widths: Channels of the encoder's five layers.
@@ -82,6 +88,23 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "fusion_channels": "fusion_width",
+        "fdm_channels": "fdm_width",
+        "perceptual_weights": "vgg_weights",
+        "w_rec": "reconstruction_weight",
+        "w_per": "perceptual_weight",
+        "w_dis": "discrimination_weight",
+        "w_rep": "repair_weight",
+        "w_seg": "segmentation_weight",
+        "texture_dir": "augmenter.textures",
+        "anomaly_probability": "augmenter.probability",
+        "blend": "augmenter.opacity",
+    }
+    early_stopping_effect: ClassVar[str] = (
+        "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
+        "metric that is NaN ends the training in either phase."
+    )
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -135,8 +158,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
             msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: use another discriminator."
             raise ValueError(msg)
         self.set_augmenter(augmenter)
-        if getattr(self.augmenter, "probability", 0) == 0:
-            msg = "RbAE learns from synthetic defects: augmenter=False or a probability of 0 leaves it none."
+        if not self.makes_anomalies:
+            msg = "RbAE learns from synthetic defects: augmenter=False or a probability or opacity of 0 leaves it none."
             raise ValueError(msg)
         relu_positions(perceptual_layers)
         self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)
@@ -185,6 +208,12 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         }
         return PerlinAnomaly(**(paper | arguments))
 
+    @property
+    def training_networks(self) -> tuple[str, ...]:
+        """Timm names of pre-trained networks that the training downloads and the model does not contain."""
+        uses_vgg = self.perceptual and self.loss.weights["perceptual"] and self.vgg_weights is None
+        return (VGG,) if uses_vgg else ()
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave VGG out of pickles, exports and copies; the next fit loads it again."""
         return super().__getstate__() | {"_perceptual": None}
@@ -197,54 +226,14 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         with isolate_rng():  # or a resumed training would continue with other random numbers
             self._perceptual = self._load_perceptual()
 
-    def on_train_start(self) -> None:
-        """Refuse several processes that do not look for idle parameters: torch's error does not name the remedy.
-
-        Raises:
-            ValueError: If there are such processes.
-        """
-        super().on_train_start()
-        if not getattr(self.trainer.strategy.model, "find_unused_parameters", True):
-            msg = (
-                "Each phase of RbAE leaves parts of the network alone: train with several processes by "
-                "--trainer.strategy=ddp_find_unused_parameters_true."
-            )
-            raise ValueError(msg)
-
     def on_fit_end(self) -> None:
         """Free VGG's memory."""
         super().on_fit_end()
         self._perceptual = None
 
-    def setup(self, stage: str) -> None:
-        """Let a new fit begin with the first phase; a checkpoint to resume from is loaded later and brings its own.
-
-        Here already, because several processes only synchronise what has gradients when the strategy is set up.
-        """
-        super().setup(stage)
-        if stage == "fit" and self.trainer.global_step == 0 and self.model.phase == 2:
-            self.model.enter_phase_1()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Enter the second phase once it is due. It is never left within a fit.
-
-        Several processes agree on it at the start of an epoch only, because their clocks differ.
-        """
-        super().on_train_batch_start(batch, batch_idx)
-        if self.model.phase == 1 and (batch_idx == 0 or self.trainer.world_size == 1):
-            due: Phase = self.trainer.strategy.broadcast(self.due_phase())
-            if due == 2:
-                self._enter_phase_2()
-
-    def due_phase(self) -> Phase:
-        """The phase that the trainer's budget asks for: epochs to the nearest boundary, steps and time exactly."""
-        if self.phase1_share == 1:
-            return 1
-        epoch, limit = self.current_epoch, self.trainer.max_epochs or -1
-        progress = training_progress(self.trainer, epoch)
-        if epoch > 0 and limit > 0:
-            progress = max(progress, (epoch + 0.5) / limit)
-        return 2 if progress >= self.phase1_share else 1
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Return the callbacks of all models, after the one that begins the second phase."""
+        return [Phases(), *super().configure_callbacks()]
 
     def training_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
@@ -257,45 +246,27 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
                 self.log(f"attention_sharpness_{level}", value, on_step=False, on_epoch=True, batch_size=1)
         return self.log_loss(loss, len(batch.image))
 
-    def on_train_end(self) -> None:
-        """Say so where the training was too short for the second phase."""
-        super().on_train_end()
-        if self.model.phase == 1:
-            remedy = (
-                "Train longer (at least two epochs) or lower phase1_epochs in relation to phase2_epochs."
-                if self.phase1_share < 1
-                else "phase2_epochs=0 asked for that."
-            )
-            rank_zero_warn(
-                "RbAE's training ended in its first phase: no reference was chosen, and repair and discrimination are "
-                f"untrained. The anomaly map is the feature residual (MSFR) of an unrepaired reconstruction. {remedy}"
-            )
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for all parts; the ones that a phase leaves alone have no gradient, which Adam skips."""
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
     def set_reference(self, image: Tensor) -> None:
-        """Exchange the reference of a trained model.
-
-        Args:
-            image: A clean image (3, H, W) or (1, H, W) in [0, 1], of any size; the pre-processor is applied to it.
+        """Exchange the reference of a trained model by a clean image (3, H, W) or (1, H, W) in [0, 1], of any size.
 
         Raises:
             RuntimeError: If the model is in its first phase.
             ValueError: If the image has another shape or range.
         """
-        if image.ndim != 3 or image.shape[0] not in {1, 3} or not image.is_floating_point():
-            msg = (
-                "A reference is one image (3, H, W) or (1, H, W) of floating-point values in [0, 1], got "
-                f"{tuple(image.shape)} of {image.dtype}."
-            )
-            raise ValueError(msg)
+        check_reference(image)
         check_value_range(image, type(self).__name__)
         self.model.set_reference(self._prepare(image))
 
-    def _enter_phase_2(self) -> None:
-        chosen = self._choose_reference() if self.model.levels else None
+    def enter_phase_2(self) -> None:
+        """Choose the reference, freeze the encoder, begin with new optimizer states."""
+        chosen = None
+        if self.model.levels:
+            image = choose_reference(self.reference_choice, self.trainer.train_dataloader, self._describe)
+            chosen = self._prepare(image)
         self.model.enter_phase_2(chosen)
         if chosen is not None:
             # Encoders differ in their batch statistics between processes: all take the features of the first.
@@ -307,13 +278,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.state.clear()
 
-    def _choose_reference(self) -> Tensor:
-        if self.reference_choice not in {FIRST, MEDOID}:
-            return self._prepare(read_reference(Path(self.reference_choice)))
-        images = training_images(self.trainer.train_dataloader)
-        index = medoid(images, self._describe) if self.reference_choice == MEDOID else 0
-        return self._prepare(images[index])
-
     def _describe(self, image: Tensor) -> Tensor:
         """Mean feature (C,) of the deepest repaired layer."""
         return self.model.encode_reference(self._prepare(image))[-1].mean(dim=(0, 2, 3))
@@ -321,11 +285,8 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
     def _prepare(self, image: Tensor) -> Tensor:
         """Bring an image (C, H, W) to what the network sees of the others: (1, 3, H, W) on its device."""
         batch = as_batch(image).to(self.device)
-        if self.pre_processor and self.pre_processor.transform:
-            return self.pre_processor.transform(batch)
-        divisor = self.model.size_divisor
-        height, width = (max(2, round(size / divisor)) * divisor for size in batch.shape[-2:])
-        return batch if batch.shape[-2:] == (height, width) else tv.resize(batch, [height, width], antialias=True)
+        transform = self.pre_processor.transform if self.pre_processor else None
+        return transform(batch) if transform else resize_to_multiple(batch, self.model.size_divisor)
 
     def _load_perceptual(self) -> PerceptualDistance | None:
         if not self.perceptual or not self.loss.weights["perceptual"]:
@@ -333,5 +294,6 @@ class RbAE(ImageSpaceMixin, AnomalibModule):
         try:
             return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
-            rank_zero_warn(f"RbAE trains without its perceptual loss. {error}")
+            message = f"RbAE trains without its perceptual loss; checkpoints load without it anyway. {error}"
+            rank_zero_warn(message, category=ReducedTrainingWarning)
             return None

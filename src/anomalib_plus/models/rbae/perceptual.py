@@ -1,4 +1,4 @@
-"""Distance of two images in the eyes of VGG-16."""
+"""Perceptual distance of two images, by VGG-16."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from anomalib_plus.layers.pretrained import WeightArguments, create_network, read_state_dict
 
@@ -22,7 +23,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 _CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_ARGUMENTS = WeightArguments("perceptual network", "vgg_weights", "perceptual")
+_ARGUMENTS = WeightArguments(None, "vgg_weights", "perceptual", "trains without them and this message")
 
 
 def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:
@@ -58,30 +59,22 @@ class PerceptualDistance:
     """
 
     def __init__(self, layers: nn.Sequential, positions: Sequence[int]) -> None:
-        self.layers = layers.eval().requires_grad_(False)
-        self.positions = frozenset(positions)
+        nodes = {str(position): str(position) for position in positions}
+        self.network = create_feature_extractor(layers.eval(), nodes).requires_grad_(False)
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
 
     def to(self, device: torch.device) -> "PerceptualDistance":
         """Move the network."""
-        self.layers.to(device)
+        self.network.to(device)
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         return self
 
     def __call__(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """Distance of two batches (B, 3, H, W) in [0, 1]; a scalar. The target gets no gradient."""
         with torch.no_grad():
-            targets = self._features(target)
-        pairs = zip(self._features(reconstruction), targets, strict=True)
-        return torch.stack([F.l1_loss(a.float(), b.float()) for a, b in pairs]).mean()
-
-    def _features(self, images: Tensor) -> list[Tensor]:
-        values, features = (images - self.mean) / self.std, []
-        for position, layer in enumerate(self.layers):
-            values = layer(values)
-            if position in self.positions:
-                features.append(values)
-        return features
+            targets = self.network((target - self.mean) / self.std)
+        features = self.network((reconstruction - self.mean) / self.std)
+        return torch.stack([F.l1_loss(features[name].float(), targets[name].float()) for name in features]).mean()
 
 
 def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None = None) -> PerceptualDistance:

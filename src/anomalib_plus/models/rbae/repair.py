@@ -131,3 +131,8 @@ class FeatureRepair(nn.Module):
             values, clean = features.float(), reference.float()
             repaired = [attend_to_reference(values, clean, size, self.temperature) for size in self.patch_sizes]
         return self.fusion([*repaired, features])
+
+    def sharpness(self, features: Tensor, reference: Tensor) -> Tensor:
+        """See :func:`attention_sharpness`, at the smallest patch size; a scalar."""
+        with full_precision(features.device.type):
+            return attention_sharpness(features.float(), reference, min(self.patch_sizes), self.temperature)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from anomalib.data import InferenceBatch
@@ -10,22 +10,12 @@ from torch import Tensor, nn
 
 from anomalib_plus.layers.checks import check_choice, check_input_size
 from anomalib_plus.layers.memory_layout import choose_memory_layout
-from anomalib_plus.layers.precision import full_precision
-from anomalib_plus.models.rbae.anomaly_map import (
-    Discriminator,
-    ImageScore,
-    feature_residual_map,
-    pixel_map,
-    ssim_distance_map,
-    weighted_map,
-)
+from anomalib_plus.models.rbae.anomaly_map import COMPARED_LAYERS, AnomalyMapGenerator, Discriminator
 from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder, MultiScaleDiscriminator
-from anomalib_plus.models.rbae.reference_store import ReferenceStore
-from anomalib_plus.models.rbae.repair import FeatureRepair, attention_sharpness
+from anomalib_plus.models.rbae.reference import ReferenceStore
+from anomalib_plus.models.rbae.repair import FeatureRepair
 
 Phase = Literal[1, 2]
-COMPARED_LAYERS = 3
-"""The discrimination compares the first three layers."""
 DECODED_LEVELS = (3, 4, 5)
 """The decoder sees the last three."""
 
@@ -54,7 +44,7 @@ class RepairOutput(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """What becomes of images on the way to the map, for figures."""
+    """Intermediate results of a prediction, for figures."""
 
     features: list[Tensor]
     """Features of the images, all five layers."""
@@ -72,20 +62,7 @@ class RbAEModel(nn.Module):
     In phase 1 encoder and decoder train. In phase 2 the encoder is frozen and in evaluation mode, whatever ``train()``
     says; decoder, repair and discrimination train. Loading a ``state_dict`` restores phase and reference.
 
-    Args:
-        widths: Channels of the encoder's five layers.
-        strides: Their strides, 1 or 2 each.
-        use_rbam: Repair features with the reference (ablation, Table V, row B).
-        rbam_levels: Layers that are repaired, some of 3, 4 and 5.
-        patch_sizes: Sides of the patches, one repaired version each.
-        attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed.
-        fusion_width: Width of the feature fusion.
-        fusion_kernel: Side of its convolutions (odd).
-        use_pixel_discrimination: Encode defective images in phase 1 (ablation, row C).
-        discriminator: What makes the map: learned "msfdm", or "pixel", "msfr", "ssim" (ablation, rows D to F).
-        fdm_width: Width of the MSFDM, at least 2.
-        map_weights: Weights of the three maps of the MSFDM (eq. 11).
-        score_pool: Side of the mean filter before the maximum that is the score (odd); 0 for none.
+    Args: Those of :class:`~anomalib_plus.models.rbae.lightning_model.RbAE` of the same name.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -121,9 +98,6 @@ class RbAEModel(nn.Module):
             "attention_temperature must be positive": not attention_temperature > 0,
             "fusion_kernel must be odd": fusion_kernel < 1 or fusion_kernel % 2 == 0,
             "fusion_width must be positive and fdm_width at least 2": fusion_width < 1 or fdm_width < 2,
-            f"map_weights must be {COMPARED_LAYERS} numbers >= 0 whose sum is positive and does not exceed 1": (
-                len(map_weights) != COMPARED_LAYERS or min(map_weights) < 0 or not 0 < sum(map_weights) <= 1 + 1e-6
-            ),
         }
         messages = [message for message, is_wrong in problems.items() if is_wrong]
         if messages:
@@ -132,7 +106,6 @@ class RbAEModel(nn.Module):
         self.size_divisor = prod(strides)
         self.use_pixel_discrimination = use_pixel_discrimination
         self.discriminator: Discriminator = discriminator
-        self.map_weights = tuple(map_weights)
         self.encoder = Encoder(widths, strides)
         self.decoder = Decoder(widths, strides)
         levels = tuple(rbam_levels) if use_rbam else ()
@@ -148,7 +121,7 @@ class RbAEModel(nn.Module):
         self.discrimination = (
             MultiScaleDiscriminator(widths[:COMPARED_LAYERS], fdm_width) if discriminator == "msfdm" else None
         )
-        self.image_score = ImageScore(score_pool)
+        self.map_generator = AnomalyMapGenerator(map_weights, score_pool)
         self.register_buffer("training_phase", torch.tensor(1))
         self._phase: Phase = 1
         choose_memory_layout(self, widths[0])
@@ -215,7 +188,7 @@ class RbAEModel(nn.Module):
         return self
 
     def forward(self, images: Tensor, clean: Tensor | None = None) -> EncodingOutput | RepairOutput | InferenceBatch:
-        """Do the phase's part (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+        """Do the phase's part (training mode), or predict (evaluation mode), for images (B, 3, H, W) in [0, 1].
 
         Args:
             images: With defects where clean images are given.
@@ -231,7 +204,7 @@ class RbAEModel(nn.Module):
         check_input_size(images, self.size_divisor, "RbAE", 2 * self.size_divisor)
         if not self.training:
             anomaly_map = self.inspect(images).anomaly_map
-            return InferenceBatch(pred_score=self.image_score(anomaly_map), anomaly_map=anomaly_map)
+            return InferenceBatch(pred_score=self.map_generator.score(anomaly_map), anomaly_map=anomaly_map)
         clean = images if clean is None else clean
         return self._train_encoding(images, clean) if self.phase == 1 else self._train_repair(images, clean)
 
@@ -240,44 +213,30 @@ class RbAEModel(nn.Module):
         return self._decode(self._repair(self.encoder(images)))
 
     def inspect(self, images: Tensor) -> Stages:
-        """Judge images (B, 3, H, W) like :meth:`forward` in evaluation mode and keep what happens in between."""
+        """Predict like :meth:`forward` in evaluation mode and keep the intermediate results."""
         features = self.encoder(images)
         repaired = self._repair(features)
         reconstruction = self._decode(repaired)
-        level_maps = []
-        if self.phase == 1 or self.discriminator in {"msfdm", "msfr"}:
+        kind: Discriminator = "msfr" if self.phase == 1 else self.discriminator
+        compared: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
+        level_maps: list[Tensor] = []
+        if kind in {"msfdm", "msfr"}:
             compared = features[:COMPARED_LAYERS], self.encoder(reconstruction, COMPARED_LAYERS)
-            logits = [] if self.phase == 1 or self.discrimination is None else self.discrimination(*compared)
-            level_maps = [values.float().sigmoid() for values in logits]
-        size = (images.shape[-2], images.shape[-1])
-        with full_precision(images.device.type):
-            if level_maps:
-                # Rounding must not leave [0, 1]: torchmetrics would take the scores for logits.
-                anomaly_map = weighted_map(level_maps, self.map_weights, size).clamp(0, 1)
-            elif self.phase == 1 or self.discriminator == "msfr":
-                first, second = ([layer.float() for layer in side] for side in compared)
-                anomaly_map = feature_residual_map(first, second, size)
-            else:
-                distance = pixel_map if self.discriminator == "pixel" else ssim_distance_map
-                anomaly_map = distance(images.float(), reconstruction.float())
+        if kind == "msfdm" and self.discrimination is not None:
+            level_maps = [logits.float().sigmoid() for logits in self.discrimination(*compared)]
+        anomaly_map = self.map_generator(kind, images, reconstruction, compared, level_maps)
         return Stages(features, repaired, reconstruction, level_maps, anomaly_map)
 
     @torch.no_grad()
     def attention_sharpness(self, images: Tensor) -> dict[int, Tensor]:
-        """How decided the attention is, per repaired layer, at the smallest patch size.
-
-        See :func:`~anomalib_plus.models.rbae.repair.attention_sharpness`. Phase 2 only.
-        """
+        """Sharpness of the attention per repaired layer, at the smallest patch size; phase 2 only."""
         features = self.encoder(images)
-        sharpness = {}
-        with full_precision(images.device.type):
-            for level in self.levels:
-                repair: Any = self.repair[str(level)]
-                size, temperature = min(repair.patch_sizes), repair.temperature
-                sharpness[level] = attention_sharpness(
-                    features[level - 1].float(), self.reference.features(level), size, temperature
-                )
-        return sharpness
+        return {
+            level: cast(FeatureRepair, self.repair[str(level)]).sharpness(
+                features[level - 1], self.reference.features(level)
+            )
+            for level in self.levels
+        }
 
     def _train_encoding(self, images: Tensor, clean: Tensor) -> EncodingOutput:
         if not self.use_pixel_discrimination:

@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("image", type=Path)
     parser.add_argument("--output", type=Path, default=Path("tsdn_fne.png"))
-    parser.add_argument("--seed", type=int, default=0, help="of the repainted superpixels")
+    parser.add_argument("--seed", type=int, default=0, help="of the synthetic defects")
     options = parser.parse_args(arguments)
 
     from anomalib.data.utils import read_image
@@ -130,10 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     image = read_image(options.image, as_tensor=True)
     image = model.pre_processor.transform(image) if model.pre_processor else image
     if model.augmenter is None:
-        parser.error("this model was trained without repainted superpixels (use_surf=False)")
-    repainted, mask = model.augmenter(image, torch.Generator().manual_seed(options.seed))
+        parser.error("this model was trained without synthetic defects (augmenter=False)")
+    corrupted, mask = model.augmenter(image, torch.Generator().manual_seed(options.seed))
     rows = [
-        ("superpixels repainted", measure_normality(model, repainted, mask)),
+        ("with synthetic defects", measure_normality(model, corrupted, mask)),
         ("image as it is", measure_normality(model, image)),
     ]
     plot_normality(rows).savefig(options.output, dpi=100)

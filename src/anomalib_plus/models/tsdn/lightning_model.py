@@ -15,12 +15,12 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.tsdn.loss import FneReduction, TSDNLoss
 from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMode, TSDNModel
-from anomalib_plus.training.base_module import ImageSpaceMixin
+from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.transforms import Augmenter, SuperpixelFilling
 
 
-class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
+class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     """Encoder whose channels are weighted by how normal they are, before a decoder paints the image without anomalies.
 
     Park, Lee, Cho, Kim, Lee: Two-stream decoder feature normality estimating network for industrial anomaly detection.
@@ -70,6 +70,23 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
 
     default_image_size: ClassVar[tuple[int, int]] = (352, 352)
     pretrained_backbones: ClassVar[tuple[str, ...]] = (DEFAULT_BACKBONE,)
+    renamed_arguments: ClassVar[dict[str, str]] = {
+        "reduced_channels": "bottleneck_width",
+        "decoder_channels": "decoder_widths",
+        "fne_channels": "fne_width",
+        "fne_hidden": "fne_hidden_widths",
+        "use_surf": "augmenter",
+        "n_segments": "augmenter.n_segments",
+        "n_filled": "augmenter.n_filled",
+        "surf_probability": "augmenter.probability",
+        "surf_cache_bytes": "augmenter.max_cache_bytes",
+        "surf_cache_folder": "augmenter.cache_folder",
+        "lambda_l2": "l2_weight",
+        "lambda_ssim": "ssim_weight",
+        "lambda_gms": "gms_weight",
+        "lambda_mask": "mask_weight",
+        "lambda_fne": "fne_weight",
+    }
     model: TSDNModel
     loss: TSDNLoss
 
@@ -110,10 +127,10 @@ class TSDN(ImageSpaceMixin, SelfContainedCheckpointMixin, AnomalibModule):
             msg = f"learning_rate must be positive, got {learning_rate}."
             raise ValueError(msg)
         self.set_augmenter(augmenter)
-        if use_mask_decoder and getattr(self.augmenter, "probability", 0) == 0:
+        if use_mask_decoder and not self.makes_anomalies:
             msg = (
-                "The decoder of the mask learns from synthetic defects: augmenter=False or a probability of 0 needs "
-                "use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
+                "The decoder of the mask learns from synthetic defects: augmenter=False or a probability or opacity "
+                "of 0 needs use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
             )
             raise ValueError(msg)
         if use_mask_decoder and mask_weight == 0:

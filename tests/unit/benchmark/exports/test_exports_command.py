@@ -1,63 +1,36 @@
 """``anomalib-plus deployment`` with measurements that take milliseconds."""
 
-import importlib
+import io
 import json
 import os
+import re
+import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import timm
 import yaml
+from rich.console import Console
 from torch import nn
 
+from anomalib_plus import models
 from anomalib_plus.benchmark.exports import command
-from anomalib_plus.benchmark.exports.isolation import ProcessError, attempt, run_apart
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, load_plan
-from anomalib_plus.benchmark.exports.preparation import forget_sources_of_weights
+from anomalib_plus.benchmark.exports.measure import forget_sources_of_weights
+from anomalib_plus.benchmark.exports.plan import DeploymentPlan
+from anomalib_plus.benchmark.exports.tables import Rows, print_tables
+from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.cli import main
 
+TESTS = Path(__file__).parents[3]
 CONFIGS = Path(__file__).parents[4] / "configs" / "deployment"
-
-
-def figures(error: str | None = None, **values: Any) -> dict[str, Any]:
-    return {"error": error, **values}
-
-
-def measured(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
-    """A made-up record of the plan's model; the one called "Raises" does so."""
-    entry = plan.models[index]
-    if entry.label == "Raises":
-        msg = "no such network\nand more"
-        raise ValueError(msg)
-    same = {"score_difference": 0.0, "map_difference": 0.0, "decisions_changed": 0, "image_auroc": 0.9}
-    times = {"latency_ms": {"1": 30.0, "8": 200.0}, "speed_up": {"1": 1.0, "8": 1.0}}
-    faster = {"latency_ms": {"1": 10.0, "8": 100.0}, "speed_up": {"1": 3.0, "8": 2.0}}
-    return {
-        "label": entry.label,
-        "variant": entry.variant,
-        "class_path": entry.class_path,
-        "arguments": entry.init_args,
-        "error": None,
-        "image_size": list(plan.image_size or (256, 256)),
-        "images": 7,
-        "parameters": 1_500_000,
-        "formats": {"ONNX": figures(mib=6.25, seconds=1.0, path="x"), "OpenVINO INT8": figures("RuntimeError: no")},
-        "backends": {
-            "eager": figures(**same, **times),
-            "ONNX Runtime": figures(**(same | {"score_difference": 2e-5, "image_auroc": 0.895}), **faster),
-            "torch.compile": figures("RuntimeError: no compiler"),
-        },
-        "engine": same,
-    }
 
 
 @pytest.fixture
 def plan_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(command, "measure", measured)
-    monkeypatch.setattr(command, "run_apart", lambda function, arguments, *_: called_here(function, arguments))
+    monkeypatch.setattr(command, "MEASURE_MODULE", "stub_measure")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
     good = {"class_path": "x.Net", "label": "Good", "variant": "narrow"}
     plan = {
         "models": [good, {"class_path": "x.Net", "label": "Raises"}],
@@ -67,13 +40,6 @@ def plan_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan))
     return file
-
-
-def called_here(function: Any, arguments: tuple) -> Any:
-    result, error = attempt(lambda: function(*arguments))
-    if error is not None:
-        raise ProcessError(error)
-    return result
 
 
 def test_tables_name_figures_and_failures(plan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,14 +65,50 @@ def test_tables_name_figures_and_failures(plan_file: Path, capsys: pytest.Captur
     assert "| Raises | the model itself | ValueError: no such network See" in text
 
 
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_nothing_is_cut_at_any_width(width: int) -> None:
+    names = [
+        "eager",
+        "torch.compile",
+        "torch.export",
+        "ONNX Runtime",
+        "OpenVINO FP32",
+        "OpenVINO FP16",
+        "OpenVINO INT8",
+    ]
+    columns = ["model", "pixels", *names, "best / eager"]
+    rows = [["AstMFR (EfficientNet-Lite)", "256x256", *(f"{7 * n}.25" for n in range(7)), "3.00 (OpenVINO FP32)"]]
+    error = "RuntimeError: [enforce] " + "/a/path/without/a/blank" * 8
+    found = [
+        Rows("Median milliseconds", columns, rows),
+        Rows("Failures", ["model", "what", "error"], [["RbAE [x]", "the model itself", error]]),
+        Rows("Agreement", ["model", "image AUROC", "against eager"], [["TSDN", "99.25", "+0.50"]]),
+    ]
+    stream = io.StringIO()
+    print_tables(found, Console(file=stream, width=width))
+    shown = stream.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    cells = [
+        word
+        for columns, rows in ((each.columns, each.rows) for each in found)
+        for row in (columns, *rows)
+        for word in row
+    ]
+    words = [word for cell in cells if cell != error for word in cell.split()]
+    assert [word for word in words if word not in shown and not (word in {"model", "what"} and width < 100)] == []
+    assert error.replace(" ", "") in "".join(re.findall(r"[^\s│]+", shown))
+
+
 def test_options_change_the_plan(plan_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(command, "measure", lambda *arguments: seen.append(arguments) or measured(*arguments))
+    error = {"label": "Good", "variant": None, "error": "none of it matters"}
+    monkeypatch.setattr(command, "measure_apart", lambda *arguments: seen.append(arguments) or error)
     options = ["--models", "good", "--data.root", "folder", "--data.category", "tile", "--max-epochs", "3"]
     options += ["--formats", "ONNX", "OpenVINO FP16"]
     main(["deployment", "--config", str(plan_file), *options, "--images", "5", "--no-timing", "--output", "here"])
     ((plan, index, threads, folder),) = seen
-    assert (index, folder, threads > 0) == (0, Path("here/00-Good"), True)
+    assert (index, folder, threads > 0) == (0, Path("here"), True)
     assert plan.data.class_path == "anomalib_plus.data.MVTec"
     assert plan.data.init_args == {"root": "folder", "category": "tile", "num_workers": 0}
     assert (plan.budget.max_epochs, plan.images, plan.batch_sizes) == (3, 5, ())
@@ -131,13 +133,13 @@ def test_wrong_options_say_what_is_wrong(
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_configurations_are_plans_of_every_model_and_of_baselines(file: Path) -> None:
-    labels = {model.label or model.class_path.rpartition(".")[2] for model in load_plan(file).models}
+    labels = {label_of(model) for model in load(DeploymentPlan, file).models}
     baselines = {"PaDiM", "PatchCore", "DRAEM"} | ({"STFPM"} if file.stem == "small" else set())
-    assert labels == {"RamFAE", "FEAR", "AstMFR", "TSDN", "RbAE"} | baselines
+    assert labels == {*models.__all__} | baselines
 
 
 def test_a_plan_of_random_weights_asks_for_no_others() -> None:
-    for model in load_plan(CONFIGS / "default.yaml").models:
+    for model in load(DeploymentPlan, CONFIGS / "default.yaml").models:
         if model.class_path.rpartition(".")[2] in {"AstMFR", "TSDN", "Padim", "Patchcore"}:
             assert model.init_args["pre_trained"] is False
 
@@ -154,33 +156,36 @@ def test_an_export_holds_pre_trained_weights_once() -> None:
     assert not any("state_dict" in source for source in sources)
 
 
-def test_openvino_tells_nobody_of_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_tells_nobody_of_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither from the command nor from the processes of its models."""
     monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
     main(["--version"])
     assert sys.modules["openvino_telemetry"] is None
-    with pytest.raises(ProcessError, match="ModuleNotFoundError: import of openvino_telemetry halted"):
-        run_apart(importlib.import_module, ("openvino_telemetry",), tmp_path / "log.txt", 60.0)
+    code = f"import sys, {command.MEASURE_MODULE}; sys.exit(sys.modules['openvino_telemetry'] is not None)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("function", "arguments", "message"),
+    ("label", "message"),
     [
-        (os.abort, (), r"status -6"),
-        (time.sleep, (60,), "Not finished after 0.5 seconds"),
-        (int, ("x",), "ValueError: invalid literal"),
+        ("Dies", "Killed by SIGABRT. See"),
+        ("Sleeps", "Not finished after 30 seconds. See"),
     ],
-    ids=["dies", "takes too long", "raises"],
 )
-def test_what_happens_to_another_process_is_an_exception_here(
-    function: Any, arguments: tuple, message: str, tmp_path: Path
+def test_the_death_of_a_process_is_a_record(
+    label: str, message: str, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = 0.5 if function is time.sleep else 60.0
-    with pytest.raises(ProcessError, match=message):
-        run_apart(function, arguments, tmp_path / "log.txt", limit)
-
-
-def test_another_process_gives_its_result_and_its_output_goes_to_the_log(tmp_path: Path) -> None:
-    assert run_apart(sum, ([1, 2],), tmp_path / "log.txt", 60) == 3
-    run_apart(print, ("said there",), tmp_path / "log.txt", 60)
-    assert "said there" in (tmp_path / "log.txt").read_text()
+    """The clock goes faster here, so that a time-out leaves the process time to start."""
+    plan = load(DeploymentPlan, plan_file)
+    plan = replace(plan, models=(replace(plan.models[0], label=label),), timeout_seconds=30.0)
+    log = tmp_path / f"00-{label}" / "log.txt"
+    if label == "Sleeps":
+        started = lambda self: 100.0 if log.exists() and "said there" in log.read_text() else 0.0  # noqa: E731
+        monkeypatch.setattr(command.ModuleProcess, "seconds", property(started))
+    log.parent.mkdir()
+    log.write_text("of an earlier run")
+    (log.parent / "record.json").write_text('{"error": null}')
+    record = command.measure_apart(plan, 0, 1, tmp_path)
+    assert record["error"].startswith(message)
+    assert "said there" in log.read_text()
+    assert "of an earlier run" not in log.read_text()

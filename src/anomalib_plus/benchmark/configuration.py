@@ -1,0 +1,116 @@
+"""A training of a paper as a configuration file of anomalib's command line, with metrics of raw scores."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from anomalib_plus.benchmark.papers import Cell, category_name
+from anomalib_plus.benchmark.plan import Sweep
+from anomalib_plus.benchmark.schema import PlanError
+
+_IMAGE: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
+_PIXEL: dict[str, Any] = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_", "strict": False}
+METRIC_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "image_auroc": ("anomalib.metrics.AUROC", _IMAGE),
+    "pixel_auroc": ("anomalib.metrics.AUROC", _PIXEL),
+    "pixel_ap": ("anomalib.metrics.AUPR", _PIXEL),
+    "aupro": ("anomalib.metrics.AUPRO", _PIXEL),
+    "pixel_auroc_per_image": ("anomalib_plus.metrics.PerImageAUROC", {"prefix": "pixel_", "strict": False}),
+    **{
+        f"image_auroc_{size}": ("anomalib_plus.metrics.SizeSplitAUROC", {"size": size, "strict": False})
+        for size in ("small", "middle", "large")
+    },
+}
+"""Classes of the benchmark's metrics that anomalib's evaluator takes, with their arguments."""
+
+
+def choose_training(
+    found: Sequence[Cell], row: str | None, categories: Sequence[str] | None
+) -> tuple[dict[str, Any], str]:
+    """Return the arguments and the category that a row stands for.
+
+    Args:
+        found: Cells of a table, figure or variant.
+        row: Name of a training; where there is one only, it may be a category, or be left out.
+        categories: The category to take instead of the training's first one.
+
+    Raises:
+        PlanError: If the row is unknown or missing, or there are several categories.
+    """
+    trainings = {name: (arguments, cell) for cell in reversed(found) for name, arguments in cell.variants.items()}
+    names = list(dict.fromkeys(name for cell in found for name in cell.variants))
+    places = {category_name(cell.row) for cell in found if category_name(cell.row) in cell.categories}
+    by_lower_case = {name.lower(): name for name in names}
+    if categories and len(categories) > 1:
+        msg = f"A configuration is of one category, got {', '.join(categories)}."
+        raise PlanError(msg)
+    category = categories[0] if categories else None
+    if row is not None and len(names) == 1 and category_name(row) in places:
+        row, category = names[0], category or category_name(row)
+    elif row is None and len(names) == 1:
+        row = names[0]
+    name = by_lower_case.get(row.lower()) if row is not None else None
+    if name is None:
+        problem = "Several trainings are possible" if row is None else f"There is no row {row!r}"
+        msg = f"{problem}: choose one by --row, of {', '.join(names)}; --data.category NAME chooses the category."
+        raise PlanError(msg)
+    arguments, cell = trainings[name]
+    return arguments, category or cell.categories[0]
+
+
+def configuration(sweep: Sweep, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a file for ``anomalib train --config``.
+
+    Args:
+        sweep: One model on one data set with one category.
+        recipe: The table's recipe, for its metrics and its arguments of printed configurations.
+
+    Raises:
+        PlanError: If the sweep has a limit that anomalib's command line does not know.
+    """
+    model, data, budget = sweep.models[0], sweep.data[0], sweep.budget
+    if budget.max_cpu_seconds is not None:
+        msg = "anomalib's command line has no limit of CPU seconds: use --max-epochs, --max-steps or --max-seconds."
+        raise PlanError(msg)
+    limits = {"max_epochs": budget.max_epochs, "max_steps": budget.max_steps}
+    if budget.max_seconds is not None:
+        limits["max_time"] = {"seconds": math.ceil(budget.max_seconds)}  # type: ignore[assignment]
+    components = {
+        "pre_processor": _component(
+            "anomalib.pre_processing.PreProcessor",
+            transform=_component(
+                "torchvision.transforms.v2.Resize", size=list(sweep.protocol.image_size), antialias=True
+            ),
+        ),
+        "post_processor": _component("anomalib.post_processing.PostProcessor", enable_normalization=False),
+        "evaluator": _component(
+            "anomalib.metrics.Evaluator",
+            test_metrics=[_component(METRIC_CLASSES[name][0], **METRIC_CLASSES[name][1]) for name in recipe["metrics"]],
+        ),
+    }
+    category = {data.category_argument: (data.categories or ())[0]}
+    arguments = {name: value for name, value in data.init_args.items() if name != "num_workers"}
+    content = {
+        "model": _component(model.class_path, **{**recipe["printed_init_args"], **model.init_args, **components}),
+        "data": _component(data.class_path, **category, **arguments),
+        "trainer": {name: value for name, value in limits.items() if value is not None}
+        | {**recipe["printed_trainer"], **sweep.trainer, **model.trainer},
+        "seed_everything": sweep.seeds[0],
+    }
+    return json.loads(json.dumps(content))
+
+
+def to_yaml(content: Mapping[str, Any], title: str) -> str:
+    """Return a configuration as YAML with its title and a warning as comments."""
+    return (
+        f"# {title}\n"
+        "# For ranking: labels and masks mean nothing here. For a model to be used, add --model.post_processor true.\n"
+        + yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, width=120)
+    )
+
+
+def _component(class_path: str, **init_args: Any) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": init_args}

@@ -1,0 +1,83 @@
+"""Checks of all image files that data sets will read."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from anomalib.data.utils.image import is_image_file
+
+from anomalib_plus.data.image_files import ImageFacts, inspect_image, inspect_mask
+from anomalib_plus.data.mask_pairs import shorten
+from anomalib_plus.data.samples import Sample, samples_of
+
+logger = logging.getLogger(__name__)
+
+
+def check_datasets(datasets: Iterable[Any], checked: Collection[Sample] = ()) -> set[Sample]:
+    """Inspect every image file, and the masks of every anomalous image, that the datasets will read.
+
+    Masks that mark nothing are named in a warning: anomalib's synthetic anomalies have such masks, too.
+
+    Args:
+        datasets: Those of which :func:`samples_of` knows the files; others are left alone.
+        checked: Samples to leave out because they have been inspected before.
+
+    Returns:
+        The samples that were inspected.
+
+    Raises:
+        ValueError: If there is something wrong; files with the same fault are named together.
+    """
+    faults: dict[str, list[Path]] = defaultdict(list)
+    blank: list[Path] = []
+    samples = [sample for sample in image_samples(datasets) if sample not in checked]
+    for sample in samples:
+        image = Path(sample.image)
+        facts = inspect_image(image)
+        masks = {} if facts.fault else {mask: inspect_mask(mask) for mask in sample.masks}
+        if facts.fault:
+            faults[facts.fault].append(image)
+        elif sample.needs_mask and not masks:
+            faults["is anomalous but has no mask"].append(image)
+        for mask, mask_facts in masks.items():
+            if fault := _fault_of_mask(mask_facts, facts):
+                faults[f"(a mask) {fault}"].append(mask)
+        if masks and all(mask_facts.greys == (0,) for mask_facts in masks.values()):
+            blank.extend(masks)
+    if faults:
+        count = sum(len(paths) for paths in faults.values())
+        details = "".join(f"\n  {shorten(paths)}: {fault}" for fault, paths in faults.items())
+        msg = f"{count} image files cannot be used; repair or remove them:{details}"
+        raise ValueError(msg)
+    if blank:
+        total = sum(len(sample.masks) for sample in samples)
+        logger.warning(
+            "%d of %d masks of anomalous images are all black and mark nothing: %s. Pixel metrics count every pixel of "
+            "these images as good. Draw the defects with values above 0, or move images without a defect to the good "
+            "ones.",
+            len(blank),
+            total,
+            shorten(blank),
+        )
+    return set(samples)
+
+
+def _fault_of_mask(mask: ImageFacts, image: ImageFacts) -> str | None:
+    if mask.fault or not mask.size:
+        return mask.fault
+    if mask.size != image.size:
+        turned = mask.size[::-1] == image.size
+        return "differs in size from its image" + (
+            ", as if one were turned: anomalib ignores the orientation that cameras note in EXIF" if turned else ""
+        )
+    if mask.format == "JPEG" and (count := len(mask.greys)) > 2:
+        return f"is a JPEG with {count} grey values, and all above 0 count as anomalous: save it as PNG with two"
+    return None
+
+
+def image_samples(datasets: Iterable[Any]) -> Iterator[Sample]:
+    """Yield each sample once; without those that are no single image files (videos)."""
+    samples = dict.fromkeys(sample for dataset in datasets for sample in samples_of(dataset))
+    return (sample for sample in samples if sample is not None and is_image_file(sample.image))

@@ -1,0 +1,64 @@
+"""The image files behind a data set. The only reader of the table in which anomalib keeps its samples."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas
+from anomalib.data import AnomalibDataset, PredictDataset
+from anomalib.data.utils import LabelName
+from torch.utils.data import ConcatDataset, Subset
+
+from anomalib_plus.data.predict_images import PredictImages
+
+
+class Sample(NamedTuple):
+    """One item of a data set.
+
+    Attributes:
+        image: Path of the image file, or of something else in a data set of videos.
+        label: 0 for good, 1 for anomalous, -1 for unknown.
+        masks: Mask files; none if the data set has no masks or the image is not anomalous.
+        needs_mask: An anomalous image in a data set with masks.
+    """
+
+    image: str
+    label: int = LabelName.UNKNOWN
+    masks: tuple[Path, ...] = ()
+    needs_mask: bool = False
+
+
+def read_samples(dataset: AnomalibDataset) -> list[Sample]:
+    """Samples of a data set of anomalib, in its order."""
+    table = dataset.samples
+    segmentation = table.attrs.get("task") == "segmentation"
+    nothing = [None] * len(table)
+    columns = (list(table[name]) if name in table else nothing for name in ("image_path", "label_index", "mask_path"))
+    samples = []
+    for image, label, mask in zip(*columns, strict=True):
+        label_index = LabelName.UNKNOWN if pandas.isna(label) else int(label)
+        needs_mask = segmentation and label_index == LabelName.ABNORMAL
+        samples.append(Sample(str(image), label_index, _mask_files(mask) if needs_mask else (), needs_mask))
+    return samples
+
+
+def samples_of(dataset: Any) -> list[Sample | None]:
+    """Samples of anomalib's data sets, ``PredictDataset``, ``PredictImages``, their subsets and concatenations.
+
+    Returns an empty list for every other data set, and None for each of its items within a concatenation.
+    """
+    if isinstance(dataset, ConcatDataset):
+        return [sample for inner in dataset.datasets for sample in samples_of(inner) or [None] * len(inner)]  # type: ignore[arg-type]
+    if isinstance(dataset, Subset):
+        samples = samples_of(dataset.dataset)
+        return [samples[index] for index in dataset.indices] if samples else []
+    if isinstance(dataset, AnomalibDataset):
+        return [*read_samples(dataset)]
+    if isinstance(dataset, PredictDataset | PredictImages):
+        return [Sample(str(image)) for image in dataset.image_filenames]
+    return []
+
+
+def _mask_files(mask: Any) -> tuple[Path, ...]:
+    """MVTec LOCO has lists of masks, all others one file or nothing: "", None or NaN."""
+    files = mask if isinstance(mask, list | tuple) else [mask]
+    return tuple(Path(file) for file in files if isinstance(file, str | Path) and str(file))

@@ -1,0 +1,1 @@
+"""Pictures of the synthetic anomalies on your images."""

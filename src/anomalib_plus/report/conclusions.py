@@ -1,0 +1,142 @@
+"""What the numbers allow saying: which model is best, by how much, and whether the spread over seeds supports it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy.stats import t
+
+from .records import Record, finite, part, parts
+from .summary import Summary
+from .words import metric_title, percent, points
+
+CONFIDENCE = 0.95
+_FEW_STEPS, _FEW_EPOCHS, _MANY_STEPS = 500, 10, 5000
+_ROUNDING = 1e-9
+SHORT = f"fewer than {_FEW_STEPS} steps, or fewer than {_FEW_EPOCHS} epochs and {_MANY_STEPS} steps"
+"""The rule by which a training is called short."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference over ``n`` seeds that two models share, its standard deviation and confidence interval."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    n: int
+
+
+def difference(first: pd.Series, second: pd.Series) -> Difference | None:
+    """Compare two models by their figures of each seed (index: seed); None with fewer than two seeds in common.
+
+    The interval is that of Student's t over the paired differences.
+    """
+    paired = (first - second).dropna()
+    if len(paired) < 2:
+        return None
+    mean, std = float(paired.mean()), float(paired.std())
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(paired) - 1)) * std / math.sqrt(len(paired))
+    return Difference(mean, std, mean - half, mean + half, len(paired))
+
+
+def conclusion(summary: Summary, data: str) -> str:
+    """Sentences on a data set: the best model, its lead, and whether the seeds support calling it better."""
+    missing = sum(entry["data"]["label"] == data for entry in summary.store.missing or [])
+    jobs = "1 planned job has" if missing == 1 else f"{missing} planned jobs have"
+    return _ranking(summary, data) + (f" This may change: {jobs} no result yet." if missing else "")
+
+
+def _ranking(summary: Summary, data: str) -> str:
+    metric = metric_title(summary.rank_by)
+    ranked = [(rank, model) for rank, model in summary.ranking(data) if rank is not None]
+    if not ranked:
+        return f"{data}: no model has results on every category, so none is ranked."
+    means = {
+        model: found[0].mean for _, model in ranked if (found := summary.over_categories(data, model, summary.rank_by))
+    }
+    leaders = [model for rank, model in ranked if rank == 1]
+    best = leaders[0]
+    if len(leaders) > 1:
+        return f"{data}: {_listed(leaders)} share the highest {metric}, {percent(means[best])} %."
+    if len(ranked) == 1:
+        return f"{data}: {best} has {metric} {percent(means[best])} %. No other model has results on every category."
+    second = ranked[1][1]
+    lead = (
+        f"{data}: {best} has the highest {metric}, {percent(means[best])} %, {_gap(means[best] - means[second])} "
+        f"points above {second}."
+    )
+    return f"{lead} {_support(summary, data, [model for _, model in ranked])}"
+
+
+def _support(summary: Summary, data: str, ranked: list[str]) -> str:
+    """Whether the spread separates the first model from the others."""
+    best, second, *_ = ranked
+    figures = {model: summary.seed_averages(data, model, summary.rank_by) for model in ranked}
+    found = {model: difference(figures[best], figures[model]) for model in ranked[1:]}
+    near = found[second]
+    if near is None:
+        return "They share fewer than two seeds, so there is no spread that could show whether this is chance."
+    numbers = (
+        f"the difference over {near.n} seeds is {points(near.mean)} ± {percent(near.std)} points "
+        f"({CONFIDENCE:.0%} interval {points(near.low)} to {points(near.high)})"
+    )
+    level = [model for model, each in found.items() if each is None or each.low <= _ROUNDING]
+    if not level:
+        return f"The spread allows calling it better than each of the others: {numbers}."
+    if second not in level:
+        return f"The spread allows calling it better than {second}, but not than {_listed(level)}: {numbers}."
+    return f"The spread does not allow calling it better than {_listed(level)}: {numbers}."
+
+
+def short_training(records: Iterable[Record]) -> str | None:
+    """The length of those trainings that are :data:`SHORT`, ``3 epochs, 21 to 24 steps``; None where none is.
+
+    Models without a training loss, memory banks for example, have no training that could be too short.
+    """
+    short = []
+    for record in records:
+        costs = part(record, "costs")
+        epochs, steps = finite(costs.get("epochs")), finite(costs.get("steps"))
+        is_trained = any(finite(row.get("train_loss")) is not None for row in parts(record, "training"))
+        if not is_trained or epochs is None or steps is None:
+            continue
+        if steps < _FEW_STEPS or (epochs < _FEW_EPOCHS and steps < _MANY_STEPS):
+            short.append((epochs, steps))
+    if not short:
+        return None
+    epochs_of, steps_of = zip(*short, strict=True)
+    return f"{_range(epochs_of, 'epoch')}, {_range(steps_of, 'step')}"
+
+
+def short_trainings(summary: Summary, data: str) -> str | None:
+    """A sentence that names the models of a data set with short trainings; None where there are none."""
+    lengths = {}
+    for model in summary.models(data):
+        own = [
+            record
+            for record in summary.store.finished
+            if record["data"]["label"] == data and summary.titles[record["job_id"]] == model
+        ]
+        if length := short_training(own):
+            lengths[model] = length
+    if not lengths:
+        return None
+    named = "; ".join(f"{model} ({length})" for model, length in lengths.items())
+    return f"{data}: short trainings ({SHORT}), whose figures and pictures do not show what the models can do: {named}."
+
+
+def _range(values: Iterable[float], unit: str) -> str:
+    low, high = min(values), max(values)
+    number = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+    return f"{number} {unit}{'' if number == '1' else 's'}"
+
+
+def _gap(value: float) -> str:
+    return points(value).removeprefix("+") if value >= 0.0005 else "less than 0.1"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,26 @@
+"""Arguments of checkpoints of version 0.1 under the names that they have now."""
+
+from collections.abc import Mapping
+from typing import Any
+
+AUGMENTER = "augmenter"
+
+
+def renamed(arguments: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Return the arguments of a checkpoint under their present names; those of this version stay as they are.
+
+    Args:
+        arguments: Constructor arguments by name.
+        model: Class with a table ``renamed_arguments`` from old to new names. ``augmenter.NAME`` is an argument of the
+            synthetic anomalies, with which ``configure_augmenter`` makes them; ``augmenter`` switches them off.
+    """
+    table: Mapping[str, str] = model.renamed_arguments
+    moved = {table[name]: value for name, value in arguments.items() if name in table}
+    prefix = f"{AUGMENTER}."
+    of_augmenter = {name.removeprefix(prefix): moved.pop(name) for name in list(moved) if name.startswith(prefix)}
+    if isinstance(of_augmenter.get("roi"), bool):  # version 0.1 knew the foreground or everywhere
+        of_augmenter["roi"] = "foreground" if of_augmenter["roi"] else None
+    if of_augmenter:
+        switched_on = moved.get(AUGMENTER, True)
+        moved[AUGMENTER] = model.configure_augmenter(**of_augmenter).config() if switched_on else False
+    return {name: value for name, value in arguments.items() if name not in table} | moved
