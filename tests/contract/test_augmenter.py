@@ -52,17 +52,21 @@ class CacheWatch(Callback):
         self.before = pl_module.augmenter.cache.misses
 
 
-def with_old_names(arguments: dict[str, Any], table: dict[str, str]) -> dict[str, Any]:
+def with_old_names(arguments: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """Hyper-parameters as version 0.1 wrote them: the table backwards, with every argument in one level."""
     augmenter = arguments["augmenter"]
     inner = augmenter["init_args"] if augmenter else {}
     values = {**arguments, **{f"augmenter.{name}": value for name, value in inner.items()}}
     if inner.get("textures"):
         values["augmenter.textures"] = inner["textures"]["folder"]
-    values["augmenter.roi"] = inner.get("roi") is not None  # FEAR's foreground, which was a switch
-    old = {name: values[new] for name, new in table.items() if new != "augmenter" and new in values}
+    old = {}
+    for name, entry in table.items():
+        new, translation = entry if isinstance(entry, tuple) else (entry, {})
+        if new != "augmenter" and new in values:
+            old[name] = next((before for before, now in translation.items() if now == values[new]), values[new])
     switches = {name: bool(augmenter) for name, new in table.items() if new == "augmenter"}
-    kept = {name: value for name, value in arguments.items() if name not in {*table.values(), "augmenter"}}
+    new_names = {entry[0] if isinstance(entry, tuple) else entry for entry in table.values()}
+    kept = {name: value for name, value in arguments.items() if name not in {*new_names, "augmenter"}}
     return {**kept, **old, **switches}
 
 

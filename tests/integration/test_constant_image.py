@@ -1,4 +1,4 @@
-"""docs/constant_image.py prints the metrics of RamFAE's map against a constant image."""
+"""docs/examples/constant_image.py prints the metrics of RamFAE's map against a constant image."""
 
 import runpy
 import sys
@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anomalib_plus.layers.blur import GaussianBlur
 from anomalib_plus.layers.similarity import msgms_distance_map
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "constant_image.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "constant_image.py"
 
 
 def test_metrics_are_those_of_the_map_against_a_constant_image(

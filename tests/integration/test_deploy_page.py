@@ -27,8 +27,8 @@ from anomalib_plus.models import RamFAE
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "deploy.md"
-STATION = DOCS / "inspection_station.py"
-JUDGE = DOCS / "int8_on_draws.py"
+STATION = DOCS / "examples" / "inspection_station.py"
+INT8_ON_DRAWS = DOCS / "examples" / "int8_on_draws.py"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def model(mvtec_layout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(0)
     pre_processor = RamFAE.configure_pre_processor((32, 32))
-    trained = RamFAE(channels=[4, 8], learning_rate=5e-3, pre_processor=pre_processor, visualizer=False)
+    trained = RamFAE(widths=[4, 8], learning_rate=5e-3, pre_processor=pre_processor, visualizer=False)
     engine = Engine(
         max_epochs=10, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=folder,
         check_val_every_n_epoch=10,
@@ -200,9 +200,11 @@ def test_int8_is_judged_on_draws_of_the_demo(
     pytest.importorskip("nncf")
     trained, exported = model
     checkpoint = exported.parents[2] / "model.ckpt"
-    monkeypatch.setattr(sys, "argv", [str(JUDGE), "RamFAE", str(checkpoint), "--draws", "1", "--folder", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", [str(INT8_ON_DRAWS), "RamFAE", str(checkpoint), "--draws", "1", "--folder", str(tmp_path)]
+    )
     monkeypatch.chdir(tmp_path)  # for OpenVINO's cache
-    runpy.run_path(str(JUDGE), run_name="__main__")
+    runpy.run_path(str(INT8_ON_DRAWS), run_name="__main__")
     printed = capfd.readouterr().out
     said = re.search(r"draw 0: FP32 (.*), INT8 (.*)\nRamFAE, washer: INT8 (.*) points in the mean", printed)
     assert said

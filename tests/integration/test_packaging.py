@@ -69,7 +69,7 @@ forms += [{"class_path": "anomalib_plus.RamFAE"}, DictConfig({"class_path": "Ram
 for form in forms:
     model = get_model(form, **small)
     assert type(model).__module__.startswith("anomalib_plus.models.ramfae"), form
-    assert list(model.hparams["channels"]) == small["channels"], form
+    assert list(model.hparams["widths"]) == small["widths"], form
 with_arguments = get_model({"class_path": "RamFAE", "init_args": small | {"anomaly_map": "ssim"}})
 assert with_arguments.hparams["anomaly_map"] == "ssim"
 assert "ram_f_a_e" in list_models()

@@ -16,7 +16,8 @@ from torchvision.datasets import MNIST
 
 DIGIT_SIZE = 28
 TRAIN_SHARE = 0.8
-FITTINGS = ("pad", "resize")
+FITTINGS = {"pad": 32, "resize": 64}
+"""Size of the images that each way of fitting gives, unless another is asked for."""
 
 
 class OneClassSplit(NamedTuple):
@@ -80,7 +81,8 @@ class OneClassMNIST(AnomalibDataModule):
         root: The folder that holds ``MNIST/raw/train-images-idx3-ubyte`` and its three companions.
         normal_digit: The digit to learn, 0 to 9.
         anomaly_share: Share of anomalies in the test set, between 0 and 1.
-        image_size: Height and width of the images. Give the model a pre-processor of the same size.
+        image_size: Height and width of the images; None for 32 padded or 64 enlarged. Give the model a pre-processor of
+            the same size.
         fitting: ``"pad"`` surrounds the 28x28 digit with zeros, ``"resize"`` enlarges it.
         train_batch_size: Images per training batch.
         eval_batch_size: Images per batch of validation, test and prediction.
@@ -99,7 +101,7 @@ class OneClassMNIST(AnomalibDataModule):
         root: Path | str = "./datasets",
         normal_digit: int = 0,
         anomaly_share: float = 0.5,
-        image_size: int = 32,
+        image_size: int | None = None,
         fitting: str = "pad",
         train_batch_size: int = 32,
         eval_batch_size: int = 32,
@@ -115,6 +117,7 @@ class OneClassMNIST(AnomalibDataModule):
         if not 0 < anomaly_share < 1:
             msg = f"anomaly_share must lie between 0 and 1, got {anomaly_share}; 0.1 stands for 10 % anomalies."
             raise ValueError(msg)
+        image_size = FITTINGS.get(fitting, DIGIT_SIZE) if image_size is None else image_size
         if fitting not in FITTINGS or image_size < DIGIT_SIZE:
             msg = f"digits of {DIGIT_SIZE} pixels cannot be fitted to image_size={image_size} by fitting={fitting!r}: "
             msg += f"image_size must be at least {DIGIT_SIZE} and fitting one of {', '.join(FITTINGS)}."

@@ -28,7 +28,7 @@ class CheckedCheckpointMixin:
     Use it as ``class Model(CheckedCheckpointMixin, AnomalibModule)``.
     """
 
-    renamed_arguments: ClassVar[dict[str, str]] = {}
+    renamed_arguments: ClassVar[dict[str, Any]] = {}
     """New names of constructor arguments by those of version 0.1; see :func:`.renamed_arguments.renamed`."""
     _loading: dict[str, Any] | None = None
 

@@ -4,6 +4,7 @@ Park et al., "Two-stream decoder feature normality estimating network for indust
 """
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,12 +22,16 @@ from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.region import Region, RegionOfInterest
 from anomalib_plus.transforms.superpixel_cache import LabelMap, SuperpixelCache
+from anomalib_plus.transforms.superpixel_colours import draw_fillings, draw_opacity, fill_superpixels
 from anomalib_plus.transforms.superpixel_labels import superpixel_labels
 from anomalib_plus.transforms.visibility import ensure_visible
 
+_PAPER_SEGMENTS = 400
+_PAPER_SIZE = 352
+
 
 class SuperpixelFilling(Augmenter):
-    """Repaint a fixed number of superpixels per image, each with one random colour.
+    """Fill a fixed number of superpixels per image, each with one random colour or grey, opaque or half-transparent.
 
     Superpixels cost 0.1 s per image, everything else a few table lookups, so label maps are cached. Without ``keys``
     an image is recognised by its content, which must be read (on CUDA: waited for). With ``keys`` a cached image is not
@@ -34,9 +39,14 @@ class SuperpixelFilling(Augmenter):
     only if nothing random, no crop or flip, happens to the images before.
 
     Args:
-        n_segments: Superpixels asked for; their number comes out within a few percent on images above 100x100.
-        n_filled: Superpixels repainted per image, 12.5 % of the area by default; all of them if there are fewer.
+        n_segments: Superpixels asked for; their number comes out within a few percent on images above 100x100. None for
+            the paper's 400 at 352x352, scaled with the side: 145 at 128x128. (Scaled with the area, 53 large ones would
+            be left there, and far fewer shapes to learn from.)
+        n_filled: Superpixels filled per image, all of them if there are fewer; None for an eighth of ``n_segments``,
+            as the paper's 50 are of 400.
         probability: Share of images that are repainted.
+        grey: Fill with greys instead of colours, for data without colours.
+        opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
         cache_folder: Where label maps are kept between runs; None keeps them in memory only.
         severity: In (0, 1]: ``n_filled`` is what it fills at 1, fewer below; what is filled can be seen. None fills
@@ -51,9 +61,11 @@ class SuperpixelFilling(Augmenter):
 
     def __init__(
         self,
-        n_segments: int = 400,
-        n_filled: int = 50,
+        n_segments: int | None = None,
+        n_filled: int | None = None,
         probability: float = 1.0,
+        grey: bool = False,
+        opacity: float | tuple[float, float] = 1.0,
         max_cache_bytes: int = 2**30,
         cache_folder: str | Path | None = None,
         severity: float | None = None,
@@ -61,20 +73,23 @@ class SuperpixelFilling(Augmenter):
         foreground_polarity: Polarity = "auto",
     ) -> None:
         super().__init__()
-        if not 1 <= n_filled <= n_segments:
-            msg = f"n_filled must lie between 1 and n_segments={n_segments}, got {n_filled}."
-            raise ValueError(msg)
+        self.n_segments = n_segments
+        self.n_filled = n_filled
+        self.probability = probability
+        self.grey = grey
+        self.opacity = (opacity, opacity) if isinstance(opacity, int | float) else (opacity[0], opacity[1])
+        self.counts(_PAPER_SIZE, _PAPER_SIZE)
         if not 0 <= probability <= 1:
             msg = f"probability must lie in [0, 1], got {probability}."
+            raise ValueError(msg)
+        if not 0 <= self.opacity[0] <= self.opacity[1] <= 1:
+            msg = f"opacity must be a number in [0, 1] or a range (low, high) in it, got {opacity}."
             raise ValueError(msg)
         if max_cache_bytes < 0:
             msg = f"max_cache_bytes must not be negative, got {max_cache_bytes}."
             raise ValueError(msg)
         self.preparation = ""
         """What happens to the images before, in words: part of every key, so that other crops get other label maps."""
-        self.n_segments = n_segments
-        self.n_filled = n_filled
-        self.probability = probability
         self.max_cache_bytes = max_cache_bytes
         self.cache_folder = cache_folder
         check_severity(severity)
@@ -82,13 +97,28 @@ class SuperpixelFilling(Augmenter):
         self.roi = roi
         self.foreground_polarity = foreground_polarity
         self.region = Region(roi, foreground_polarity)
-        # Half of what was asked counts as degenerate at the latest, or a large n_filled would never see a superpixel.
-        self.min_segments = min(2 * n_filled, n_segments // 2)
         self.cache = SuperpixelCache(
             max_cache_bytes,
             None if cache_folder is None else Path(cache_folder),
-            settings=f"SLICO {n_segments} at least {self.min_segments}",
+            settings=f"SLICO {n_segments} filled {n_filled}",
         )
+
+    def counts(self, height: int, width: int) -> tuple[int, int]:
+        """Numbers of superpixels asked for and filled in an image of this size.
+
+        Raises:
+            ValueError: If more are to be filled than asked for, or none.
+        """
+        n_segments, n_filled = self.n_segments, self.n_filled
+        if n_segments is None:
+            n_segments = max(round(_PAPER_SEGMENTS * math.sqrt(height * width) / _PAPER_SIZE), 1)
+        if n_filled is None:
+            n_filled = max(round(n_segments / 8), 1)
+        if not 1 <= n_filled <= n_segments:
+            msg = f"n_filled must lie between 1 and n_segments={n_segments}, got {n_filled}"
+            msg += f": {height}x{width} pixels have so few superpixels." if self.n_segments is None else "."
+            raise ValueError(msg)
+        return n_segments, n_filled
 
     def forward(
         self,
@@ -125,12 +155,14 @@ class SuperpixelFilling(Augmenter):
         if region is not None:
             where = region.cpu()
             candidates = [label_map.labels[own[0]].unique() for label_map, own in zip(maps, where, strict=True)]
-        n_filled = max(1, round(self.n_filled * (1 if self.severity is None else self.severity)))
-        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, candidates)
+        _, n_filled = self.counts(*batch.shape[-2:])
+        n_filled = max(1, round(n_filled * (1 if self.severity is None else self.severity)))
+        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, candidates, grey=self.grey)
+        opacity = draw_opacity(filled, self.opacity, generator)
         labels = torch.stack([label_map.labels for label_map in maps])
         device = batch.device
         repainted, masks = fill_superpixels(
-            batch, _to_device(labels, device), _to_device(colours, device), _to_device(filled, device)
+            batch, *(_to_device(values, device) for values in (labels, colours, filled, opacity))
         )
         if region is not None:
             repainted, masks = torch.where(region, repainted, batch), masks * region
@@ -212,56 +244,13 @@ class SuperpixelFilling(Augmenter):
         label_map = self.cache.get(key)
         if label_map is None:
             pixels = _on_host(image).permute(1, 2, 0).numpy()
-            labels = torch.from_numpy(superpixel_labels(pixels, self.n_segments, self.min_segments))
+            n_segments, n_filled = self.counts(*image.shape[-2:])
+            # Half of what was asked counts as degenerate at the latest, or a large n_filled would never see one.
+            least = max(min(2 * n_filled, n_segments // 2), 2)
+            labels = torch.from_numpy(superpixel_labels(pixels, n_segments, least))
             label_map = LabelMap(labels, int(labels.max()) + 1)
             self.cache.put(key, label_map)
         return label_map
-
-
-def draw_fillings(
-    counts: Sequence[int],
-    n_filled: int,
-    probability: float = 1.0,
-    generator: torch.Generator | None = None,
-    candidates: Sequence[Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Choose ``n_filled`` of each image's ``counts[i]`` superpixels (all if there are fewer) and a colour for each.
-
-    With ``candidates``, the labels to choose from, one list per image, the others are left alone.
-
-    Returns:
-        Colours (B, 3, max(counts)), uniform in [0, 1), and which superpixels are repainted, bool (B, 1, max(counts)).
-    """
-    colours = torch.zeros(len(counts), 3, max(counts))
-    filled = torch.zeros(len(counts), 1, max(counts), dtype=torch.bool)
-    for index, count in enumerate(counts):
-        if torch.rand((), generator=generator) < probability:
-            if candidates is None:
-                chosen = torch.randperm(count, generator=generator)[:n_filled]
-            else:
-                own = candidates[index].long()
-                chosen = own[torch.randperm(len(own), generator=generator)[:n_filled]]
-            colours[index, :, chosen] = torch.rand(3, len(chosen), generator=generator)
-            filled[index, :, chosen] = True
-    return colours, filled
-
-
-def fill_superpixels(images: Tensor, labels: Tensor, colours: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
-    """Look up each pixel's colour by its label.
-
-    Args:
-        images: (B, 3, H, W).
-        labels: Integer label maps (B, H, W), values below L.
-        colours: (B, 3, L).
-        filled: Which labels take their colour, bool (B, 1, L).
-
-    Returns:
-        Repainted images and masks (B, 1, H, W), both of the images' dtype.
-    """
-    index = labels.flatten(1).long().unsqueeze(1)
-    masks = filled.gather(2, index).unflatten(2, labels.shape[1:])
-    colours = colours.to(images.dtype).gather(2, index.expand(-1, 3, -1)).unflatten(2, labels.shape[1:])
-    return torch.where(masks, colours, images), masks.to(images.dtype)
 
 
 def _check_rgb(images: Tensor) -> None:

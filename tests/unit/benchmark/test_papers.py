@@ -117,7 +117,7 @@ def test_columns_of_our_method_that_are_not_run_have_a_reason(paper, number):
 
 @pytest.mark.parametrize("paper", LANDED)
 def test_recipe_agrees_with_the_config_of_the_model(paper):
-    config, recipe = yaml.safe_load((CONFIGS / f"{paper}.yaml").read_text()), load_recipes()[paper]
+    config, recipe = yaml.safe_load((CONFIGS / "models" / f"{paper}.yaml").read_text()), load_recipes()[paper]
     assert config["trainer"]["max_epochs"] == recipe["max_epochs"]
     assert config["data"]["init_args"]["train_batch_size"] == recipe["train_batch_size"]
     size = LANDED[paper].configure_pre_processor().transform.size
@@ -125,7 +125,7 @@ def test_recipe_agrees_with_the_config_of_the_model(paper):
 
 
 def test_mnist_agrees_with_its_config():
-    arguments = yaml.safe_load((CONFIGS / "mnist_ramfae.yaml").read_text())["model"]["init_args"]
+    arguments = yaml.safe_load((CONFIGS / "models" / "mnist_ramfae.yaml").read_text())["model"]["init_args"]
     recipe = load_recipe("ramfae", 5)
     assert {name: arguments[name] for name in recipe["init_args"]} == recipe["init_args"]
     assert arguments["pre_processor"]["init_args"]["transform"]["init_args"]["size"] == recipe["image_size"]

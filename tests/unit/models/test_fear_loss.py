@@ -125,3 +125,27 @@ def test_autocast_does_not_touch_the_loss(prediction) -> None:
 def test_useless_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FEARLoss(**arguments)
+
+
+def draems_focal_loss(logits: torch.Tensor, anomaly: bool) -> torch.Tensor:
+    """Written as in DRAEM's code: the logarithm of the probability plus 1e-5."""
+    probability = logits.softmax(dim=1)[:, int(anomaly)] + 1e-5
+    return ((1 - probability) ** 2 * -probability.log()).mean()
+
+
+@pytest.mark.parametrize("margin", [-11.6, -8.0, -4.0, -1.0])
+@pytest.mark.parametrize("anomaly", [True, False])
+def test_confident_errors_have_at_least_the_gradient_that_draems_formula_gives(margin: float, anomaly: bool) -> None:
+    """A clamp of the probability, as kornia has it, leaves -2e-4 at -11.6."""
+    gradients = []
+    for loss in (
+        lambda x: focal_loss(x, torch.full((1, 1, 8, 8), float(anomaly))),
+        lambda x: draems_focal_loss(x, anomaly),
+    ):
+        logits = constant(margin if anomaly else -margin).clone().requires_grad_()
+        loss(logits).backward()
+        gradients.append(logits.grad[:, int(anomaly)].sum().item())
+    ours, draems = gradients
+    assert ours <= draems + 1e-4 < -0.05
+    if margin >= -4:
+        assert ours == pytest.approx(draems, rel=0.01)

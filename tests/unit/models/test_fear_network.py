@@ -128,6 +128,15 @@ def test_segmentation_sees_the_image_and_then_its_reconstruction() -> None:
     assert torch.equal(seen[0], torch.cat([images, reconstruction], dim=1))
 
 
+@pytest.mark.parametrize("detached", [False, True])
+def test_gradient_of_the_segmentation_reaches_the_autoencoder_unless_detached(detached: bool) -> None:
+    model = FEARModel(8, 8, detach_reconstruction=detached).train()
+    model(torch.rand(2, 3, 64, 64)).logits.sum().backward()
+    reached = [parameter.grad is not None for part in (model.encoder, model.decoder) for parameter in part.parameters()]
+    assert all(reached) if not detached else not any(reached)
+    assert all(parameter.grad is not None for parameter in model.segmentation.parameters())
+
+
 def test_autoencoder_without_attention_is_draems() -> None:
     """Same weights, same reconstruction and logits as anomalib's networks in sequence."""
     model = small(eca_stages=()).train()

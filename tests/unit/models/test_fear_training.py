@@ -132,7 +132,7 @@ def test_evaluation_judges_the_image_as_it_is(images: torch.Tensor) -> None:
 
 
 def test_smoothing_switch_changes_the_map_and_not_the_score(images: torch.Tensor) -> None:
-    raw, smooth = (FEAR(**SMALL, smooth_anomaly_map=choice).eval() for choice in (False, True))
+    raw, smooth = (FEAR(**SMALL, anomaly_map=choice).eval() for choice in ("raw", "smoothed"))
     smooth.load_state_dict(raw.state_dict())
     with torch.inference_mode():
         first, second = raw.model(images), smooth.model(images)

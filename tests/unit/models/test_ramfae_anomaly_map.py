@@ -52,7 +52,7 @@ def test_ssim_map_of_black_against_white() -> None:
 
 
 def test_smoothing_window() -> None:
-    generator = AnomalyMapGenerator()
+    generator = AnomalyMapGenerator(smoothing_kernel=21, sigma=3.5)
     impulse = torch.zeros(1, 1, 64, 64)
     impulse[..., 32, 32] = 1
     window = generator.smooth(impulse)[0, 0, 22:43, 22:43]
@@ -62,18 +62,25 @@ def test_smoothing_window() -> None:
 
 
 def test_smoothing_agrees_with_opencv_and_keeps_constants() -> None:
+    """The paper's window at the paper's size."""
     generator = AnomalyMapGenerator()
-    maps = torch.rand(1, 1, 64, 80)
+    maps = torch.rand(1, 1, 256, 256)
     expected = cv2.GaussianBlur(maps[0, 0].numpy(), (21, 21), 3.5, borderType=cv2.BORDER_REFLECT_101)
     torch.testing.assert_close(generator.smooth(maps)[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
     constant = torch.full((1, 1, 32, 32), 0.3)
     torch.testing.assert_close(generator.smooth(constant), constant, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("off", [0, None])
-def test_smoothing_can_be_switched_off(off: int | None) -> None:
+def test_smoothing_is_the_papers_share_of_the_image() -> None:
+    images, other = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
+    expected = AnomalyMapGenerator(smoothing_kernel=11, sigma=1.75)(images, other)[1]
+    assert torch.equal(AnomalyMapGenerator()(images, other)[1], expected)
+
+
+@pytest.mark.parametrize("off", [{"smoothing_kernel": 0}, {"sigma": 0}])
+def test_smoothing_can_be_switched_off(off: dict) -> None:
     images, other = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
-    _, maps = AnomalyMapGenerator("mse", smoothing_kernel=off)(images, other)
+    _, maps = AnomalyMapGenerator("mse", **off)(images, other)
     torch.testing.assert_close(maps, (images - other).square().mean(dim=1, keepdim=True))
 
 

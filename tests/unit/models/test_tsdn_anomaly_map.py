@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from anomalib_plus.layers.similarity import msgms_distance_map
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
 
 
@@ -38,16 +39,40 @@ def test_blur_is_scipys(sigma: float) -> None:
 
 
 def test_window_is_anomalibs() -> None:
-    assert AnomalyMapGenerator(4.0).blur.kernel.shape[-1] == 33
+    assert AnomalyMapGenerator(4.0).blur.smallest_map == 33 // 2 + 1
 
 
-@pytest.mark.parametrize("off", [0, None])
-def test_blur_can_be_switched_off(off: float | None) -> None:
+def test_blur_is_the_papers_share_of_the_image() -> None:
+    images, reconstructions = torch.rand(2, 1, 3, 176, 176)
+    assert torch.equal(
+        AnomalyMapGenerator()(images, reconstructions)[1], AnomalyMapGenerator(2.0)(images, reconstructions)[1]
+    )
+
+
+def test_blur_can_be_switched_off() -> None:
     images, reconstructions = torch.rand(2, 1, 3, 32, 32)
-    _, anomaly_map = AnomalyMapGenerator(off)(images, reconstructions)
+    _, anomaly_map = AnomalyMapGenerator(0)(images, reconstructions)
     torch.testing.assert_close(anomaly_map[:, 0], (images - reconstructions).square().sum(1).sqrt() / math.sqrt(3))
 
 
 def test_negative_sigma_is_refused() -> None:
     with pytest.raises(ValueError, match="sigma must not be negative"):
         AnomalyMapGenerator(-1.0)
+
+
+def test_other_maps_are_those_of_structure_and_mask() -> None:
+    images, reconstructions, mask = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
+    structure = msgms_distance_map(images, reconstructions).mean(dim=1, keepdim=True)
+    expected = {"msgms": structure, "mask": mask, "msgms+mask": (structure + mask) / 2}
+    for map_type, anomaly_map in expected.items():
+        score, actual = AnomalyMapGenerator(0, map_type)(images, reconstructions, mask)
+        torch.testing.assert_close(actual, anomaly_map)
+        assert score.item() == actual.max()
+
+
+@pytest.mark.parametrize("map_type", ["mask", "msgms+mask"])
+def test_a_map_of_the_mask_needs_its_decoder(map_type: str) -> None:
+    with pytest.raises(ValueError, match="needs the decoder of the mask: set use_mask_decoder=True"):
+        AnomalyMapGenerator(map_type=map_type, has_mask=False)
+    with pytest.raises(ValueError, match="anomaly_map must be one of color, msgms, mask"):
+        AnomalyMapGenerator(map_type="l1")

@@ -34,9 +34,9 @@ def test_images_are_scaled_one_by_one() -> None:
 def test_a_channel_that_equals_the_mask_gets_0() -> None:
     mask = (blob() - blob().amin()) / (blob().amax() - blob().amin())
     features = torch.cat([torch.rand(1, 7, 88, 88), mask], dim=1)
-    similarity = channel_similarity(features, mask)
+    similarity = channel_similarity(features, mask, 88)
     assert similarity[0, 7] == pytest.approx(1, abs=1e-4)
-    assert normality_target(features, mask)[0, 7] == 0
+    assert normality_target(features, mask, 88)[0, 7] == 0
 
 
 def test_an_inverted_channel_counts_as_normal() -> None:
@@ -67,12 +67,67 @@ def test_the_channel_that_shows_the_mask_is_the_least_normal(
     assert normality_target(features, mask).argmin() == position
 
 
+def coarse_mask(grid: int, seed: int) -> torch.Tensor:
+    """Cells of an eighth of the area, as superpixels fill it (1, 1, grid, grid); never empty or full."""
+    mask = (torch.rand(1, 1, grid, grid, generator=torch.Generator().manual_seed(seed)) < 0.125).float()
+    mask[..., 2, 3], mask[..., 0, 0] = 1, 0
+    return mask
+
+
+@pytest.mark.parametrize(("grid", "side"), [(11, 352), (8, 256), (4, 128)])
+@pytest.mark.parametrize("seed", range(3))
+def test_polarity_among_sparse_dead_and_spiky_channels(grid: int, side: int, seed: int) -> None:
+    """A channel that shows the mask is suppressed, whatever its gain and offset and whatever the others are."""
+    cells = coarse_mask(grid, seed)
+    noise = torch.randn(1, 2, grid, grid, generator=torch.Generator().manual_seed(seed))
+    spike = torch.zeros(1, 1, grid, grid)
+    spike[..., 1, 1] = 30
+    channels = {
+        "mask": 3 * cells - 7,
+        "spiky": spike * (1 - cells),
+        "dead": torch.zeros_like(cells),
+        "sparse": noise[:, :1].clamp_min(1),
+        "random": noise[:, 1:],
+        "inverted": -cells,
+    }
+    mask = F.interpolate(cells, (side, side), mode="nearest")
+    weights = dict(zip(channels, normality_target(torch.cat([*channels.values()], dim=1), mask)[0], strict=True))
+    assert weights["mask"] < 0.05
+    assert weights["mask"] < min(weights["sparse"], weights["random"])
+    assert weights["random"] > 0.7
+    assert weights["inverted"] == 1
+
+
+def blended_channels(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Channels of any gain and offset, from the mask through noise to its opposite; their likeness, and the mask."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = coarse_mask(11, seed)
+    likeness = torch.linspace(1, -1, 64)
+    noise, gain, offset = (torch.randn(1, 64, *size, generator=generator) for size in ((11, 11), (1, 1), (1, 1)))
+    share = likeness.view(1, 64, 1, 1)
+    blended = share * (cells - cells.mean()) / cells.std() + (1 - share.abs()) * noise
+    return blended * gain.exp() + offset, likeness, F.interpolate(cells, (352, 352), mode="nearest")
+
+
+def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    ranks = torch.stack([values.argsort().argsort().float() for values in (first, second)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_similarity_ranks_linear_channels_and_not_those_behind_a_relu(seed: int) -> None:
+    """Why the bottleneck has no ReLU: behind one, the similarity measures how sparse a channel is."""
+    features, likeness, mask = blended_channels(seed)
+    assert rank_correlation(channel_similarity(features, mask)[0], likeness) > 0.98
+    assert rank_correlation(channel_similarity(features.relu(), mask)[0], likeness) < 0.7
+
+
 def test_similarity_is_the_mean_of_kornias_map() -> None:
     mask, features = torch.rand(2, 1, 88, 88), torch.rand(2, 70, 88, 88)
     low, high = features.amin((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
     scaled = (features - low) / (high - low)
     expected = kornia.metrics.ssim(scaled, mask.expand_as(scaled), window_size=11).mean((2, 3))
-    torch.testing.assert_close(channel_similarity(features, mask), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(channel_similarity(features, mask, 88), expected, atol=1e-5, rtol=0)
 
 
 def test_features_are_scaled_then_resized_and_the_mask_is_averaged() -> None:
@@ -84,13 +139,14 @@ def test_features_are_scaled_then_resized_and_the_mask_is_averaged() -> None:
     torch.testing.assert_close(channel_similarity(features, mask, 88), expected, atol=1e-5, rtol=0)
 
 
-def test_size_none_compares_at_the_masks_own_size() -> None:
-    mask, features = torch.rand(1, 1, 64, 96), torch.rand(1, 5, 2, 3)
+@pytest.mark.parametrize(("image", "side"), [((352, 352), (88, 88)), ((128, 192), (32, 48)), ((32, 64), (11, 16))])
+def test_channels_are_compared_at_a_quarter_of_the_image(image: tuple[int, int], side: tuple[int, int]) -> None:
+    mask, features = torch.rand(1, 1, *image), torch.rand(1, 5, 2, 3)
     low, high = features.amin((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
-    resized = F.interpolate((features - low) / (high - low), (64, 96), mode="bilinear", align_corners=False)
-    expected = kornia.metrics.ssim(resized, mask.expand_as(resized), window_size=11).mean((2, 3))
-    torch.testing.assert_close(channel_similarity(features, mask, None), expected, atol=1e-5, rtol=0)
-    assert not torch.allclose(channel_similarity(features, mask, 88), expected, atol=1e-4)
+    resized = F.interpolate((features - low) / (high - low), side, mode="bilinear", align_corners=False)
+    averaged = F.interpolate(mask, side, mode="area").expand_as(resized)
+    expected = kornia.metrics.ssim(resized, averaged, window_size=11).mean((2, 3))
+    torch.testing.assert_close(channel_similarity(features, mask), expected, atol=1e-5, rtol=0)
 
 
 def test_target_has_no_gradient() -> None:

@@ -44,11 +44,11 @@ def paper_size() -> TSDNModel:
 
 def test_parameters(paper_size: TSDNModel) -> None:
     assert count(paper_size.encoder) == 27_288_112
-    assert count(paper_size.reduce) == 131_584
+    assert count(paper_size.reduce) == 131_328
     assert count(paper_size.mask_decoder) == 3_041_873
     assert count(paper_size.estimator) == 2_253_888
     assert count(paper_size.image_decoder) == 3_042_163
-    assert count(paper_size) == 35_757_620
+    assert count(paper_size) == 35_757_364
     with torch.device("meta"):
         without_skips = TSDNModel(**{**SMALL, "backbone": "test_efficientnet"}, skip_mode="none")
         paper_width = TSDNModel(backbone="test_efficientnet", pre_trained=False, skip_mode="none")
@@ -197,26 +197,37 @@ def test_masked_skips_are_multiplied_by_the_complement() -> None:
         ({"gate": "mask"}, 1),
         ({"skip_mode": "masked"}, 1),
         ({"skip_mode": "anomaly"}, 0),
+        ({"map_generator": AnomalyMapGenerator(map_type="msgms")}, 0),
+        ({"map_generator": AnomalyMapGenerator(map_type="mask")}, 1),
+        ({"map_generator": AnomalyMapGenerator(map_type="msgms+mask")}, 1),
     ],
     ids=str,
 )
 def test_decoder_of_the_mask_runs_in_evaluation_only_where_it_is_needed(arguments: dict, calls: int) -> None:
     model = small(**arguments)
-    assert model.reconstruction_needs_mask == bool(calls)
+    assert model.evaluation_needs_mask == bool(calls)
     assert calls_of_mask_decoder(model.eval(), torch.rand(2, 3, 64, 64)) == calls
     assert calls_of_mask_decoder(model.train(), torch.rand(2, 3, 64, 64)) == 1
 
 
-@pytest.mark.parametrize(("gate", "exported"), [("fne", False), ("mask", True)])
-def test_decoder_of_the_mask_is_exported_only_where_it_is_needed(gate: str, exported: bool) -> None:
-    program = torch.export.export(small(gate=gate).eval(), (torch.rand(2, 3, 64, 64),))
+@pytest.mark.parametrize(
+    ("arguments", "decoders"),
+    [
+        ({}, {"image"}),
+        ({"gate": "mask"}, {"image", "mask"}),
+        ({"map_generator": AnomalyMapGenerator(map_type="mask")}, {"mask"}),
+        ({"map_generator": AnomalyMapGenerator(map_type="msgms+mask")}, {"image", "mask"}),
+    ],
+    ids=str,
+)
+def test_decoders_are_exported_only_where_they_are_needed(arguments: dict, decoders: set[str]) -> None:
+    program = torch.export.export(small(**arguments).eval(), (torch.rand(2, 3, 64, 64),))
     used = {
         program.graph_signature.inputs_to_parameters[node.name]
         for node in program.graph.nodes
         if node.op == "placeholder" and node.users and node.name in program.graph_signature.inputs_to_parameters
     }
-    assert any(name.startswith("image_decoder") for name in used)
-    assert any(name.startswith("mask_decoder") for name in used) == exported
+    assert {part for part in ("image", "mask") if any(name.startswith(f"{part}_decoder") for name in used)} == decoders
 
 
 def test_switches_leave_no_unused_part() -> None:

@@ -168,7 +168,7 @@ def test_optimizer_is_adam_at_the_papers_rate_without_the_frozen_parts() -> None
 
 def test_defaults_are_the_papers() -> None:
     augmenter = TSDN(**{**SMALL, "augmenter": True}).augmenter
-    assert (augmenter.n_segments, augmenter.n_filled, augmenter.probability) == (400, 50, 1.0)
+    assert (*augmenter.counts(352, 352), augmenter.probability, augmenter.opacity) == (400, 50, 1.0, (1.0, 1.0))
     assert list(TSDN.configure_pre_processor().transform.size) == [352, 352]
     assert TSDN.pretrained_backbones == ("tf_efficientnet_b5.aa_in1k",)
 

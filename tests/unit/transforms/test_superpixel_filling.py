@@ -73,15 +73,17 @@ def test_fill_superpixels_agrees_with_a_loop() -> None:
     images = noise(2, 3, 5, 4)
     labels = torch.randint(0, 6, (2, 5, 4), generator=seeded(1), dtype=torch.int16)
     colours, filled = draw_fillings([6, 6], n_filled=2, generator=seeded(2))
-    repainted, masks = fill_superpixels(images, labels, colours, filled)
+    opacity = noise(2, 1, 6)
+    repainted, masks = fill_superpixels(images, labels, colours, filled, opacity)
     for b in range(2):
         for y in range(5):
             for x in range(4):
                 label = int(labels[b, y, x])
                 is_filled = bool(filled[b, 0, label])
                 assert masks[b, 0, y, x] == is_filled
-                expected = colours[b, :, label] if is_filled else images[b, :, y, x]
-                assert torch.equal(repainted[b, :, y, x], expected)
+                share = float(opacity[b, 0, label]) * is_filled
+                expected = share * colours[b, :, label] + (1 - share) * images[b, :, y, x]
+                torch.testing.assert_close(repainted[b, :, y, x], expected)
 
 
 def test_white_noise_is_covered_like_a_photo(filling: SuperpixelFilling) -> None:
@@ -90,14 +92,14 @@ def test_white_noise_is_covered_like_a_photo(filling: SuperpixelFilling) -> None
 
 
 def test_fewer_superpixels_than_asked_to_fill_are_all_filled() -> None:
-    repainted, mask = SuperpixelFilling()(noise(3, 5, 6), seeded())
+    repainted, mask = SuperpixelFilling(n_segments=400)(noise(3, 5, 6), seeded())
     assert torch.equal(mask, torch.ones(1, 5, 6))
     assert repainted.flatten(1).unique(dim=1).shape[1] == 30
 
 
 @pytest.mark.parametrize("n_filled", [1, 10, 300, 400])
 def test_any_number_of_superpixels_can_be_filled(n_filled: int, photo: torch.Tensor) -> None:
-    filling = SuperpixelFilling(n_filled=n_filled)
+    filling = SuperpixelFilling(n_segments=400, n_filled=n_filled)
     image = interpolate(photo[None], (128, 128))[0]
     _, mask = filling(image, seeded())
     (labels, n_labels), *_ = filling.cache._maps.values()
@@ -238,6 +240,9 @@ def test_promises_hold_at_any_size(**case: object) -> None:
     [
         ({"n_filled": 0}, "n_filled must lie between 1 and n_segments=400, got 0"),
         ({"n_filled": 401}, "n_filled must lie between 1 and n_segments=400, got 401"),
+        ({"n_segments": 8, "n_filled": 9}, "n_filled must lie between 1 and n_segments=8, got 9"),
+        ({"opacity": 1.5}, r"opacity must be a number in \[0, 1\] or a range .*, got 1.5"),
+        ({"opacity": (0.5, 0.2)}, r"opacity must be .*, got \(0.5, 0.2\)"),
         ({"probability": 1.1}, "probability must lie in"),
         ({"max_cache_bytes": -1}, "max_cache_bytes must not be negative"),
     ],

@@ -1,33 +1,64 @@
-"""From the logits of the segmentation network to an anomaly map and an image score."""
+"""From images, reconstructions and the logits of the segmentation network to an anomaly map and an image score."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from anomalib_plus.layers.blur import mean_filter
+from anomalib_plus.layers.blur import check_kernel_size, mean_filter
+from anomalib_plus.layers.checks import check_choice
+from anomalib_plus.layers.paper_size import PaperSize
+from anomalib_plus.layers.similarity import msgms_distance_map
+
+MapType = Literal["raw", "smoothed", "msgms", "smoothed+msgms"]
+
+PAPER_KERNEL = PaperSize(21, 256)
 
 
 class AnomalyMapGenerator(nn.Module):
     """Probability of an anomaly per pixel; its largest local mean is the image score (FEAR, section 5).
 
     Args:
-        smoothing_kernel: Side of the mean filter in pixels (odd); 0 or None switches it off.
-        smooth_anomaly_map: Give the filtered map instead of the raw one; the score is the same.
+        smoothing_kernel: Side of the mean filter in pixels (odd); None for 21 at 256 pixels, scaled; 0 switches it off.
+        map_type: The probability itself ("raw"), filtered ("smoothed"), the filtered "msgms" of image and
+            reconstruction, or the mean of both ("smoothed+msgms"); may be changed at any time, it has no parameters.
+            The score is the maximum of the filtered map.
 
     Raises:
-        ValueError: If the kernel is even or negative.
+        ValueError: If the kernel is even or negative, or there is no such map.
     """
 
-    def __init__(self, smoothing_kernel: int | None = 21, smooth_anomaly_map: bool = False) -> None:
+    def __init__(self, smoothing_kernel: int | None = None, map_type: MapType = "raw") -> None:
         super().__init__()
-        self.smoothing_kernel = smoothing_kernel or 1
-        self.smooth_anomaly_map = smooth_anomaly_map
-        if self.smoothing_kernel < 1 or self.smoothing_kernel % 2 == 0:
-            msg = f"smoothing_kernel must be odd (or 0 to switch smoothing off), got {smoothing_kernel}."
-            raise ValueError(msg)
+        if smoothing_kernel is not None:
+            check_kernel_size(smoothing_kernel)
+        self.smoothing_kernel = PAPER_KERNEL if smoothing_kernel is None else max(smoothing_kernel, 1)
+        self.map_type = map_type
 
-    def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn logits (B, 2, H, W), normal first, into scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
-        raw = torch.softmax(logits, dim=1)[:, 1:]
+    @property
+    def map_type(self) -> MapType:
+        """The map in use."""
+        return self._map_type
+
+    @map_type.setter
+    def map_type(self, map_type: MapType) -> None:
+        check_choice("anomaly_map", map_type, MapType)
+        self._map_type = map_type
+
+    def forward(self, logits: Tensor, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
+        """Give scores (B,) and maps (B, 1, H, W), both in [0, 1].
+
+        Args:
+            logits: (B, 2, H, W), normal first.
+            images: (B, 3, H, W) in [0, 1].
+            reconstructions: (B, 3, H, W).
+        """
+        distances = []
+        if self.map_type != "msgms":
+            distances.append(torch.softmax(logits, dim=1)[:, 1:])
+        if "msgms" in self.map_type:
+            distances.append(msgms_distance_map(images, reconstructions).mean(dim=1, keepdim=True))
+        raw = torch.stack(distances).mean(dim=0)
         # Rounding in the mean must not leave [0, 1]: torchmetrics would take the scores for logits.
         smooth = mean_filter(raw, self.smoothing_kernel).clamp(0, 1)
-        return smooth.amax(dim=(1, 2, 3)), smooth if self.smooth_anomaly_map else raw
+        return smooth.amax(dim=(1, 2, 3)), raw if self.map_type == "raw" else smooth

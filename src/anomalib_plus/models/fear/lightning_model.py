@@ -10,15 +10,16 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
-from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
+from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator, MapType
 from anomalib_plus.models.fear.loss import FEARLoss
 from anomalib_plus.models.fear.torch_model import FEARModel
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import multi_step_factor, scheduled_adam
+from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
-class FEAR(BaseModule, AnomalibModule):
+class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
     """Autoencoder that removes synthetic defects from the object, and a U-Net that learns where they were.
 
     L. Zhao, Y. Chai, Q. Zhang, H. R. Karimi: Self-supervised anomaly detection based on foreground enhancement and
@@ -37,8 +38,12 @@ class FEAR(BaseModule, AnomalibModule):
         ssim_weight: Weight of the structural similarity term (eq. 6).
         focal_gamma: Focusing exponent of the segmentation loss.
         focal_alpha: Weight of its anomalous class; None weighs both by 1.
-        smoothing_kernel: Side of the mean filter whose maximum is the image score, odd; 0 or None switches it off.
-        smooth_anomaly_map: Give the filtered map instead of the raw one.
+        detach_reconstruction: Keep the gradient of the U-Net's loss out of the autoencoder; by default both train
+            jointly on the sum of the losses (eq. 7).
+        smoothing_kernel: Side of the mean filter whose maximum is the image score, odd; None for 21 at 256 pixels,
+            scaled; 0 switches it off.
+        anomaly_map: The probability itself ("raw"), filtered ("smoothed"), the filtered "msgms" of image and
+            reconstruction, or the mean of both ("smoothed+msgms"); it may be set on a trained model.
         learning_rate: Initial learning rate of Adam.
         lr_milestones: Shares of the training after which the learning rate drops.
         lr_gamma: Factor of each drop.
@@ -51,13 +56,14 @@ class FEAR(BaseModule, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
-    renamed_arguments: ClassVar[dict[str, str]] = {
+    renamed_arguments: ClassVar[dict[str, Any]] = {
+        "smooth_anomaly_map": ("anomaly_map", {False: "raw", True: "smoothed"}),
         "texture_dir": "augmenter.textures",
         "anomaly_probability": "augmenter.probability",
         "beta": "augmenter.opacity",
         "perlin_threshold": "augmenter.threshold",
         "perlin_log2_scales": "augmenter.perlin_log2_scales",
-        "foreground": "augmenter.roi",
+        "foreground": ("augmenter.roi", {True: "foreground", False: None}),
         "foreground_polarity": "augmenter.foreground_polarity",
         "blend_inverse": "augmenter.blend_inverse",
         "rotate_image_probability": "augmenter.rotate_image_probability",
@@ -85,8 +91,9 @@ class FEAR(BaseModule, AnomalibModule):
         ssim_weight: float = 1.0,
         focal_gamma: float = 2.0,
         focal_alpha: float | None = None,
-        smoothing_kernel: int | None = 21,
-        smooth_anomaly_map: bool = False,
+        detach_reconstruction: bool = False,
+        smoothing_kernel: int | None = None,
+        anomaly_map: MapType = "raw",
         learning_rate: float = 1e-4,
         lr_milestones: tuple[float, ...] = (0.8, 0.9),
         lr_gamma: float = 0.2,
@@ -114,7 +121,8 @@ class FEAR(BaseModule, AnomalibModule):
             eca_gamma=eca_gamma,
             eca_b=eca_b,
             init_std=init_std,
-            map_generator=AnomalyMapGenerator(smoothing_kernel, smooth_anomaly_map),
+            detach_reconstruction=detach_reconstruction,
+            map_generator=AnomalyMapGenerator(smoothing_kernel, anomaly_map),
         )
         self.loss = FEARLoss(ssim_weight, focal_gamma, focal_alpha)
         self.set_augmenter(augmenter)

@@ -70,6 +70,7 @@ class FEARModel(nn.Module):
         eca_b: Offset in that rule.
         init_std: Standard deviation of the initial weights of convolutions and batch normalisation; None keeps
             PyTorch's initialisation.
+        detach_reconstruction: Keep the gradient of the U-Net's loss out of the autoencoder.
         map_generator: Turns logits into anomaly map and score; the paper's if None.
 
     Raises:
@@ -88,6 +89,7 @@ class FEARModel(nn.Module):
         eca_gamma: float = 2.0,
         eca_b: float = 1.0,
         init_std: float | None = 0.02,
+        detach_reconstruction: bool = False,
         map_generator: AnomalyMapGenerator | None = None,
     ) -> None:
         super().__init__()
@@ -120,6 +122,7 @@ class FEARModel(nn.Module):
         self.segmentation = DiscriminativeSubNetwork(in_channels=6, out_channels=2, base_width=segmentation_width)
         if init_std is not None:
             initialize(self, init_std)
+        self.detach_reconstruction = detach_reconstruction
         self.map_generator = map_generator or AnomalyMapGenerator()
         choose_memory_layout(self, reconstruction_width)
 
@@ -138,11 +141,12 @@ class FEARModel(nn.Module):
         """
         check_input_size(images, self.size_divisor, "FEAR")
         reconstruction = self.reconstruct_images(images)
-        logits = self.segmentation(torch.cat([images, reconstruction], dim=1))
+        compared = reconstruction.detach() if self.detach_reconstruction else reconstruction
+        logits = self.segmentation(torch.cat([images, compared], dim=1))
         if self.training:
             return FEAROutput(reconstruction, logits)
         with full_precision(images.device.type):
-            score, anomaly_map = self.map_generator(logits.float())
+            score, anomaly_map = self.map_generator(logits.float(), images.float(), reconstruction.float())
         return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
 
 

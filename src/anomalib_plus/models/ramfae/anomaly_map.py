@@ -6,11 +6,15 @@ from torch import Tensor, nn
 
 from anomalib_plus.layers.blur import GaussianBlur
 from anomalib_plus.layers.checks import check_choice
+from anomalib_plus.layers.paper_size import PaperSize
 from anomalib_plus.layers.similarity import GMS_CONSTANT, gms_map, msgms_distance_map, ssim_map
 
 MapType = Literal["msgms", "ssim", "gmsd", "mse"]
 ImageScore = Literal["max", "mean"]
 ChannelReduction = Literal["map_mean", "gray"]
+
+PAPER_KERNEL = PaperSize(21, 256)
+PAPER_SIGMA = PaperSize(3.5, 256)
 
 
 def dissimilarity_map(
@@ -44,8 +48,9 @@ class AnomalyMapGenerator(nn.Module):
     Args:
         map_type: Distance between image and reconstruction; may be changed at any time, it has no parameters.
         image_score: How the map becomes one number.
-        smoothing_kernel: Side of the Gaussian window in pixels (odd); 0 or None switches smoothing off.
-        sigma: Standard deviation of the Gaussian in pixels.
+        smoothing_kernel: Side of the Gaussian window in pixels (odd); None for 21 at 256 pixels, scaled; 0 switches
+            smoothing off.
+        sigma: Standard deviation of the Gaussian in pixels; None for 3.5 at 256 pixels, scaled; 0 switches it off.
         gms_constant: Stabiliser of the gradient similarity.
         channel_reduction: Average the maps of the channels, or compare the mean of the channels.
 
@@ -58,8 +63,8 @@ class AnomalyMapGenerator(nn.Module):
         self,
         map_type: MapType = "msgms",
         image_score: ImageScore = "max",
-        smoothing_kernel: int | None = 21,
-        sigma: float = 3.5,
+        smoothing_kernel: int | None = None,
+        sigma: float | None = None,
         gms_constant: float = GMS_CONSTANT,
         channel_reduction: ChannelReduction = "map_mean",
     ) -> None:
@@ -71,7 +76,10 @@ class AnomalyMapGenerator(nn.Module):
         self.image_score = image_score
         self.gms_constant = gms_constant
         self.channel_reduction = channel_reduction
-        self.smooth = GaussianBlur(sigma, smoothing_kernel or 0)
+        self.smooth = GaussianBlur(
+            PAPER_SIGMA if sigma is None else sigma,
+            PAPER_KERNEL if smoothing_kernel is None else smoothing_kernel,
+        )
 
     @property
     def map_type(self) -> MapType:

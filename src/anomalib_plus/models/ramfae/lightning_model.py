@@ -16,10 +16,11 @@ from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
+from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, DeletePaste
 
 
-class RamFAE(BaseModule, AnomalibModule):
+class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
     """Autoencoder that repairs Delete-Paste damage and finds defects where it cannot reproduce the image.
 
     Z. Sun, J. Wang, Y. Li: RAMFAE: a novel unsupervised visual anomaly detection method based on autoencoder, 2023.
@@ -45,8 +46,9 @@ class RamFAE(BaseModule, AnomalibModule):
         channel_reduction: Compare every channel, or the mean of the channels.
         anomaly_map: Distance at test time (Table 3); it has no parameters and may be set on a trained model.
         image_score: Maximum or mean of the anomaly map.
-        smoothing_kernel: Side of the Gaussian window in pixels, odd; 0 or None switches smoothing off.
-        sigma: Standard deviation of the Gaussian in pixels.
+        smoothing_kernel: Side of the Gaussian window in pixels, odd; None for 21 at 256 pixels, scaled; 0 switches
+            smoothing off.
+        sigma: Standard deviation of the Gaussian in pixels; None for 3.5 at 256 pixels, scaled; 0 switches it off.
         learning_rate: Initial learning rate of Adam.
         min_learning_rate: Where the cosine schedule ends.
         pre_processor: Anomalib component; the default resizes to 256x256.
@@ -58,7 +60,7 @@ class RamFAE(BaseModule, AnomalibModule):
         ValueError: If an argument is out of range; the message names it.
     """
 
-    renamed_arguments: ClassVar[dict[str, str]] = {
+    renamed_arguments: ClassVar[dict[str, Any]] = {
         "channels": "widths",
         "mffe_branch_channels": "mffe_branch_width",
         "delete_paste": "augmenter",
@@ -99,8 +101,8 @@ class RamFAE(BaseModule, AnomalibModule):
         channel_reduction: ChannelReduction = "map_mean",
         anomaly_map: MapType = "msgms",
         image_score: ImageScore = "max",
-        smoothing_kernel: int | None = 21,
-        sigma: float = 3.5,
+        smoothing_kernel: int | None = None,
+        sigma: float | None = None,
         learning_rate: float = 1e-4,
         min_learning_rate: float = 1e-6,
         pre_processor: PreProcessor | bool = True,
@@ -136,16 +138,6 @@ class RamFAE(BaseModule, AnomalibModule):
     def configure_augmenter(cls, **arguments: Any) -> DeletePaste:
         """Return Delete Paste (section 3); ``arguments`` replace its own."""
         return DeletePaste(**arguments)
-
-    @property
-    def anomaly_map(self) -> MapType:
-        """Distance at test time: ``msgms``, ``ssim``, ``gmsd`` or ``mse``; assign to it to switch."""
-        return self.model.map_generator.map_type
-
-    @anomaly_map.setter
-    def anomaly_map(self, map_type: MapType) -> None:
-        self.model.map_generator.map_type = map_type
-        self.hparams["anomaly_map"] = map_type
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Damage the images, repair them, compare with the undamaged ones."""

@@ -21,7 +21,7 @@ from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
-from anomalib_plus.models.rbae.phases import Phases
+from anomalib_plus.models.rbae.phases import EARLY_STOPPING_EFFECT, Phases
 from anomalib_plus.models.rbae.reference import (
     FIRST,
     MEDOID,
@@ -29,6 +29,7 @@ from anomalib_plus.models.rbae.reference import (
     check_reference,
     choose_reference,
     read_reference,
+    resize_to_multiple,
 )
 from anomalib_plus.models.rbae.torch_model import RbAEModel
 from anomalib_plus.training.base_module import BaseModule
@@ -88,7 +89,7 @@ class RbAE(BaseModule, AnomalibModule):
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (VGG,)
-    renamed_arguments: ClassVar[dict[str, str]] = {
+    renamed_arguments: ClassVar[dict[str, Any]] = {
         "fusion_channels": "fusion_width",
         "fdm_channels": "fdm_width",
         "perceptual_weights": "vgg_weights",
@@ -101,10 +102,7 @@ class RbAE(BaseModule, AnomalibModule):
         "anomaly_probability": "augmenter.probability",
         "blend": "augmenter.opacity",
     }
-    early_stopping_effect: ClassVar[str] = (
-        "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
-        "metric that is NaN ends the training in either phase."
-    )
+    early_stopping_effect: ClassVar[str] = EARLY_STOPPING_EFFECT
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None

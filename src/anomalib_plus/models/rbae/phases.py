@@ -10,6 +10,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from anomalib_plus.models.rbae.torch_model import Phase
 from anomalib_plus.training.schedules import training_progress
 
+EARLY_STOPPING_EFFECT = (
+    "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
+    "metric that is NaN ends the training in either phase."
+)
+
 
 class Phases(Callback):
     """Begin the second phase of a training when it is due, or when early stopping has ended the first.

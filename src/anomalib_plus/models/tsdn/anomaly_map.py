@@ -1,34 +1,79 @@
-"""From an image and its reconstruction to an anomaly map and an image score."""
+"""From an image, its reconstruction and the predicted mask to an anomaly map and an image score."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from anomalib_plus.layers.blur import GaussianBlur
+from anomalib_plus.layers.checks import check_choice
+from anomalib_plus.layers.paper_size import PaperSize
+from anomalib_plus.layers.similarity import msgms_distance_map
+
+MapType = Literal["color", "msgms", "mask", "msgms+mask"]
+
+PAPER_SIGMA = PaperSize(4.0, 352)
 
 
 class AnomalyMapGenerator(nn.Module):
-    """Blurred distance of each pixel's colour from its reconstruction; its maximum is the score (TSDN, section 3).
+    """Blurred distance of an image from its reconstruction; its maximum is the score (TSDN, section 3).
 
     Args:
-        sigma: Standard deviation of the Gaussian in pixels; 0 or None switches it off. Its window reaches four of them
-            to each side, as in anomalib.
+        sigma: Standard deviation of the Gaussian in pixels; None for 4 at 352 pixels, scaled; 0 switches it off. Its
+            window reaches four of them to each side, as in anomalib.
+        map_type: Distance of the colours ("color", the paper's), "msgms" of image and reconstruction, the predicted
+            "mask", or the mean of the last two ("msgms+mask"); may be changed at any time, it has no parameters.
+        has_mask: Whether the network predicts a mask.
 
     Raises:
-        ValueError: If ``sigma`` is negative.
+        ValueError: If ``sigma`` is negative or there is no such map.
     """
 
-    def __init__(self, sigma: float | None = 4.0) -> None:
+    def __init__(self, sigma: float | None = None, map_type: MapType = "color", has_mask: bool = True) -> None:
         super().__init__()
-        self.blur = GaussianBlur(sigma or 0.0)
+        self.blur = GaussianBlur(PAPER_SIGMA if sigma is None else sigma)
+        self.has_mask = has_mask
+        self.map_type = map_type
 
-    def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare (B, 3, H, W) with (B, 3, H, W), both in [0, 1]; give scores (B,) and maps (B, 1, H, W) in [0, 1].
+    @property
+    def map_type(self) -> MapType:
+        """The map in use."""
+        return self._map_type
+
+    @map_type.setter
+    def map_type(self, map_type: MapType) -> None:
+        check_choice("anomaly_map", map_type, MapType)
+        if "mask" in map_type and not self.has_mask:
+            msg = f"anomaly_map={map_type!r} needs the decoder of the mask: set use_mask_decoder=True or another map."
+            raise ValueError(msg)
+        self._map_type = map_type
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether the map shows the predicted mask."""
+        return "mask" in self.map_type
+
+    def forward(
+        self, images: Tensor, reconstructions: Tensor | None, masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Give scores (B,) and maps (B, 1, H, W), both in [0, 1].
 
         The Euclidean distance of two colours is divided by its largest value, the root of three.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            reconstructions: The same; None will do for the map "mask".
+            masks: (B, 1, H, W) in [0, 1]; must be there if ``needs_mask``.
         """
-        distance = torch.linalg.vector_norm(images - reconstructions, dim=1, keepdim=True) / math.sqrt(images.shape[1])
+        distances = []
+        if reconstructions is not None and self.map_type == "color":
+            difference = torch.linalg.vector_norm(images - reconstructions, dim=1, keepdim=True)
+            distances.append(difference / math.sqrt(images.shape[1]))
+        if reconstructions is not None and "msgms" in self.map_type:
+            distances.append(msgms_distance_map(images, reconstructions).mean(dim=1, keepdim=True))
+        if masks is not None and self.needs_mask:
+            distances.append(masks)
         # Rounding in the blur must not leave [0, 1]: torchmetrics would take the scores for logits.
-        anomaly_map = self.blur(distance).clamp(0, 1)
+        anomaly_map = self.blur(torch.stack(distances).mean(dim=0)).clamp(0, 1)
         return anomaly_map.amax(dim=(1, 2, 3)), anomaly_map

@@ -11,6 +11,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from anomalib_plus.layers.precision import full_precision
 
+_SSIM_WINDOW = 11
 _CHUNK = 2**19
 """Values compared at a time: they stay in a CPU's cache, which is three times as fast as all channels at once."""
 
@@ -46,7 +47,7 @@ class FeatureNormalityEstimator(nn.Module):
 
 
 @torch.no_grad()
-def normality_target(features: Tensor, masks: Tensor, size: int | None = 88) -> Tensor:
+def normality_target(features: Tensor, masks: Tensor, size: int | None = None) -> Tensor:
     """What the estimator shall say: 0 for the channel most similar to the mask, 1 for the least similar.
 
     The distance 1 - SSIM, scaled to [0, 1] within an image. (The paper's formula reads as the similarity itself, which
@@ -70,21 +71,22 @@ def scaled_distance(similarity: Tensor) -> Tensor:
     return (distance - low) / (high - low + 1e-8)
 
 
-def channel_similarity(features: Tensor, masks: Tensor, size: int | None = 88) -> Tensor:
-    """Mean SSIM of every channel with the mask of its image, both resized to a common square (eq. 1).
+def channel_similarity(features: Tensor, masks: Tensor, size: int | None = None) -> Tensor:
+    """Mean SSIM of every channel with the mask of its image, both resized to a common size (eq. 1).
 
     Each channel is scaled to [0, 1] first, or its brightness would count for more than its pattern.
 
     Args:
         features: (B, C, h, w).
         masks: (B, 1, H, W) in [0, 1].
-        size: Side of the square; None for the masks' own height and width.
+        size: Side of the square; None for a quarter of the masks' height and width, as 88 are of 352, but at least 11,
+            the side of SSIM's window.
 
     Returns:
         (B, C) in [-1, 1], float32.
     """
     with full_precision(features.device.type):
-        side = masks.shape[-2:] if size is None else (size, size)
+        side = [max(round(length / 4), _SSIM_WINDOW) for length in masks.shape[-2:]] if size is None else [size, size]
         features, masks = features.float(), masks.float()
         low, high = features.amin((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
         features = (features - low) / (high - low + 1e-8)
@@ -109,10 +111,10 @@ def _similarity_to(mask: Tensor, maps: Tensor) -> Tensor:
 
 
 def _ssim_blur(images: Tensor) -> Tensor:
-    """Weighted means under SSIM's window, 11 pixels wide with sigma 1.5, borders reflected."""
+    """Weighted means under SSIM's window, Gaussian with sigma 1.5, borders reflected."""
     # Sigma as a tensor that is made on the device: kornia would copy a number there, and the host would wait.
     sigma = torch.full((1, 1), 1.5, device=images.device, dtype=images.dtype)
-    window = kornia.filters.get_gaussian_kernel1d(11, sigma)
+    window = kornia.filters.get_gaussian_kernel1d(_SSIM_WINDOW, sigma)
     return kornia.filters.filter2d_separable(images, window, window, border_type="reflect")
 
 

@@ -12,15 +12,16 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
-from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator
+from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator, MapType
 from anomalib_plus.models.tsdn.loss import FneReduction, TSDNLoss
 from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMode, TSDNModel
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
+from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, SuperpixelFilling
 
 
-class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
+class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     """Encoder whose channels are weighted by how normal they are, before a decoder paints the image without anomalies.
 
     Park, Lee, Cho, Kim, Lee: Two-stream decoder feature normality estimating network for industrial anomaly detection.
@@ -47,7 +48,7 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         fne_size: Side of the map it flattens; the bottleneck's is image size / 32.
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for superpixel
             random filling, False for none (Table 4).
-        ssim_size: Side at which channels are compared with the mask, a quarter of the image size; None for all of it.
+        ssim_size: Side at which channels are compared with the mask; None for a quarter of the image, 88 of 352 pixels.
         fne_reduction: Sum or mean over the channels in the estimator's loss.
         gms_scales: Scales of the gradient similarity.
         l2_weight: Weight of the squared error of the reconstruction.
@@ -55,7 +56,11 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         gms_weight: Weight of the gradient similarity term.
         mask_weight: Weight of the squared error of the mask.
         fne_weight: Weight of the estimator's loss.
-        sigma: Standard deviation in pixels of the blur of the anomaly map; 0 or None switches it off.
+        anomaly_map: Distance at test time: that of the colours ("color", the paper's), "msgms" of image and
+            reconstruction, the predicted "mask", or the mean of the last two ("msgms+mask"); it may be set on a trained
+            model.
+        sigma: Standard deviation in pixels of the blur of the anomaly map; None for 4 at 352 pixels, scaled; 0 switches
+            it off.
         learning_rate: Learning rate of Adam.
         pre_processor: Anomalib component; the default resizes to 352x352.
         post_processor: Anomalib component.
@@ -70,7 +75,7 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
 
     default_image_size: ClassVar[tuple[int, int]] = (352, 352)
     pretrained_backbones: ClassVar[tuple[str, ...]] = (DEFAULT_BACKBONE,)
-    renamed_arguments: ClassVar[dict[str, str]] = {
+    renamed_arguments: ClassVar[dict[str, Any]] = {
         "reduced_channels": "bottleneck_width",
         "decoder_channels": "decoder_widths",
         "fne_channels": "fne_width",
@@ -105,7 +110,7 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         fne_hidden_widths: tuple[int, ...] = (512, 256),
         fne_size: int = 11,
         augmenter: Augmenter | dict[str, Any] | bool = True,
-        ssim_size: int | None = 88,
+        ssim_size: int | None = None,
         fne_reduction: FneReduction = "sum",
         gms_scales: int = 1,
         l2_weight: float = 1.0,
@@ -113,7 +118,8 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         gms_weight: float = 1.0,
         mask_weight: float = 1.0,
         fne_weight: float = 5e-5,
-        sigma: float | None = 4.0,
+        anomaly_map: MapType = "color",
+        sigma: float | None = None,
         learning_rate: float = 7e-5,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -153,7 +159,7 @@ class TSDN(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
             fne_width=fne_width,
             fne_hidden_widths=fne_hidden_widths,
             fne_size=fne_size,
-            map_generator=AnomalyMapGenerator(sigma),
+            map_generator=AnomalyMapGenerator(sigma, anomaly_map, use_mask_decoder),
         )
 
     @classmethod

@@ -49,7 +49,7 @@ class TSDNLoss(nn.Module):
         mask_weight: Weight of the mean squared error of the mask.
         fne_weight: Weight of the cross-entropy of the channels' normality.
         gms_scales: Scales of the gradient similarity.
-        ssim_size: Side at which channels and mask are compared; None for that of the images.
+        ssim_size: Side at which channels and mask are compared; None for a quarter of the images'.
         fne_reduction: Whether the cross-entropy is summed or averaged over channels.
 
     Raises:
@@ -64,7 +64,7 @@ class TSDNLoss(nn.Module):
         mask_weight: float = 1.0,
         fne_weight: float = 5e-5,
         gms_scales: int = 1,
-        ssim_size: int | None = 88,
+        ssim_size: int | None = None,
         fne_reduction: FneReduction = "sum",
     ) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from anomalib_plus.layers.backbone import Backbone, stages_by_stride
 from anomalib_plus.layers.checks import check_choice, check_input_size
@@ -101,7 +100,8 @@ class TSDNModel(nn.Module):
         self.encoder = Backbone(backbone, tuple(stages.values()), pre_trained, weights).requires_grad_(
             not freeze_encoder
         )
-        self.reduce = Conv2dNormActivation(self.encoder.channels[-1], bottleneck_width, kernel_size=1)
+        # Linear (section 2.3): after a ReLU, the similarity of a channel with the mask would measure its sparsity.
+        self.reduce = nn.Conv2d(self.encoder.channels[-1], bottleneck_width, kernel_size=1)
         widths = dict(zip(stages, self.encoder.channels, strict=True))
         self.skip_strides = tuple(2**exponent for exponent in reversed(range(halvings)))
         offered = [widths.get(stride, 0) for stride in self.skip_strides]
@@ -120,13 +120,13 @@ class TSDNModel(nn.Module):
             if gate == "fne"
             else None
         )
-        self.map_generator = map_generator or AnomalyMapGenerator()
+        self.map_generator = map_generator or AnomalyMapGenerator(has_mask=use_mask_decoder)
         choose_memory_layout(self, self.encoder.channels[0])
 
     @property
-    def reconstruction_needs_mask(self) -> bool:
-        """Whether the decoder of the mask must run to reconstruct an image, in evaluation too."""
-        return self.gate == "mask" or self.skip_mode == "masked"
+    def evaluation_needs_mask(self) -> bool:
+        """Whether the decoder of the mask must run in evaluation too: for the reconstruction or the anomaly map."""
+        return self.gate == "mask" or self.skip_mode == "masked" or self.map_generator.needs_mask
 
     def train(self, mode: bool = True) -> "TSDNModel":
         """Switch the mode; a frozen encoder stays in evaluation mode, or its statistics would follow the images."""
@@ -159,7 +159,8 @@ class TSDNModel(nn.Module):
     def forward(self, images: Tensor) -> TSDNOutput | InferenceBatch:
         """Reconstruct (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
 
-        The decoder of the mask runs in training, and in evaluation only if ``reconstruction_needs_mask``.
+        The decoder of the mask runs in training, and in evaluation only if ``evaluation_needs_mask``. Where the map is
+        the predicted mask, that of the image does not run in evaluation.
 
         Returns:
             ``TSDNOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
@@ -171,17 +172,22 @@ class TSDNModel(nn.Module):
         """
         smallest = max(2 * self.size_divisor, self.map_generator.blur.smallest_map)
         check_input_size(images, self.size_divisor, "TSDN", minimum=smallest)
-        output = self._run(images)
         if self.training:
-            return output
+            return self._run(images)
+        reconstruction: Tensor | None = None
+        if self.map_generator.map_type == "mask":
+            mask: Tensor | None = self.predict_mask(*self.encode(images))
+        else:
+            reconstruction, mask, *_ = self._run(images)
         with full_precision(images.device.type):
-            score, anomaly_map = self.map_generator(images.float(), output.reconstruction.float())
+            compared = (None if value is None else value.float() for value in (reconstruction, mask))
+            score, anomaly_map = self.map_generator(images.float(), *compared)
         return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
 
     def _run(self, images: Tensor) -> TSDNOutput:
         features, skips = self.encode(images)
         mask = normality = weights = None
-        if self.reconstruction_needs_mask or (self.training and self.mask_decoder is not None):
+        if self.evaluation_needs_mask or (self.training and self.mask_decoder is not None):
             mask = self.predict_mask(features, skips)
         if self.estimator is not None:
             normality = self.estimator(features)

@@ -1,0 +1,32 @@
+"""docs/architecture.md names files, callbacks and rooms that exist; its example runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import anomalib_plus
+
+DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(anomalib_plus.__file__).parent
+
+
+def test_files_callbacks_and_rooms_exist() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    files = set(re.findall(r"`((?:models|layers|training|transforms)/[\w/]+\.py)`", page))
+    assert len(files) > 6
+    assert [file for file in files if not (PACKAGE / file).is_file()] == []
+    source = "".join(file.read_text() for file in (PACKAGE / "training").glob("*.py"))
+    callbacks = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert len(callbacks) == 9
+    assert [name for name in callbacks if f"class {name}(Callback)" not in source] == []
+    assert all((PACKAGE / room).is_dir() for room in re.findall(r"(\w+)\[\"\1", page))
+
+
+def test_the_example_lists_the_files_of_a_batch(tmp_path: Path) -> None:
+    command = [sys.executable, str(DOCS / "examples" / "walk_a_batch.py"), "RamFAE"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
+    batch, prediction = (int(count) for count in re.findall(r"(?:batch|prediction): (\d+) files", shown))
+    assert batch <= 18
+    assert prediction <= 9
+    assert "  models/ramfae/loss.py" in shown
