@@ -75,7 +75,7 @@ def check(file, parser):
     ("file", "options", "changed"),
     [
         ("fear", ["--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
-        ("fear", ["--model.augmenter.foreground", "false"], {"foreground": False}),
+        ("fear", ["--model.augmenter.roi", "everywhere"], {"roi": "everywhere"}),
         ("fear_btad", ["--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
         ("rbae", ["--model.augmenter.textures", "DIR"], {"textures": "DIR"}),
         (None, ["--model.augmenter", "PerlinAnomaly", "--model.augmenter.textures", "DIR"], {"textures": "DIR"}),

@@ -17,8 +17,8 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from torchvision.transforms import v2
 
-from anomalib_plus import RamFAE
-from anomalib_plus.transforms import ImageOnly, PerlinAnomaly, SuperpixelFilling
+from anomalib_plus import FEAR, RamFAE
+from anomalib_plus.transforms import ImageOnly, Nuisance, PerlinAnomaly, Scratch, Stain, SuperpixelFilling
 
 PAGE = Path(__file__).parents[2] / "docs" / "transforms.md"
 
@@ -80,11 +80,14 @@ def test_the_exchanged_anomalies_are_those_that_the_page_says(names_on_the_page:
 
 
 def test_the_yaml_exchanges_the_anomalies() -> None:
-    (section,) = (section["model"] for section in sections() if "model" in section)
-    model = get_model(section)
-    assert isinstance(model, RamFAE)
-    assert type(model.augmenter) is SuperpixelFilling
-    assert model.augmenter.n_filled == 8
+    filled, mixed = (get_model(section["model"]) for section in sections() if "model" in section)
+    assert isinstance(filled, RamFAE)
+    assert type(filled.augmenter) is SuperpixelFilling
+    assert filled.augmenter.n_filled == 8
+    assert isinstance(mixed, FEAR)
+    assert [type(one) for one in mixed.augmenter.transforms] == [Scratch, Stain]
+    assert [(one.severity, one.roi) for one in mixed.augmenter.transforms] == [(0.4, "foreground")] * 2
+    assert isinstance(mixed.augmenter.nuisance, Nuisance)
 
 
 def test_datamodule_gives_augmented_images_and_untouched_masks(names_on_the_page: dict[str, Any]) -> None:
@@ -107,5 +110,5 @@ def test_the_yaml_builds_the_augmentation(tmp_path: Path) -> None:
     parser.add_argument("--augmentation", type=v2.Transform)
     built = parser.instantiate_classes(parser.parse_object({"augmentation": augmentation})).augmentation
     assert isinstance(built, ImageOnly)
-    assert built.synthesis.foreground is False
+    assert built.synthesis.roi is None
     assert str(built.synthesis.textures.folder) == "textures"

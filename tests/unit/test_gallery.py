@@ -46,7 +46,7 @@ class ImagesOnly(nn.Module):
 def cells(gallery: Image.Image, columns: int, size: int) -> np.ndarray:
     """Cut the first block of a gallery into its cells: (3 rows, columns, size, size, 3)."""
     pixels = np.asarray(gallery)
-    left, top = 72 + 4, 48 + 4
+    left, top = 72 + 4, 64 + 4
     rows = [pixels[top + row * (size + 4) :][:size] for row in range(3)]
     return np.stack([[row[:, left + column * (size + 4) :][:, :size] for column in range(columns)] for row in rows])
 
@@ -57,14 +57,14 @@ def to_8_bit(images: Tensor) -> np.ndarray:
 
 def test_rows_are_the_originals_the_results_and_the_masks() -> None:
     images = torch.rand(3, 3, 40, 40)
-    gallery = draw_gallery(images, {"inverted": LeftHalfInverted(1.0)})
+    gallery = draw_gallery(images, {"inverted": {"": LeftHalfInverted(1.0)}})
     originals, results, masks = cells(gallery, columns=3, size=40)
     expected, expected_masks = LeftHalfInverted(1.0)(images)
     assert np.array_equal(originals, to_8_bit(images))
     assert np.array_equal(results, to_8_bit(expected))
     assert np.array_equal(masks, to_8_bit(expected_masks.expand(-1, 3, -1, -1)))
     margin = np.asarray(gallery)[:, :72]
-    title, labels = margin[:48], margin[52:]
+    title, labels = margin[:64], margin[68:]
     assert (title < 128).any()
     assert all((labels[row * 44 : row * 44 + 40] < 128).any() for row in range(3))
 
@@ -73,18 +73,18 @@ def test_a_long_summary_is_not_cut_off_on_narrow_pictures() -> None:
     class Wordy(LeftHalfInverted):
         __doc__ = "A summary much wider than the one picture below it, to its last word."
 
-    narrow = np.asarray(draw_gallery(torch.rand(1, 3, 32, 32), {"wordy": Wordy()}))
-    wide = np.asarray(draw_gallery(torch.rand(32, 3, 32, 32), {"wordy": Wordy()}))
+    narrow = np.asarray(draw_gallery(torch.rand(1, 3, 32, 32), {"wordy": {"": Wordy()}}))
+    wide = np.asarray(draw_gallery(torch.rand(32, 3, 32, 32), {"wordy": {"": Wordy()}}))
     assert narrow.shape[1] > 72 + 40
-    assert np.array_equal(narrow[:48], wide[:48, : narrow.shape[1]])
-    assert (wide[:48, narrow.shape[1] :] == 255).all()
+    assert np.array_equal(narrow[:64], wide[:64, : narrow.shape[1]])
+    assert (wide[:64, narrow.shape[1] :] == 255).all()
 
 
 def test_blocks_stand_below_each_other_and_do_not_depend_on_each_other() -> None:
     images = torch.rand(2, 3, 32, 32)
-    pair = {"first": transforms.DeletePaste(), "second": transforms.SuperpixelFilling()}
+    pair = {"first": {"": transforms.DeletePaste()}, "second": {"": transforms.SuperpixelFilling()}}
     both = np.asarray(draw_gallery(images, pair, seed=3))
-    alone = np.asarray(draw_gallery(images, {"second": transforms.SuperpixelFilling()}, seed=3))
+    alone = np.asarray(draw_gallery(images, {"second": pair["second"]}, seed=3))
     assert both.shape[0] == 2 * alone.shape[0]
     assert np.array_equal(both[alone.shape[0] :], alone)
     assert not np.array_equal(np.asarray(draw_gallery(images, pair, seed=4)), both)
@@ -97,6 +97,30 @@ def test_a_public_transform_is_drawn_without_being_listed(monkeypatch: pytest.Mo
     monkeypatch.setattr(transforms, "a_function", lambda images, generator: images, raising=False)
     monkeypatch.setattr(transforms, "__all__", ["LeftHalfInverted", "NeedsAnArgument", "ImagesOnly", "a_function"])
     assert available_transforms() == {"LeftHalfInverted": LeftHalfInverted}
+
+
+def test_settings_stand_side_by_side_and_the_severities_grow() -> None:
+    images = torch.full((2, 3, 40, 40), 0.5)
+    settings = {f"severity {one}": transforms.Stain(severity=one) for one in (0.2, 1.0)}
+    gallery = draw_gallery(images, {"Stain": settings})
+    originals, results, masks = cells(gallery, columns=4, size=40)
+    assert np.array_equal(originals, to_8_bit(images.repeat(2, 1, 1, 1)))
+    for number, synthesize in enumerate(settings.values()):
+        expected, _ = synthesize(images, torch.Generator().manual_seed(0))
+        assert np.array_equal(results[2 * number : 2 * number + 2], to_8_bit(expected))
+    assert masks[:2].mean() < masks[2:].mean()
+
+
+def test_region_and_defects_reach_the_transforms(mvtec_layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "__all__", ["Scratch", "DefectBank"])
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save("roi.png")
+    arguments = ["--data", str(mvtec_layout / "surface"), "--size", "32", "--images", "1", "--output", "gallery.png"]
+    assert main([*arguments, "--roi", "roi.png", "--defects", str(mvtec_layout / "surface")]) == 0
+    with Image.open("gallery.png") as gallery:
+        assert gallery.height == 2 * (64 + 4 + 3 * 36)
+        masks = cells(gallery, columns=3, size=32)[2]
+    assert masks.any()
+    assert not masks[:, ~np.eye(32, dtype=bool)].any()
 
 
 def test_of_a_category_the_good_training_images_are_taken(mvtec_layout: Path) -> None:
@@ -125,7 +149,8 @@ def test_the_command_draws_every_transform_at_probability_one(
     assert run_command([*arguments, "--output", "new/folder/gallery.png"]) == 0
     assert "LeftHalfInverted, DeletePaste on 2 images" in capsys.readouterr().out
     with Image.open("new/folder/gallery.png") as gallery:
-        assert gallery.height == 2 * (48 + 4 + 3 * 52)
+        assert gallery.height == 2 * (64 + 4 + 3 * 52)
+        assert gallery.width >= 72 + 4 + 3 * 2 * 52  # DeletePaste at three severities
         assert cells(gallery, columns=2, size=48)[2].mean() == pytest.approx(127.5)
 
     assert run_command([*arguments, "--output", "again.png"]) == 0
@@ -162,6 +187,8 @@ def test_a_texture_folder_reaches_the_transforms_that_paste_textures(
         (["--output", "file/gallery.png"], "--output file/gallery.png cannot be written"),
         (["--output", "gallery"], "--output gallery does not end like an image file, .png for instance"),
         (["--output", "taken.png"], "taken.png"),
+        (["--roi", "missing.png"], "--roi: there is no mask missing.png; give an image file or foreground"),
+        (["--defects", "empty"], "Defect folder empty holds no image with a mask"),
         (["--size", "0"], "--size: 0 is not positive"),
         (["--images", "-1"], "--images: -1 is not positive"),
     ],

@@ -15,11 +15,20 @@ def _positive(text: str) -> int:
     return number
 
 
+def _mask_file(text: str) -> str:
+    if text != "foreground" and not Path(text).is_file():
+        msg = f"there is no mask {text}; give an image file or foreground"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-plus gallery", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of images or category in MVTec layout (default: a demo)")
     parser.add_argument("--output", type=Path, required=True, help="image file to write, e.g. gallery.png")
     parser.add_argument("--textures", type=Path, help="folder of texture images for the transforms that paste textures")
+    parser.add_argument("--defects", type=Path, help="folder of defects with masks for DefectBank, which needs one")
+    parser.add_argument("--roi", type=_mask_file, help='where defects may lie: an image file or "foreground"')
     parser.add_argument("--size", type=_positive, default=256, help="side of the resized images (default: 256)")
     parser.add_argument("--images", type=_positive, default=4, help="number of images (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the anomalies (default: 0)")
@@ -35,7 +44,7 @@ def _demo_folder() -> Path:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draw every available transform at probability 1 and write the picture.
+    """Draw every available transform at probability 1 and three severities and write the picture.
 
     Returns:
         The exit status 0. Wrong arguments, no images and an output that cannot be written exit with status 2.
@@ -44,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from PIL import Image  # after the options, because --help should be fast
 
-    from anomalib_plus.gallery.drawing import available_transforms, constructor, draw_gallery, load_images
+    from anomalib_plus.gallery.drawing import at_severities, available_transforms, draw_gallery, load_images
+    from anomalib_plus.transforms import DefectBank
 
     if options.output.suffix.lower() not in Image.registered_extensions():
         parser.error(f"--output {options.output} does not end like an image file, .png for instance.")
@@ -53,12 +63,15 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         parser.error(f"--output {options.output} cannot be written: {error}")
     wanted: dict[str, Any] = {"probability": 1.0, "textures": options.textures}
+    if options.roi is not None:
+        wanted["roi"] = options.roi
+    kinds = available_transforms()
+    if options.defects is not None:
+        wanted["folder"] = options.defects
+        kinds["DefectBank"] = DefectBank
     try:
         images = load_images(options.data or _demo_folder(), options.images, options.size)
-        synthesizers = {
-            name: member(**{key: value for key, value in wanted.items() if key in constructor(member)})
-            for name, member in available_transforms().items()
-        }
+        synthesizers = {name: at_severities(member, wanted) for name, member in kinds.items()}
         draw_gallery(images, synthesizers, options.seed).save(options.output)
     except (OSError, ValueError) as error:
         parser.error(str(error))

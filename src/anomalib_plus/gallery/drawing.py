@@ -17,9 +17,11 @@ from torchvision.utils import make_grid
 import anomalib_plus.transforms as transforms
 from anomalib_plus.data.image_files import inspect_image, printable
 
+SEVERITIES = (0.2, 0.5, 1.0)
+
 _GAP = 4
 _LABELS_WIDTH = 72
-_TITLE_HEIGHT = 48
+_TITLE_HEIGHT = 64
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
 
@@ -73,15 +75,16 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
     return torch.stack(images)
 
 
-def draw_gallery(images: Tensor, synthesizers: Mapping[str, nn.Module], seed: int = 0) -> Image.Image:
+def draw_gallery(images: Tensor, synthesizers: Mapping[str, Mapping[str, nn.Module]], seed: int = 0) -> Image.Image:
     """One block per transform: a title, then a row of originals, of results and of masks.
 
     Args:
         images: (N, 3, H, W), float in [0, 1].
-        synthesizers: Transforms by title. Each starts from ``seed`` anew, so none depends on the others.
+        synthesizers: By title, settings of a transform by caption, which stand side by side. Each starts from ``seed``
+            anew, so none depends on the others.
         seed: Seed of every transform.
     """
-    blocks = [_draw_block(name, synthesize, images, seed) for name, synthesize in synthesizers.items()]
+    blocks = [_draw_block(title, settings, images, seed) for title, settings in synthesizers.items()]
     size = max(block.width for block in blocks), sum(block.height for block in blocks)
     gallery = Image.new("RGB", size, _PAPER)
     top = 0
@@ -91,12 +94,13 @@ def draw_gallery(images: Tensor, synthesizers: Mapping[str, nn.Module], seed: in
     return gallery
 
 
-def _draw_block(title: str, synthesize: nn.Module, images: Tensor, seed: int) -> Image.Image:
-    results, masks = synthesize(images, torch.Generator().manual_seed(seed))
-    rows = torch.cat([images, results, masks.expand_as(images)])
-    grid = tv.to_pil_image(make_grid(rows, nrow=len(images), padding=_GAP, pad_value=1.0))
+def _draw_block(title: str, settings: Mapping[str, nn.Module], images: Tensor, seed: int) -> Image.Image:
+    drawn = [synthesize(images, torch.Generator().manual_seed(seed)) for synthesize in settings.values()]
+    results, masks = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    rows = torch.cat([images.repeat(len(drawn), 1, 1, 1), results, masks.expand_as(results)])
+    grid = tv.to_pil_image(make_grid(rows, nrow=len(results), padding=_GAP, pad_value=1.0))
 
-    summary, font = (inspect.getdoc(synthesize) or "").partition("\n")[0], ImageFont.load_default(13)
+    summary, font = (inspect.getdoc(next(iter(settings.values()))) or "").partition("\n")[0], ImageFont.load_default(13)
     width = max(_LABELS_WIDTH + grid.width, 2 * _GAP + math.ceil(font.getlength(summary)))
     block = Image.new("RGB", (width, _TITLE_HEIGHT + grid.height), _PAPER)
     block.paste(grid, (_LABELS_WIDTH, _TITLE_HEIGHT))
@@ -107,4 +111,15 @@ def _draw_block(title: str, synthesize: nn.Module, images: Tensor, seed: int) ->
     for row, label in enumerate(("original", "result", f"mask\n{covered:.1%}")):
         middle = _TITLE_HEIGHT + _GAP + row * (images.shape[2] + _GAP) + images.shape[2] / 2
         pen.text((_GAP, middle), label, _INK, ImageFont.load_default(14), anchor="lm")
+    step = len(images) * (images.shape[3] + _GAP)
+    for number, caption in enumerate(settings):
+        pen.text((_LABELS_WIDTH + _GAP + number * step, _TITLE_HEIGHT), caption, _INK, font, anchor="ld")
     return block
+
+
+def at_severities(kind: type[nn.Module], wanted: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """Build a transform once for each severity, once if it has none; of the arguments it gets those that it knows."""
+    known = {key: value for key, value in wanted.items() if key in constructor(kind)}
+    if "severity" not in constructor(kind):
+        return {"": kind(**known)}
+    return {f"severity {severity}": kind(**known, severity=severity) for severity in SEVERITIES}

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from anomalib_plus.transforms.augmenter import Augmenter
+from anomalib_plus.transforms.draws import check_severity, narrow
+from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.image_batch import as_image_batch
+from anomalib_plus.transforms.region import Region, RegionOfInterest, points_inside
+from anomalib_plus.transforms.visibility import ensure_visible
 
 
 class Rectangles(NamedTuple):
@@ -34,12 +38,15 @@ def draw_rectangles(
     disjoint: bool,
     max_tries: int = 100,
     generator: torch.Generator | None = None,
+    region: Tensor | None = None,
 ) -> Rectangles:
     """Draw ``count`` rectangles, each with a source and a target position inside the image.
 
     The area is uniform in ``area_ratio`` times the image area, the logarithm of width / height uniform in
     ``log(aspect_ratio)``, positions uniform over all valid top-left corners. With ``disjoint``, both corners are
-    redrawn until the two rectangles do not overlap; after ``max_tries`` draws the last one stands.
+    redrawn until the two rectangles do not overlap; after ``max_tries`` draws the last one stands. With a ``region``
+    (B, 1, H, W), a bool host tensor, a random pixel of it lies in the middle of each rectangle, or as near to it as the
+    border of the image allows.
     """
     height, width = image_size
     area, log_aspect = torch.rand(2, count, generator=generator, dtype=torch.float64)
@@ -50,12 +57,18 @@ def draw_rectangles(
     rect_height = (area / aspect).sqrt().round().long().clamp(1, height)
 
     # Rows of `choices` are the number of valid corners along y, x, y, x (source, then target).
-    choices = torch.stack([height - rect_height + 1, width - rect_width + 1] * 2)
+    sides = torch.stack([rect_height, rect_width] * 2)
+    choices = torch.tensor([height, width] * 2)[:, None] - sides + 1
     corners = torch.empty_like(choices)
     pending = torch.arange(count)
     for _ in range(max_tries):
         drawn = torch.rand(4, len(pending), generator=generator, dtype=torch.float64)
-        corners[:, pending] = (drawn * choices[:, pending]).long()
+        if region is None:
+            corners[:, pending] = (drawn * choices[:, pending]).long()
+        else:
+            middles = [points_inside(region[pending], draw) for draw in (drawn[0], drawn[2])]
+            wanted = torch.cat(middles, 1).T.long() - sides[:, pending] // 2
+            corners[:, pending] = wanted.clamp_min(0).minimum(choices[:, pending] - 1)
         if not disjoint:
             break
         distance = (corners[:2, pending] - corners[2:, pending]).abs()
@@ -77,9 +90,14 @@ class _RectangleDamage(Augmenter):
         fill_value: What a deleted pixel becomes (0 is black).
         probability: Share of images that are damaged.
         max_tries: Draws until an overlapping pair is accepted after all.
+        severity: In (0, 1]: draws the area from the part of its range around it and makes sure that the damage can be
+            seen. None uses the whole range and shows what the rectangles show, be it nothing.
+        roi: Where rectangles and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; rectangles are
+            centred on it and cut off at its border.
+        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
 
     Raises:
-        ValueError: If a range is empty or out of bounds.
+        ValueError: If a range is empty or out of bounds, or the region of interest allows no pixel.
     """
 
     deletes: ClassVar[bool]
@@ -94,6 +112,9 @@ class _RectangleDamage(Augmenter):
         fill_value: float = 0.0,
         probability: float = 1.0,
         max_tries: int = 100,
+        severity: float | None = None,
+        roi: RegionOfInterest = None,
+        foreground_polarity: Polarity = "auto",
     ) -> None:
         super().__init__()
         if not 0 < area_ratio[0] <= area_ratio[1] <= 1:
@@ -115,6 +136,15 @@ class _RectangleDamage(Augmenter):
         self.fill_value = fill_value
         self.probability = probability
         self.max_tries = max_tries
+        check_severity(severity)
+        self.severity = severity
+        self.roi = roi
+        self.foreground_polarity = foreground_polarity
+        self.region = Region(roi, foreground_polarity)
+
+    def check(self) -> None:
+        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
+        self.region.check()
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Damage a copy of ``images``.
@@ -134,20 +164,28 @@ class _RectangleDamage(Augmenter):
         damaged = batch.clone()
         masks = batch.new_zeros(count, 1, height, width)
         chosen = torch.rand(count, generator=generator) < self.probability
+        region = None if self.region.is_everywhere else self.region.masks(batch)
+        host_region = None if region is None else region.cpu()
         for _ in range(self.num_patches):
             rectangles = draw_rectangles(
                 count,
                 (height, width),
-                self.area_ratio,
+                narrow(self.area_ratio, self.severity),
                 self.aspect_ratio,
                 disjoint=self.deletes and self.pastes and not self.allow_overlap,
                 max_tries=self.max_tries,
                 generator=generator,
+                region=host_region,
             )
             numbers = zip(*(column.tolist() for column in rectangles), strict=True)
             for index, (is_chosen, numbers_of_image) in enumerate(zip(chosen.tolist(), numbers, strict=True)):
                 if is_chosen:
                     self._damage(batch[index], damaged[index], masks[index], *numbers_of_image)
+        if region is not None:
+            masks.mul_(region)
+            damaged = torch.where(region, damaged, batch)
+        if self.severity is not None:
+            damaged, masks = ensure_visible(batch, batch.float(), damaged.float(), masks.float(), 0.5)
         return (damaged, masks) if images.ndim == 4 else (damaged[0], masks[0])
 
     def _damage(

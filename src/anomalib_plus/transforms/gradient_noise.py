@@ -4,11 +4,16 @@ A map is the sum over lattice points of ``fade * fade * (gradient . offset)``. T
 the offset of an axis depends on that axis alone, so the sum over lattice points is two matrix products per map.
 """
 
+import itertools
 import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from anomalib_plus.transforms.rows import rows_where
+
+_WIDTHS = (4, 16)  # cells across that make a group of maps
 
 
 @lru_cache(maxsize=64)
@@ -43,9 +48,23 @@ def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tens
     if int(cells.max()) >= num_lines:
         msg = f"{int(cells.max())} cells need {int(cells.max()) + 1} lattice lines, the angles have {num_lines}."
         raise ValueError(msg)
+    noise = angles.new_empty(len(angles), *size)
+    # Most products are with lattice points that a coarse map does not have: maps of similar width are done together.
+    finest = cells[:, 1]
+    for low, high in itertools.pairwise((0, *_WIDTHS, num_lines)):
+        chosen = (finest > low) & (finest <= high)
+        if chosen.any():
+            rows = rows_where(chosen, angles.device)
+            lines = min(high + 1, num_lines)
+            noise[rows] = _noise_of_few_columns(cells[chosen], angles[rows, :, :lines], size)
+    return noise
+
+
+def _noise_of_few_columns(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:
+    """Noise of maps whose lattice has at most as many columns as ``angles`` (B, L, M)."""
     weights = [
         torch.stack([_axis_weights(number, num_lines, length) for number in axis], dim=1)
-        for axis, length in zip(cells.T.tolist(), size, strict=True)
+        for axis, length, num_lines in zip(cells.T.tolist(), size, angles.shape[1:], strict=True)
     ]
     (fade_y, slope_y), (fade_x, slope_x) = (axis.to(angles.device, non_blocking=True) for axis in weights)
     # Autocast would round the lattice products to half precision, and a mask is a threshold on them.

@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch
-from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
+from anomalib_plus.transforms.blending import Blend, blend
+from anomalib_plus.transforms.draws import check_severity, narrow
+from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
+from anomalib_plus.transforms.region import FOREGROUND, Region, RegionOfInterest
 from anomalib_plus.transforms.rotation import rotate
 from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
+from anomalib_plus.transforms.visibility import ensure_visible
 
 BlendInverse = Literal["mask", "perlin"]
 
@@ -22,16 +26,18 @@ BlendInverse = Literal["mask", "perlin"]
 class PerlinAnomaly(Augmenter):
     """Synthetic anomalies whose outline is thresholded Perlin noise and whose filling is a foreign texture.
 
-    No anomaly lies in the black corners of a rotated image, with or without foreground. An
-    image is left normal if no try gives a blob that meets its foreground.
+    No anomaly lies in the black corners of a rotated image, whatever the region of interest. An image is left normal
+    if no try gives a blob that meets its region.
 
     Args:
-        textures: Folder of texture images, a :class:`TextureSource` or its arguments, or None for procedural textures.
+        textures: Folder of texture images, "self" for other places of the batch, a :class:`TextureSource` or its
+            arguments, or None for procedural textures.
         probability: Share of the images that are corrupted.
         opacity: Opacity of the texture, one number or a range to draw from per image.
         threshold: Noise above it is anomalous.
         perlin_log2_scales: Lattice cells per axis are 2 to a power uniform in this range, both ends included.
-        foreground: Whether anomalies are confined to the object. Switch it off for textures.
+        roi: Where anomalies may lie: "foreground", the object that Otsu's threshold finds; a mask (H, W), one mask per
+            image or an image file; None for everywhere, as textures need it.
         foreground_polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
         blend_inverse: Where the clean image shows: outside the "mask", or, literally as FEAR's equation 2 is printed,
             outside the "perlin" blob, which blackens the blob's unlabelled part.
@@ -41,6 +47,10 @@ class PerlinAnomaly(Augmenter):
         operations: Texture augmentations to choose from, a key of ``OPERATION_SETS``.
         num_augmentations: Distinct operations per texture.
         max_tries: Draws of the noise before an empty mask is accepted.
+        severity: In (0, 1]: opacity and size are drawn from the parts of their ranges around it, and an anomaly that
+            could not be seen is strengthened. None uses the whole ranges, whatever comes out.
+        blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
+            brightness and colour of its surroundings.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -53,7 +63,7 @@ class PerlinAnomaly(Augmenter):
         opacity: float | tuple[float, float] = (0.1, 1.0),
         threshold: float = 0.5,
         perlin_log2_scales: tuple[int, int] = (0, 5),
-        foreground: bool = True,
+        roi: RegionOfInterest = FOREGROUND,
         foreground_polarity: Polarity = "auto",
         blend_inverse: BlendInverse = "mask",
         rotate_image_probability: float = 0.3,
@@ -62,6 +72,8 @@ class PerlinAnomaly(Augmenter):
         operations: str = "draem",
         num_augmentations: int = 3,
         max_tries: int = 10,
+        severity: float | None = None,
+        blend: Blend = "none",
     ) -> None:
         super().__init__()
         self.textures = TextureSource.build(textures)
@@ -69,7 +81,7 @@ class PerlinAnomaly(Augmenter):
         self.opacity = (opacity, opacity) if isinstance(opacity, int | float) else (opacity[0], opacity[1])
         self.threshold = threshold
         self.perlin_log2_scales = (perlin_log2_scales[0], perlin_log2_scales[1])
-        self.foreground = foreground
+        self.roi = roi
         self.foreground_polarity = foreground_polarity
         self.blend_inverse = blend_inverse
         self.rotate_image_probability = rotate_image_probability
@@ -78,7 +90,10 @@ class PerlinAnomaly(Augmenter):
         self.operations = operations
         self.num_augmentations = num_augmentations
         self.max_tries = max_tries
+        self.severity = severity
+        self.blend = blend
         self._check_arguments()
+        self.region = Region(roi, foreground_polarity)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Corrupt a copy of ``images`` where they stand: no image is rotated, so they remain the clean target.
@@ -124,11 +139,13 @@ class PerlinAnomaly(Augmenter):
             rows = rows_where(chosen, clean.device)
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
-            mask = replace_rows(mask, chosen, anomalous.to(mask.dtype))
-            self._paste(image, rows, anomalous, generator)
+            places = _places(rows, anomalous)
+            mask.view(-1).scatter_(0, rows[places.drawn] * (height * width) + places.positions, 1)
+            self._paste(image, rows, anomalous, places, clean, generator)
             if self.blend_inverse == "perlin":
-                places, _, _ = _places(rows, blobs & ~allowed)
-                image.view(-1).scatter_(0, places.flatten(), 0)
+                image.view(-1).scatter_(0, _places(rows, blobs & ~allowed).colours.flatten(), 0)
+            if self.severity is not None:
+                image, mask = ensure_visible(target, target.float(), image.float(), mask.float(), 0.5)
         synthetic = SyntheticBatch(target, image, mask)
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 
@@ -138,12 +155,12 @@ class PerlinAnomaly(Augmenter):
         The object is sought before the rotation, whose black corners would pass for part of a dark object.
         """
         rotated, degrees = rotated[chosen], degrees[chosen]
-        if self.foreground:
-            allowed = otsu_foreground(select_rows(clean, chosen), self.foreground_polarity)
-        elif rotated.any():
-            allowed = clean.new_ones(len(rotated), 1, *clean.shape[2:], dtype=torch.bool)
-        else:
+        if self.region.is_everywhere and not rotated.any():
             return clean.new_ones(1, dtype=torch.bool)
+        if self.region.is_foreground:
+            allowed = self.region.masks(select_rows(clean, chosen))
+        else:
+            allowed = select_rows(self.region.masks(clean), chosen)
         return _rotate_where(rotated, allowed, degrees, "nearest")
 
     def _draw_blobs(
@@ -154,38 +171,56 @@ class PerlinAnomaly(Augmenter):
         Once per try the host asks, for the whole batch, which images need another.
         """
         device = allowed.device
+        low, high = self.perlin_log2_scales
+        fine, coarse = narrow((high, low), self.severity)  # the coarser the noise, the larger the blobs
+        log2_cells = (low, high) if self.severity is None else (round(coarse), round(fine))
         blobs = torch.zeros(count, 1, *size, dtype=torch.bool, device=device)
         found = torch.zeros(count, dtype=torch.bool)
         for _ in range(self.max_tries):
             missing = int((~found).sum())
-            noise = draw_gradient_noise(missing, size, self.perlin_log2_scales, device, generator).unsqueeze(1)
+            noise = draw_gradient_noise(missing, size, log2_cells, device, generator).unsqueeze(1)
             rotated = torch.rand(missing, generator=generator) < self.rotate_noise_probability
             noise = _rotate_where(rotated, noise, _uniform(self.rotation_degrees, missing, generator))
             blobs = replace_rows(blobs, ~found, noise > self.threshold)
-            found = (blobs & allowed).flatten(1).amax(1).cpu()
+            found = (blobs & allowed).flatten(1).view(torch.uint8).amax(1).bool().cpu()  # bytes are faster than bool
             if found.all():
                 return blobs
         return blobs & found.to(device, non_blocking=True)[:, None, None, None]
 
-    def _paste(self, images: Tensor, rows: Tensor, masks: Tensor, generator: torch.Generator | None) -> None:
+    def _paste(
+        self,
+        images: Tensor,
+        rows: Tensor,
+        masks: Tensor,
+        places: "_Places",
+        clean: Tensor,
+        generator: torch.Generator | None,
+    ) -> None:
         """Blend textures into ``images[rows]``, in place, on the masks (len(rows), 1, H, W) and nowhere else.
 
         The images must be contiguous. (``put_`` would take any, but has no deterministic implementation.)
         """
         count, _, height, width = masks.shape
         plan = draw_operations(self.operations, count, self.num_augmentations, generator)
-        textures = apply_operations(self.textures.sample(count, (height, width), masks.device, generator), plan)
-        opacity = _uniform(self.opacity, count, generator).to(masks.device, non_blocking=True)
-        places, drawn, positions = _places(rows, masks)
-        values = textures.at(drawn, positions).float() / 255
-        blended = images.take(places).float().lerp(values, opacity[drawn, None])
-        images.view(-1).scatter_(0, places.flatten(), blended.to(images.dtype).flatten())
+        sampled, histograms = self.textures.sample_counted(count, (height, width), masks.device, generator, clean)
+        textures = apply_operations(sampled, plan, histograms)
+        opacity = _uniform(narrow(self.opacity, self.severity), count, generator).to(masks.device, non_blocking=True)
+        if self.blend != "none":
+            own, filling = images[rows], textures.images().float() / 255
+            blended, _ = blend(own.float(), filling, masks, self.blend, opacity[:, None, None, None])
+            images[rows] = torch.where(masks, blended.clamp_(0, 1).to(images.dtype), own)
+            return
+        values = textures.at(places.drawn, places.positions).float() / 255
+        blended = images.take(places.colours).float().lerp(values, opacity[places.drawn, None])
+        images.view(-1).scatter_(0, places.colours.flatten(), blended.to(images.dtype).flatten())
 
     def check(self) -> None:
-        """Raise ``FileNotFoundError`` if the folder of textures is missing or holds no image."""
+        """Raise ``FileNotFoundError`` if the folder of textures or the region's file is missing or of no use."""
         self.textures.check()
+        self.region.check()
 
     def _check_arguments(self) -> None:
+        check_severity(self.severity)
         shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.opacity)
         low, high = self.perlin_log2_scales
         problems = {
@@ -193,9 +228,8 @@ class PerlinAnomaly(Augmenter):
             "opacity must be a number or a (low, high) range": self.opacity[0] > self.opacity[1],
             "perlin_log2_scales must satisfy 0 <= low <= high": not 0 <= low <= high,
             "rotation_degrees must satisfy low <= high": self.rotation_degrees[0] > self.rotation_degrees[1],
-            f"foreground_polarity must be one of {get_args(Polarity)}": (
-                self.foreground_polarity not in get_args(Polarity)
-            ),
+            f"blend must be one of {get_args(Blend)}": self.blend not in get_args(Blend),
+            'blend_inverse "perlin" needs blend "none"': self.blend_inverse == "perlin" and self.blend != "none",
             f"blend_inverse must be one of {get_args(BlendInverse)}": self.blend_inverse not in get_args(BlendInverse),
             f"operations must be one of {tuple(OPERATION_SETS)}": self.operations not in OPERATION_SETS,
             "num_augmentations must not exceed the number of operations": not (
@@ -213,15 +247,22 @@ def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator
     return bounds[0] + torch.rand(count, generator=generator) * (bounds[1] - bounds[0])
 
 
-def _places(rows: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True: N places.
+class _Places(NamedTuple):
+    """N pixels of a batch of images."""
 
-    Returns:
-        The three colours of each place in the flattened batch (N, 3), its mask (N,) and its position in that (N,).
-    """
+    colours: Tensor
+    """(N, 3), where the three colours stand in the flattened batch."""
+    drawn: Tensor
+    """(N,), the mask of each pixel."""
+    positions: Tensor
+    """(N,), the position in that."""
+
+
+def _places(rows: Tensor, masks: Tensor) -> _Places:
+    """Where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
     drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
     planes = rows[drawn, None] * 3 + torch.arange(3, device=rows.device)
-    return planes * masks[0].numel() + positions[:, None], drawn, positions
+    return _Places(planes * masks[0].numel() + positions[:, None], drawn, positions)
 
 
 def _rotate_where(

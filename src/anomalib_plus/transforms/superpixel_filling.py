@@ -17,9 +17,14 @@ from rich.progress import track
 from torch import Tensor
 
 from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch
+from anomalib_plus.transforms.draws import check_severity
+from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.image_batch import as_image_batch
+from anomalib_plus.transforms.region import Region, RegionOfInterest
 from anomalib_plus.transforms.superpixel_cache import LabelMap, SuperpixelCache
+from anomalib_plus.transforms.superpixel_colours import draw_fillings, draw_opacity, fill_superpixels
 from anomalib_plus.transforms.superpixel_labels import superpixel_labels
+from anomalib_plus.transforms.visibility import ensure_visible
 
 _PAPER_SEGMENTS = 400
 _PAPER_SIZE = 352
@@ -44,6 +49,11 @@ class SuperpixelFilling(Augmenter):
         opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
         cache_folder: Where label maps are kept between runs; None keeps them in memory only.
+        severity: In (0, 1]: ``n_filled`` is what it fills at 1, fewer below; what is filled can be seen. None fills
+            ``n_filled`` of them whatever comes out.
+        roi: Where superpixels and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; superpixels
+            are cut off at its border.
+        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
 
     Raises:
         ValueError: If a number is out of range.
@@ -58,6 +68,9 @@ class SuperpixelFilling(Augmenter):
         opacity: float | tuple[float, float] = 1.0,
         max_cache_bytes: int = 2**30,
         cache_folder: str | Path | None = None,
+        severity: float | None = None,
+        roi: RegionOfInterest = None,
+        foreground_polarity: Polarity = "auto",
     ) -> None:
         super().__init__()
         self.n_segments = n_segments
@@ -79,6 +92,11 @@ class SuperpixelFilling(Augmenter):
         """What happens to the images before, in words: part of every key, so that other crops get other label maps."""
         self.max_cache_bytes = max_cache_bytes
         self.cache_folder = cache_folder
+        check_severity(severity)
+        self.severity = severity
+        self.roi = roi
+        self.foreground_polarity = foreground_polarity
+        self.region = Region(roi, foreground_polarity)
         self.cache = SuperpixelCache(
             max_cache_bytes,
             None if cache_folder is None else Path(cache_folder),
@@ -132,14 +150,24 @@ class SuperpixelFilling(Augmenter):
             raise ValueError(msg)
         maps = self._label_maps(batch, keys)
         counts = [label_map.n_labels for label_map in maps]
+        region = None if self.region.is_everywhere else self.region.masks(batch)
+        candidates = None
+        if region is not None:
+            where = region.cpu()
+            candidates = [label_map.labels[own[0]].unique() for label_map, own in zip(maps, where, strict=True)]
         _, n_filled = self.counts(*batch.shape[-2:])
-        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, grey=self.grey)
+        n_filled = max(1, round(n_filled * (1 if self.severity is None else self.severity)))
+        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, candidates, grey=self.grey)
         opacity = draw_opacity(filled, self.opacity, generator)
         labels = torch.stack([label_map.labels for label_map in maps])
         device = batch.device
         repainted, masks = fill_superpixels(
             batch, *(_to_device(values, device) for values in (labels, colours, filled, opacity))
         )
+        if region is not None:
+            repainted, masks = torch.where(region, repainted, batch), masks * region
+        if self.severity is not None:
+            repainted, masks = ensure_visible(batch, batch.float(), repainted.float(), masks.float(), 0.5)
         return (repainted, masks) if images.ndim == 4 else (repainted[0], masks[0])
 
     def corrupt(
@@ -147,6 +175,10 @@ class SuperpixelFilling(Augmenter):
     ) -> SyntheticBatch:
         """Do what :meth:`forward` does; the images remain the target."""
         return SyntheticBatch(images, *self(images, generator, keys))
+
+    def check(self) -> None:
+        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
+        self.region.check()
 
     def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
         """Compute the superpixels of all images; see :meth:`warm`."""
@@ -219,59 +251,6 @@ class SuperpixelFilling(Augmenter):
             label_map = LabelMap(labels, int(labels.max()) + 1)
             self.cache.put(key, label_map)
         return label_map
-
-
-def draw_fillings(
-    counts: Sequence[int],
-    n_filled: int,
-    probability: float = 1.0,
-    generator: torch.Generator | None = None,
-    *,
-    grey: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Choose ``n_filled`` of each image's ``counts[i]`` superpixels (all if there are fewer), and colours or greys.
-
-    Returns:
-        Colours (B, 3, max(counts)), uniform in [0, 1), and which superpixels are repainted, bool (B, 1, max(counts)).
-    """
-    colours = torch.zeros(len(counts), 3, max(counts))
-    filled = torch.zeros(len(counts), 1, max(counts), dtype=torch.bool)
-    for index, count in enumerate(counts):
-        if torch.rand((), generator=generator) < probability:
-            chosen = torch.randperm(count, generator=generator)[:n_filled]
-            colours[index, :, chosen] = torch.rand(1 if grey else 3, len(chosen), generator=generator)
-            filled[index, :, chosen] = True
-    return colours, filled
-
-
-def draw_opacity(filled: Tensor, bounds: tuple[float, float], generator: torch.Generator | None = None) -> Tensor:
-    """Draw an opacity for each superpixel, uniform between the bounds; the shape of ``filled``."""
-    low, high = bounds
-    if low == high:  # without a draw, so that those of the paper's filling stay as they are
-        return torch.full(filled.shape, float(low))
-    return low + (high - low) * torch.rand(filled.shape, generator=generator)
-
-
-def fill_superpixels(
-    images: Tensor, labels: Tensor, colours: Tensor, filled: Tensor, opacity: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Look up each pixel's colour by its label.
-
-    Args:
-        images: (B, 3, H, W).
-        labels: Integer label maps (B, H, W), values below L.
-        colours: (B, 3, L).
-        filled: Which labels take their colour, bool (B, 1, L).
-        opacity: How much of their colour they take, (B, 1, L) in [0, 1].
-
-    Returns:
-        Repainted images and masks (B, 1, H, W), both of the images' dtype.
-    """
-    index = labels.flatten(1).long().unsqueeze(1)
-    masks = filled.gather(2, index).unflatten(2, labels.shape[1:])
-    colours = colours.to(images.dtype).gather(2, index.expand(-1, 3, -1)).unflatten(2, labels.shape[1:])
-    opacity = opacity.to(images.dtype).gather(2, index).unflatten(2, labels.shape[1:])
-    return torch.where(masks, images.lerp(colours, opacity), images), masks.to(images.dtype)
 
 
 def _check_rgb(images: Tensor) -> None:

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from anomalib_plus.transforms.histogram import byte_histograms
 from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
+from anomalib_plus.transforms.rows import rows_where, select_rows
 
 _UNUSED = (0.0, 0.0)
 
@@ -93,27 +93,31 @@ class AugmentedTextures(NamedTuple):
         return self.tables.take(planes * 256 + values)
 
 
-def apply_operations(textures: Tensor, plan: OperationPlan) -> AugmentedTextures:
+def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor | None = None) -> AugmentedTextures:
     """Run each texture through its own operations.
 
     Args:
         textures: (B, 3, H, W), uint8; left as it is.
         plan: One row per texture.
+        histograms: (B, 3, 256) int64, those of the textures if they are known; left as they are.
     """
     device = textures.device
     numbers = plan.numbers.float().to(device, non_blocking=True)[..., None, None]
     value_tables = _value_tables(plan, device)
     identity = torch.arange(256, device=device).expand(*textures.shape[:2], 256)
-    pixels, tables, histograms = textures, identity, torch.zeros_like(identity)
-    counted = torch.zeros(len(pixels), dtype=torch.bool)  # whose row of `histograms` describes `pixels`
+    pixels, tables = textures, identity
+    counted = torch.full((len(pixels),), histograms is not None)  # whose row of `histograms` describes `pixels`
+    histograms = torch.zeros_like(identity) if histograms is None else histograms.to(device, torch.int64, copy=True)
 
     for step in range(plan.order.shape[1]):
         for name, operation in _PIXEL_OPERATIONS.items():
             chosen = plan.chosen(name)[:, step]
             if chosen.any():
                 rows = rows_where(chosen, device)
-                before = _look_up(select_rows(pixels, chosen), tables[rows])
-                pixels = replace_rows(pixels, chosen, operation(before, plan.numbers[chosen, step]))
+                before = select_rows(pixels, chosen)
+                before = before if step == 0 else _look_up(before, tables[rows])
+                pixels = textures.clone() if pixels is textures else pixels
+                pixels[rows] = operation(before, plan.numbers[chosen, step])
                 tables = tables.index_copy(0, rows, identity[rows])
                 counted &= ~chosen
 
@@ -234,7 +238,7 @@ def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
     smooth = total.float().div_(13).round_()
     sharp = smooth.lerp_(centre.float(), factor).clamp_(0, 255)
     result = images.clone()
-    result[..., 1:-1, 1:-1] = sharp
+    result[..., 1:-1, 1:-1] = sharp.short()  # directly, the conversion is not vectorised and takes five times as long
     return result
 
 

@@ -72,13 +72,13 @@ def test_a_missing_texture_folder_stops_the_training_before_its_first_batch(
 
 def test_defects_keep_to_the_object_unless_the_foreground_is_off(images: torch.Tensor) -> None:
     reaches_background = {}
-    for foreground in (True, False):
-        model = build(foreground=foreground, probability=1.0, rotate_image_probability=0.0, max_tries=20)
+    for roi in ("foreground", None):
+        model = build(roi=roi, probability=1.0, rotate_image_probability=0.0, max_tries=20)
         seen = watch(model.train())
         torch.manual_seed(0)
         step(model, images)
-        reaches_background[foreground] = bool((seen["mask"].bool() & (images[:, :1] > 0.5)).any())
-    assert reaches_background == {True: False, False: True}
+        reaches_background[roi] = bool((seen["mask"].bool() & (images[:, :1] > 0.5)).any())
+    assert reaches_background == {"foreground": False, None: True}
 
 
 def test_rotation_turns_the_target_too(images: torch.Tensor) -> None:
@@ -152,7 +152,7 @@ def test_arguments_reach_the_transform() -> None:
         "opacity": (0.2, 0.9),
         "threshold": 0.4,
         "perlin_log2_scales": (1, 4),
-        "foreground": False,
+        "roi": None,
         "foreground_polarity": "dark",
         "blend_inverse": "perlin",
         "rotate_image_probability": 0.1,
@@ -171,7 +171,7 @@ def test_defaults_are_the_papers() -> None:
     transform = FEAR(**SMALL).augmenter
     assert transform.probability == 0.5
     assert transform.opacity == (0.1, 1.0)
-    assert (transform.foreground, transform.blend_inverse, transform.threshold) == (True, "mask", 0.5)
+    assert (transform.roi, transform.blend_inverse, transform.threshold) == ("foreground", "mask", 0.5)
     assert (transform.rotate_image_probability, transform.rotate_noise_probability) == (0.3, 0.3)
 
 

@@ -52,7 +52,7 @@ def plain(textures: Path, **arguments: Any) -> PerlinAnomaly:
     """Every image corrupted with unchanged textures and nothing rotated, unless ``arguments`` say otherwise."""
     defaults: dict[str, Any] = {
         "probability": 1.0,
-        "foreground": False,
+        "roi": None,
         "rotate_image_probability": 0.0,
         "num_augmentations": 0,
     }
@@ -65,7 +65,7 @@ def plain(textures: Path, **arguments: Any) -> PerlinAnomaly:
 def test_blend_in_numbers(grey_texture: Path) -> None:
     """I = 0.8, D = 77/255, opacity = 0.25: 0.8 outside the mask, 0.675 (and the rounding of D to 8 bits) on it."""
     images, disc = disc_images(16, 0.8, 0.1)
-    image, mask = plain(grey_texture, opacity=0.25, foreground=True, foreground_polarity="bright")(images, seeded())
+    image, mask = plain(grey_texture, opacity=0.25, roi="foreground", foreground_polarity="bright")(images, seeded())
     on_mask = mask.expand_as(image) == 1
     torch.testing.assert_close(image[on_mask], torch.full_like(image[on_mask], 0.75 * 0.8 + 0.25 * 77 / 255))
     assert torch.equal(image[~on_mask], images[~on_mask])
@@ -75,7 +75,7 @@ def test_blend_in_numbers(grey_texture: Path) -> None:
 
 def test_literal_equation_2_blackens_the_unlabelled_part_of_the_blob(grey_texture: Path) -> None:
     images, disc = disc_images(16, 0.8, 0.8 - 0.5)
-    arguments: dict[str, Any] = {"opacity": 0.25, "foreground": True, "foreground_polarity": "bright"}
+    arguments: dict[str, Any] = {"opacity": 0.25, "roi": "foreground", "foreground_polarity": "bright"}
     _, mask = plain(grey_texture, **arguments)(images, seeded())
     literal, literal_mask = plain(grey_texture, blend_inverse="perlin", **arguments)(images, seeded())
     assert torch.equal(literal_mask, mask)
@@ -122,21 +122,21 @@ def test_opacity_is_one_draw_per_image_over_its_range(grey_texture: Path) -> Non
 def test_masks_lie_on_the_foreground_of_either_polarity(noise_textures: Path) -> None:
     for inside, outside in ((0.9, 0.2), (0.2, 0.9)):
         images, disc = disc_images(12, inside, outside)
-        _, mask = plain(noise_textures, foreground=True)(images, seeded())
+        _, mask = plain(noise_textures, roi="foreground")(images, seeded())
         assert mask.sum() > 0
         assert (mask.bool() & ~disc).sum() == 0
 
 
 def test_wrong_polarity_puts_the_masks_on_the_background(noise_textures: Path) -> None:
     images, disc = disc_images(12, 0.9, 0.2)
-    _, mask = plain(noise_textures, foreground=True, foreground_polarity="dark")(images, seeded())
+    _, mask = plain(noise_textures, roi="foreground", foreground_polarity="dark")(images, seeded())
     assert (mask.bool() & disc).sum() == 0
 
 
 def test_no_anomaly_in_the_black_corners_of_a_rotated_image(noise_textures: Path) -> None:
     """A dark object on a bright background: the corners that rotation leaves black are darker still."""
     images, _ = disc_images(24, 0.3, 0.9)
-    transform = plain(noise_textures, foreground=True, rotate_image_probability=1.0, rotation_degrees=(20, 70))
+    transform = plain(noise_textures, roi="foreground", rotate_image_probability=1.0, rotation_degrees=(20, 70))
     synthetic = transform.corrupt(images, seeded())
     corners = (synthetic.target == 0).all(1, keepdim=True)
     assert corners.flatten(1).float().mean(1).min() > 0.02
@@ -161,7 +161,7 @@ def test_target_and_mask_rotate_together(noise_textures: Path) -> None:
     """A bright bar stays under the masks, wherever rotation takes it."""
     images = torch.full((24, 3, SIZE, SIZE), 0.1)
     images[..., 20:44, 10:54] = 0.9
-    transform = plain(noise_textures, foreground=True, rotate_image_probability=1.0)
+    transform = plain(noise_textures, roi="foreground", rotate_image_probability=1.0)
     target, _, mask = transform.corrupt(images, seeded())
     on_mask = target[mask.expand_as(target) == 1]
     assert (on_mask > 0.5).float().mean() > 0.97  # bilinear edges

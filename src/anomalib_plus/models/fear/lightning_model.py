@@ -63,7 +63,7 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         "beta": "augmenter.opacity",
         "perlin_threshold": "augmenter.threshold",
         "perlin_log2_scales": "augmenter.perlin_log2_scales",
-        "foreground": "augmenter.foreground",
+        "foreground": ("augmenter.roi", {True: "foreground", False: None}),
         "foreground_polarity": "augmenter.foreground_polarity",
         "blend_inverse": "augmenter.blend_inverse",
         "rotate_image_probability": "augmenter.rotate_image_probability",

@@ -199,7 +199,7 @@ class RbAE(BaseModule, AnomalibModule):
         paper: dict[str, Any] = {
             "probability": 1.0,
             "opacity": 1.0,
-            "foreground": False,
+            "roi": None,
             "rotate_image_probability": 0.0,
             "rotate_noise_probability": 1.0,
             "operations": "anomalib",
