@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 class GaussianBlur(nn.Module):
-    """Separable Gaussian over (B, 1, H, W), borders reflected: 33 + 33 multiplications where anomalib's takes 33 x 33.
+    """Gaussian filter of maps (B, 1, H, W) with reflected borders; separable, unlike anomalib's.
 
     Args:
-        sigma: Standard deviation in pixels; 0 leaves maps as they are.
-        kernel_size: Side of the window, odd; by default it reaches four deviations to each side, as in anomalib. 0
-            leaves maps as they are.
+        sigma: Standard deviation in pixels; 0 disables the filter.
+        kernel_size: Side of the window, odd; 0 disables the filter. None for four deviations to each side, as in
+            anomalib.
 
     Raises:
         ValueError: If ``sigma`` or the side is negative, or the side even.
@@ -31,10 +31,10 @@ class GaussianBlur(nn.Module):
             raise ValueError(msg)
         smooths = sigma > 0 and kernel_size > 1
         kernel = kornia.filters.get_gaussian_kernel1d(kernel_size, sigma) if smooths else None
-        # Not persistent: a checkpoint must load whatever smoothing is asked for.
+        # Not persistent: a checkpoint must load whatever smoothing the model is built with.
         self.register_buffer("kernel", kernel, persistent=False)
         self.smallest_map = kernel_size // 2 + 1 if smooths else 1
-        """Height and width must reach this for the reflection at the border."""
+        """Smallest height and width, which the reflection at the border needs."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Blur (B, 1, H, W)."""
@@ -45,9 +45,9 @@ class GaussianBlur(nn.Module):
 
 
 def mean_filter(maps: Tensor, kernel_size: int) -> Tensor:
-    """Average (B, C, H, W) over a square window of odd side; zeros around the border count, so it is damped.
+    """Average maps (B, C, H, W) over a square window of odd side, with zero padding, which lowers values at the border.
 
-    One pass per axis: for 21 pixels in 256x256 images 2.5 times as fast on a CPU as ``kornia.filters.box_blur``.
+    One pass per axis: 2.5 times as fast on a CPU as ``kornia.filters.box_blur`` for 21 pixels in 256x256 images.
     """
     padding = kernel_size // 2
     rows = F.avg_pool2d(maps, (kernel_size, 1), stride=1, padding=(padding, 0))

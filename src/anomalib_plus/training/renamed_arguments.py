@@ -1,4 +1,4 @@
-"""Arguments of checkpoints of version 0.1 under the names that they have now."""
+"""Current names for the arguments in checkpoints of version 0.1."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ AUGMENTER = "augmenter"
 
 
 def renamed(arguments: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Return the arguments of a checkpoint under their present names; those of this version stay as they are.
+    """Return the arguments of a checkpoint under their current names.
 
     Args:
         arguments: Constructor arguments by name.
-        model: Class with a table ``renamed_arguments`` from old to new names. ``augmenter.NAME`` is an argument of the
-            synthetic anomalies, with which ``configure_augmenter`` makes them; ``augmenter`` switches them off.
+        model: Class with a table ``renamed_arguments`` from old to new names. ``augmenter.NAME`` is an argument of
+            ``configure_augmenter``; False for ``augmenter`` disables the synthetic anomalies.
     """
     table: Mapping[str, str] = model.renamed_arguments
     moved = {table[name]: value for name, value in arguments.items() if name in table}

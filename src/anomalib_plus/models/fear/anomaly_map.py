@@ -1,4 +1,4 @@
-"""From the logits of the segmentation network to an anomaly map and an image score."""
+"""Anomaly map and image score from the logits of the segmentation network."""
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ class AnomalyMapGenerator(nn.Module):
     """Probability of an anomaly per pixel; its largest local mean is the image score (FEAR, section 5).
 
     Args:
-        smoothing_kernel: Side of the mean filter in pixels (odd); 0 or None switches it off.
-        smooth_anomaly_map: Give the filtered map instead of the raw one; the score is the same.
+        smoothing_kernel: Side of the mean filter in pixels (odd); 0 or None disables it.
+        smooth_anomaly_map: Return the filtered map instead of the raw one; the score is the same.
 
     Raises:
         ValueError: If the kernel is even or negative.
@@ -26,8 +26,8 @@ class AnomalyMapGenerator(nn.Module):
             raise ValueError(msg)
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn logits (B, 2, H, W), normal first, into scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
+        """Map logits (B, 2, H, W), normal first, to scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
         raw = torch.softmax(logits, dim=1)[:, 1:]
-        # Rounding in the mean must not leave [0, 1]: torchmetrics would take the scores for logits.
+        # Rounding in the mean can leave [0, 1], and torchmetrics takes such scores for logits.
         smooth = mean_filter(raw, self.smoothing_kernel).clamp(0, 1)
         return smooth.amax(dim=(1, 2, 3)), smooth if self.smooth_anomaly_map else raw

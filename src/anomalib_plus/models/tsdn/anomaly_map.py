@@ -1,4 +1,4 @@
-"""From an image and its reconstruction to an anomaly map and an image score."""
+"""Anomaly map and image score from an image and its reconstruction."""
 
 import math
 
@@ -12,8 +12,7 @@ class AnomalyMapGenerator(nn.Module):
     """Blurred distance of each pixel's colour from its reconstruction; its maximum is the score (TSDN, section 3).
 
     Args:
-        sigma: Standard deviation of the Gaussian in pixels; 0 or None switches it off. Its window reaches four of them
-            to each side, as in anomalib.
+        sigma: Standard deviation of the Gaussian in pixels; 0 or None disables it.
 
     Raises:
         ValueError: If ``sigma`` is negative.
@@ -24,11 +23,11 @@ class AnomalyMapGenerator(nn.Module):
         self.blur = GaussianBlur(sigma or 0.0)
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare (B, 3, H, W) with (B, 3, H, W), both in [0, 1]; give scores (B,) and maps (B, 1, H, W) in [0, 1].
+        """Compare two batches (B, 3, H, W) in [0, 1]; return scores (B,) and maps (B, 1, H, W), both in [0, 1].
 
-        The Euclidean distance of two colours is divided by its largest value, the root of three.
+        The Euclidean distance of two colours is divided by its maximum, the square root of three.
         """
         distance = torch.linalg.vector_norm(images - reconstructions, dim=1, keepdim=True) / math.sqrt(images.shape[1])
-        # Rounding in the blur must not leave [0, 1]: torchmetrics would take the scores for logits.
+        # Rounding in the blur can leave [0, 1], and torchmetrics takes such scores for logits.
         anomaly_map = self.blur(distance).clamp(0, 1)
         return anomaly_map.amax(dim=(1, 2, 3)), anomaly_map

@@ -40,17 +40,9 @@ def normality_loss(logits: Tensor, target: Tensor, reduction: FneReduction = "su
 
 
 class TSDNLoss(nn.Module):
-    """Weighted sum of five terms; a term of weight 0, or without the part of the network it teaches, is left out.
+    """Weighted sum of five terms; terms of weight 0, or of parts that the network lacks, are skipped.
 
-    Args:
-        l2_weight: Weight of the mean squared error of the reconstruction.
-        ssim_weight: Weight of ``1 - SSIM``.
-        gms_weight: Weight of ``1 - GMS``.
-        mask_weight: Weight of the mean squared error of the mask.
-        fne_weight: Weight of the cross-entropy of the channels' normality.
-        gms_scales: Scales of the gradient similarity.
-        ssim_size: Side at which channels and mask are compared; None for that of the images.
-        fne_reduction: Whether the cross-entropy is summed or averaged over channels.
+    Args: Those of :class:`~anomalib_plus.models.tsdn.lightning_model.TSDN` of the same name.
 
     Raises:
         ValueError: If a weight is negative or another number not positive.
@@ -91,10 +83,10 @@ class TSDNLoss(nn.Module):
         self.fne_reduction: FneReduction = fne_reduction
 
     def forward(self, output: "TSDNOutput", target: Tensor, mask: Tensor | None = None) -> LossTerms:
-        """Compare in float32, whatever the trainer's precision.
+        """Compute the loss in float32, whatever the trainer's precision.
 
         Args:
-            output: Of the network, for the corrupted images.
+            output: Output of the network for the corrupted images.
             target: Clean images (B, 3, H, W) in [0, 1].
             mask: True anomalies (B, 1, H, W), 0 or 1; needed if the network predicts them.
         """
