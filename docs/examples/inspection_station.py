@@ -10,7 +10,7 @@ from anomalib.visualization.image.functional import overlay_image, visualize_ano
 from PIL import Image
 
 from anomalib_plus.data.image_files import inspect_image
-from anomalib_plus.deployment.station import VerdictTable, announce, images_in
+from anomalib_plus.deployment.station import ResultTable, announce, images_in
 
 
 def judge(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     inferencer = OpenVINOInferencer(options.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     options.outbox.mkdir(parents=True, exist_ok=True)
-    table = VerdictTable(options.outbox / "results.csv", ["score", "decision", "problem"])
+    table = ResultTable(options.outbox / "results.csv", ["score", "decision", "problem"])
     announce(f"watching {options.inbox}, rejecting scores above {options.threshold}, results in {options.outbox}")
     before = {}
     while True:

@@ -1,4 +1,4 @@
-"""Datamodules: aliases of anomalib's, the embedded demo and one-class MNIST; and a dataset for predictions."""
+"""Datamodules (aliases of anomalib's, a demo, one-class MNIST), a dataset for prediction, and checks of image files."""
 
 from anomalib_plus.data.aliases import BTAD, MVTec
 from anomalib_plus.data.demo_surfaces import DemoSurfaces

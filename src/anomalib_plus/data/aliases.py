@@ -1,4 +1,4 @@
-"""Datamodules under the names that papers and users know."""
+"""Datamodules of anomalib under the usual names of their data sets."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from anomalib_plus.data.plain_paths import acceptable_root
 
 
 class MVTec(MVTecAD):
-    """anomalib's :class:`MVTecAD`; results are filed under the shorter name."""
+    """anomalib's :class:`MVTecAD` under a shorter name, which results folders get too."""
 
     root: Path
 
@@ -20,7 +20,7 @@ class MVTec(MVTecAD):
 
 
 class BTAD(BTech):
-    """anomalib's :class:`BTech`, the beanTech data set, under the name its paper gave it."""
+    """anomalib's :class:`BTech` (beanTech) under the name in its paper."""
 
     root: Path
 

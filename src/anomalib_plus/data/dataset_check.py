@@ -1,4 +1,4 @@
-"""Checks of all image files that data sets will read."""
+"""Checks of all image files that datasets will read."""
 
 import logging
 from collections import defaultdict
@@ -16,19 +16,19 @@ logger = logging.getLogger(__name__)
 
 
 def check_datasets(datasets: Iterable[Any], checked: Collection[Sample] = ()) -> set[Sample]:
-    """Inspect every image file, and the masks of every anomalous image, that the datasets will read.
+    """Inspect the image files, and the masks of anomalous images, that the datasets will read.
 
-    Masks that mark nothing are named in a warning: anomalib's synthetic anomalies have such masks, too.
+    All-black masks are a warning, not an error: anomalib's synthetic anomalies have such masks, too.
 
     Args:
-        datasets: Those of which :func:`samples_of` knows the files; others are left alone.
-        checked: Samples to leave out because they have been inspected before.
+        datasets: Datasets; those whose files :func:`samples_of` does not know are skipped.
+        checked: Samples to skip because they have been inspected before.
 
     Returns:
-        The samples that were inspected.
+        The inspected samples.
 
     Raises:
-        ValueError: If there is something wrong; files with the same fault are named together.
+        ValueError: If a file cannot be used; the message groups the files by fault.
     """
     faults: dict[str, list[Path]] = defaultdict(list)
     blank: list[Path] = []
@@ -54,9 +54,8 @@ def check_datasets(datasets: Iterable[Any], checked: Collection[Sample] = ()) ->
     if blank:
         total = sum(len(sample.masks) for sample in samples)
         logger.warning(
-            "%d of %d masks of anomalous images are all black and mark nothing: %s. Pixel metrics count every pixel of "
-            "these images as good. Draw the defects with values above 0, or move images without a defect to the good "
-            "ones.",
+            "%d of %d masks of anomalous images are all black: %s. Pixel metrics count every pixel of these images as "
+            "good. Draw the defects with values above 0, or move images without a defect to the good ones.",
             len(blank),
             total,
             shorten(blank),
@@ -68,9 +67,9 @@ def _fault_of_mask(mask: ImageFacts, image: ImageFacts) -> str | None:
     if mask.fault or not mask.size:
         return mask.fault
     if mask.size != image.size:
-        turned = mask.size[::-1] == image.size
+        rotated = mask.size[::-1] == image.size
         return "differs in size from its image" + (
-            ", as if one were turned: anomalib ignores the orientation that cameras note in EXIF" if turned else ""
+            ", as if one were rotated: anomalib ignores the orientation that cameras write to EXIF" if rotated else ""
         )
     if mask.format == "JPEG" and (count := len(mask.greys)) > 2:
         return f"is a JPEG with {count} grey values, and all above 0 count as anomalous: save it as PNG with two"
@@ -78,6 +77,6 @@ def _fault_of_mask(mask: ImageFacts, image: ImageFacts) -> str | None:
 
 
 def image_samples(datasets: Iterable[Any]) -> Iterator[Sample]:
-    """Yield each sample once; without those that are no single image files (videos)."""
+    """Yield each sample once, without those that are not image files (videos)."""
     samples = dict.fromkeys(sample for dataset in datasets for sample in samples_of(dataset))
     return (sample for sample in samples if sample is not None and is_image_file(sample.image))

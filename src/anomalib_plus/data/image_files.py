@@ -1,4 +1,4 @@
-"""What is wrong with an image file, and what to do about it."""
+"""Inspection of image files: whether anomalib can read them, and what to do if not."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,53 +6,50 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# Pillow's pixel formats that survive anomalib's `.convert("RGB")`. The others (I, I;16, F, ...) hold more than 8 bits.
+# Pillow's modes that anomalib's `.convert("RGB")` converts correctly. Others (I, I;16, F, ...) hold more than 8 bits.
 EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What may be decoded, whatever a file's name says.
+"""Formats that may be decoded, whatever the file's extension.
 
-Pillow goes by the content and knows dozens more: rarely tried decoders, and one that starts another program (EPS).
+Pillow detects the format by content and supports dozens more: little-used decoders, and EPS, which starts a program.
 """
 
 _END_OF_JPEG = b"\xff\xd9"
 
 
 class ImageFacts(NamedTuple):
-    """What is known of an image file.
-
-    Attributes:
-        size: Width and height, if it could be opened.
-        fault: What is wrong with it.
-        format: Pillow's name of its format.
-        greys: Grey values that occur in it, of a mask.
-    """
+    """Result of an inspection."""
 
     size: tuple[int, int] | None
+    """Width and height; None if it could not be opened."""
     fault: str | None
+    """Reason why it cannot be used, as the predicate of a sentence."""
     format: str | None = None
+    """Pillow's name of the format."""
     greys: tuple[int, ...] = ()
+    """Grey values that occur in a mask."""
 
 
 def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
-    """Find out whether anomalib can read a file, and whether it would read it rightly.
+    """Check that anomalib can read a file, and reads it correctly.
 
-    Anomalib reads every file as 8-bit RGB: grey, palette and CMYK images are converted, an alpha channel is dropped, of
-    several frames the first is taken, which is fine. Images of 16 bits or of real numbers would be clipped to white
-    without a word: that is a fault. So is a size that Pillow warns of, because a few bytes can declare it, and content
-    that is not BMP, GIF, JPEG, PNG, PPM, TIFF or WebP, whatever the name says: no other decoder is run.
+    Anomalib reads every file as 8-bit RGB: it converts grey, palette and CMYK images, drops an alpha channel and takes
+    the first of several frames, none of which is a fault. Faults are 16-bit and floating-point images, which it would
+    silently clip to white, sizes that Pillow warns of (a few bytes can declare them), and formats other than
+    ``IMAGE_FORMATS``.
 
     Args:
-        path: The file. Only regular files are opened: reading a pipe could last for ever.
-        decode: Decode all pixels. Otherwise they are decoded only if the checksums of a PNG or the end of a JPEG are
-            not as they should be, and always for other formats; damage inside a JPEG is not found then.
+        path: The file. Only regular files are opened: reading a pipe could block forever.
+        decode: Decode all pixels. If False, PNGs with valid checksums and JPEGs with an end marker are not decoded, so
+            damage inside a JPEG is not found.
     """
     return _inspect(path, decode)
 
 
 def inspect_mask(path: Path) -> ImageFacts:
-    """Decode a mask once, the way anomalib does, and find out whether it can be read and which grey values it has."""
+    """Decode a mask as anomalib does; check that it can be read, and list its grey values."""
     return _inspect(path, decode=True, as_mask=True)
 
 
@@ -69,7 +66,7 @@ def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
                 converted = image.convert("L" if as_mask else "RGB")
             if as_mask:
                 facts = facts._replace(greys=tuple(np.flatnonzero(converted.histogram()).tolist()))
-    except FileNotFoundError:  # taken away meanwhile
+    except FileNotFoundError:  # removed meanwhile
         return ImageFacts(None, "does not exist")
     except PermissionError:
         return ImageFacts(None, "may not be read: change its permissions")
@@ -83,7 +80,7 @@ def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
 
 
 def printable(path: Path | str) -> str:
-    """The path as one line of text: line breaks, control characters and bytes that are no text are escaped."""
+    """Format a path as one line: escape line breaks, control characters and undecodable bytes."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(path))
 
 
@@ -93,8 +90,8 @@ def _is_no_file(path: Path) -> str | None:
     if path.is_dir():
         return "is a folder with the name of an image"
     if path.exists():
-        return "is no regular file but a pipe, socket or device"
-    return "is a link that leads nowhere" if path.is_symlink() else "does not exist"
+        return "is not a regular file but a pipe, socket or device"
+    return "is a broken link" if path.is_symlink() else "does not exist"
 
 
 def _is_no_image(path: Path) -> str:
@@ -126,7 +123,7 @@ def _seems_whole(image: Image.Image, path: Path) -> bool:
     if image.format == "PNG":
         try:
             image.verify()
-        except Exception:  # whether the damage matters shows when the pixels are decoded
+        except Exception:  # decoding the pixels will show whether the damage matters
             return False
         return True
     if image.format == "JPEG":

@@ -1,4 +1,4 @@
-"""What anomalib's datamodules fail on without naming it: missing masks, which they pair by order, and broken links."""
+"""Checks for missing masks and broken links, on which anomalib's datamodules fail without naming the file."""
 
 import re
 from collections.abc import Sequence
@@ -19,12 +19,11 @@ Folders = str | Path | Sequence[str | Path] | None
 def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
     """Compare the anomalous images of an ``MVTecAD`` or ``Folder`` datamodule with its mask files.
 
-    Sees the files that anomalib sees, in its order. Call it before the datamodule's ``setup``. Other datamodules are
-    left to :class:`ImageFileCheck`.
+    anomalib pairs both in sorted order; this lists them as it does. Call it before the datamodule's ``setup``. Other
+    datamodules are ignored.
 
     Raises:
-        ValueError: If an image has no mask, a mask has no image or anomalib would pair them wrongly; the message names
-            them.
+        ValueError: If an image has no mask, a mask has no image or anomalib would pair them wrongly.
     """
     if isinstance(datamodule, MVTecAD):
         images = [path for path in _mvtec_files(datamodule, "test/*/*") if path.parent.name != "good"]
@@ -36,17 +35,14 @@ def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
     in_order = all(image.stem in mask.stem for image, mask in zip(images, masks, strict=False))
     if len(images) != len(masks) or not in_order:
         conjunction = "and" if len(images) == len(masks) else "but"
-        msg = f"{len(images)} anomalous images {conjunction} {len(masks)} masks. {_why(images, masks)}"
+        msg = f"{len(images)} anomalous images {conjunction} {len(masks)} masks. {_explain(images, masks)}"
         raise ValueError(msg)
 
 
 def check_links(datamodule: LightningDataModule | None) -> None:
-    """Look for links with the names of images that lead nowhere. Call it before the datamodule's ``setup``.
+    """Raise ``ValueError`` if an image file is a broken link. Call it before the datamodule's ``setup``.
 
-    Looks through the folders of a ``Folder`` and through ``root/category``; nothing else, because a root may hold much.
-
-    Raises:
-        ValueError: If there are any; the message names them.
+    Searches the folders of a ``Folder``, or ``root/category``, but never all of ``root``, which may be large.
     """
     if isinstance(datamodule, Folder):
         named = (datamodule.normal_dir, datamodule.abnormal_dir, datamodule.normal_test_dir, datamodule.mask_dir)
@@ -60,15 +56,15 @@ def check_links(datamodule: LightningDataModule | None) -> None:
         return
     broken = [path for path in searched if path.is_symlink() and not path.exists()]
     if broken:
-        msg = f"Links to images that lead nowhere ({len(broken)}); repair or remove them: {shorten(broken)}."
+        msg = f"{len(broken)} images are broken links; repair or remove them: {shorten(broken)}."
         raise ValueError(msg)
 
 
 def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Images without a mask and masks without an image.
+    """List images without a mask and masks without an image.
 
-    A mask belongs to an image whose name is a word of its own name (``000`` of ``000_mask``) and, where images and
-    masks lie in folders of the same names (``test/scratch``, ``ground_truth/scratch``), whose folder it shares.
+    A mask belongs to an image if its name contains the image's name as a word (``000_mask`` and ``000``). Where images
+    and masks lie in folders of the same names (``test/scratch``, ``ground_truth/scratch``), the folders must agree too.
     """
     masks_of = _masks_by_name(images, masks)
     with_image = {mask for found in masks_of.values() for mask in found}
@@ -76,13 +72,13 @@ def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[P
 
 
 def shorten(paths: Sequence[Path], shown: int = 3) -> str:
-    """The first few paths and how many more there are; "none" for an empty list."""
+    """Format the first few paths and the number of the others; "none" for an empty list."""
     names = ", ".join(printable(path) for path in paths[:shown]) or "none"
     return names if len(paths) <= shown else f"{names} and {len(paths) - shown} more"
 
 
-def _why(images: Sequence[Path], masks: Sequence[Path]) -> str:
-    """The first reason why images and masks do not pair in order, and what to do."""
+def _explain(images: Sequence[Path], masks: Sequence[Path]) -> str:
+    """Give the first reason why images and masks do not pair in order, and the remedy."""
     unpaired_images, unpaired_masks = find_unpaired(images, masks)
     if unpaired_images or unpaired_masks:
         return (
@@ -95,13 +91,13 @@ def _why(images: Sequence[Path], masks: Sequence[Path]) -> str:
         if len(rivals) > 1 and len(images) > len(masks):
             return (
                 f"Several images share the mask {printable(found[0])}: {shorten(rivals)}. "
-                'Remove or rename all but one, or choose by Folder(extensions=(".png",)).'
+                'Remove or rename all but one, or select by Folder(extensions=(".png",)).'
             )
         if len(found) > 1 and len(masks) > len(images):
-            return f"{printable(image)} has several masks: {shorten(found)}. Unite them, or remove all but one."
+            return f"{printable(image)} has several masks: {shorten(found)}. Merge them, or remove all but one."
     image, mask = next((image, mask) for image, mask in zip(images, masks, strict=True) if mask not in masks_of[image])
     return (
-        f"Every image has a mask, but anomalib pairs them in sorted order, and there {printable(image)} meets "
+        f"Every image has a mask, but anomalib pairs them in sorted order, which pairs {printable(image)} with "
         f"{printable(mask)}. Pad the numbers in the names of images and masks with zeros to one length (01.png, "
         "01_mask.png), or give each mask exactly the name of its image."
     )
@@ -118,7 +114,7 @@ def _masks_by_name(images: Sequence[Path], masks: Sequence[Path]) -> dict[Path, 
 
 
 def _folder_files(datamodule: Folder, folders: Folders) -> list[Path]:
-    """What anomalib's ``Folder`` finds, in the order in which it pairs."""
+    """List the files that anomalib's ``Folder`` finds, in its order."""
     listed = [] if folders is None else [folders] if isinstance(folders, str | Path) else folders
     endings = {extension.lower() for extension in datamodule.extensions or IMG_EXTENSIONS}
     found = (path for folder in listed for path in resolve_path(folder, datamodule.root).glob("**/*"))
@@ -126,7 +122,7 @@ def _folder_files(datamodule: Folder, folders: Folders) -> list[Path]:
 
 
 def _mvtec_files(datamodule: MVTecAD, pattern: str) -> list[Path]:
-    """What anomalib's ``MVTecAD`` finds, in the order in which it pairs."""
+    """List the files that anomalib's ``MVTecAD`` finds, in its order."""
     category = (Path(datamodule.root) / datamodule.category).resolve()
     found = (path for path in category.glob(pattern) if path.suffix in MVTEC_EXTENSIONS)
     return sorted((path for path in found if is_within_directory(category, path)), key=str)

@@ -1,7 +1,4 @@
-"""One-class MNIST: one digit is normal, the other nine are anomalies.
-
-The protocol of the RamFAE paper's MNIST experiment. Where its text leaves a choice, the choice is an argument.
-"""
+"""One-class MNIST: one digit is normal, the other nine are anomalies (the MNIST protocol of the RAMFAE paper)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +18,7 @@ FITTINGS = {"pad": 32, "resize": 64}
 
 
 class OneClassSplit(NamedTuple):
-    """Positions of the images in the official training set."""
+    """Indices of the images in the official training set."""
 
     train: np.ndarray
     test_normal: np.ndarray
@@ -29,12 +26,12 @@ class OneClassSplit(NamedTuple):
 
 
 def split_one_class(labels: np.ndarray, normal_digit: int, anomaly_share: float, seed: int) -> OneClassSplit:
-    """80 % of the normal digit's images train; the rest and a random draw of other digits test.
+    """Split the normal digit's images into 80 % for training and 20 % for testing, and draw anomalies to test on.
 
-    ``anomaly_share`` is the share p of anomalies in the test set, so that n anomalies = n normals * p / (1 - p).
+    ``anomaly_share`` is the share p of anomalies in the test set: n normal images need n * p / (1 - p) anomalies.
 
     Raises:
-        ValueError: If the digit has too few images, or the other digits have fewer images than must be drawn.
+        ValueError: If a part would be empty, or there are not enough images of other digits.
     """
     rng = np.random.default_rng(seed)
     normal = rng.permutation(np.flatnonzero(labels == normal_digit))
@@ -43,8 +40,8 @@ def split_one_class(labels: np.ndarray, normal_digit: int, anomaly_share: float,
     others = np.flatnonzero(labels != normal_digit)
     if not (len(train) and len(test_normal) and 0 < wanted <= len(others)):
         msg = (
-            f"digit {normal_digit} has {len(normal)} images: {len(test_normal)} of them test, so that a share of "
-            f"{anomaly_share} anomalies needs {wanted} of the {len(others)} images of other digits. "
+            f"digit {normal_digit} has {len(normal)} images, {len(test_normal)} of them for testing, so "
+            f"anomaly_share={anomaly_share} needs {wanted} of the {len(others)} images of other digits. "
             "Each part must have at least one image; choose another anomaly_share."
         )
         raise ValueError(msg)
@@ -52,7 +49,7 @@ def split_one_class(labels: np.ndarray, normal_digit: int, anomaly_share: float,
 
 
 def fit_digit(digit: np.ndarray, image_size: int, fitting: str) -> np.ndarray:
-    """Bring a 28x28 digit to ``image_size`` by a border of zeros (``"pad"``) or by bilinear ``"resize"``."""
+    """Enlarge a 28x28 digit to ``image_size`` by zero padding (``"pad"``) or bilinear interpolation (``"resize"``)."""
     if fitting == "resize":
         return np.asarray(Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BILINEAR))
     before = (image_size - DIGIT_SIZE) // 2
@@ -74,11 +71,11 @@ class OneClassMNISTDataset(AnomalibDataset):
 class OneClassMNIST(AnomalibDataModule):
     """MNIST with one normal digit, from the 60 000 images of the official training set.
 
-    The images in use are written once as PNG files beside the official ones, because anomalib's visualizer and its
-    predictions know an image by its file. Pixel metrics do not exist here: there are no masks.
+    The images are written once as PNG files below ``root``, because anomalib identifies images by their files. There
+    are no masks, so there are no pixel metrics.
 
     Args:
-        root: The folder that holds ``MNIST/raw/train-images-idx3-ubyte`` and its three companions.
+        root: Folder with ``MNIST/raw/train-images-idx3-ubyte`` and the three other files of MNIST.
         normal_digit: The digit to learn, 0 to 9.
         anomaly_share: Share of anomalies in the test set, between 0 and 1.
         image_size: Height and width of the images; None for 32 padded or 64 enlarged. Give the model a pre-processor of
@@ -87,9 +84,9 @@ class OneClassMNIST(AnomalibDataModule):
         train_batch_size: Images per training batch.
         eval_batch_size: Images per batch of validation, test and prediction.
         num_workers: Processes that load images.
-        download: Fetch MNIST when it is missing; otherwise nothing touches the network.
-        val_split_mode: Where the validation set comes from; by default it equals the test set.
-        seed: Decides the split, the drawn anomalies and anomalib's random splits.
+        download: Download MNIST if it is missing.
+        val_split_mode: Source of the validation set; by default it equals the test set.
+        seed: Seed of the split, the drawn anomalies and anomalib's random splits.
         **kwargs: Augmentations and ``val_split_ratio`` of :class:`anomalib.data.AnomalibDataModule`.
 
     Raises:
@@ -140,18 +137,18 @@ class OneClassMNIST(AnomalibDataModule):
         self.category = f"digit_{normal_digit}"
 
     def prepare_data(self) -> None:
-        """Write the images of the split as PNG files, those that are not there yet.
+        """Write the images of the split as PNG files unless they exist.
 
         Raises:
             FileNotFoundError: If MNIST is missing and ``download`` is off.
         """
         mnist = self._open_mnist(download=self.download)
-        for position in np.concatenate(self._split(mnist)):
-            self._write_once(mnist, position)
+        for index in np.concatenate(self._split(mnist)):
+            self._write_once(mnist, index)
 
     def _setup(self, _stage: str | None = None) -> None:
         mnist = self._open_mnist(download=False)
-        train, test_normal, test_anomalous = ([self._file(mnist, p) for p in part] for part in self._split(mnist))
+        train, test_normal, test_anomalous = ([self._file(mnist, i) for i in part] for part in self._split(mnist))
         labels = [LabelName.NORMAL] * len(test_normal) + [LabelName.ABNORMAL] * len(test_anomalous)
         self.train_data = OneClassMNISTDataset(train, [LabelName.NORMAL] * len(train), Split.TRAIN)
         self.test_data = OneClassMNISTDataset(test_normal + test_anomalous, labels, Split.TEST)
@@ -176,16 +173,16 @@ class OneClassMNIST(AnomalibDataModule):
     def _split(self, mnist: MNIST) -> OneClassSplit:
         return split_one_class(mnist.targets.numpy(), self.normal_digit, self.anomaly_share, self.seed)
 
-    def _file(self, mnist: MNIST, position: int) -> Path:
+    def _file(self, mnist: MNIST, index: int) -> Path:
         folder = self.root / self.name / f"{self.fitting}_{self.image_size}"
-        return folder / str(int(mnist.targets[position])) / f"{position:05d}.png"
+        return folder / str(int(mnist.targets[index])) / f"{index:05d}.png"
 
-    def _write_once(self, mnist: MNIST, position: int) -> None:
-        """Under another name first, so that no run ever finds half a file."""
-        file = self._file(mnist, position)
+    def _write_once(self, mnist: MNIST, index: int) -> None:
+        """Write a file under a temporary name first, so that no run ever finds half a file."""
+        file = self._file(mnist, index)
         if file.exists():
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_name(f".{uuid4().hex}.png")
-        Image.fromarray(fit_digit(mnist.data[position].numpy(), self.image_size, self.fitting)).save(unfinished)
+        Image.fromarray(fit_digit(mnist.data[index].numpy(), self.image_size, self.fitting)).save(unfinished)
         unfinished.replace(file)

@@ -1,4 +1,4 @@
-"""Paths that anomalib refuses because of a letter such as é: it takes printable ASCII characters only."""
+"""Paths that anomalib refuses because it accepts printable ASCII characters only."""
 
 import os
 from contextlib import suppress
@@ -9,20 +9,20 @@ from anomalib.data.utils.path import contains_non_printable_characters
 from anomalib_plus.data.image_files import printable
 
 ADVICE = (
-    "anomalib takes paths of printable ASCII characters only. Make a link with a plain name to the image folder "
+    "anomalib accepts paths of printable ASCII characters only. Make a link with an ASCII name to the image folder "
     "(ln -s FOLDER /tmp/images) and pass that. Folder needs normal_dir, abnormal_dir and mask_dir as full paths "
-    "through the link, without root. To predict, PredictImages takes any path."
+    "through the link, without root. For prediction, PredictImages accepts any path."
 )
 
 
 def acceptable_root(root: str | Path, category: str) -> Path:
-    """Find a form of a data set's root folder that anomalib takes.
+    """Return a dataset's root folder in a form that anomalib accepts.
 
-    Anomalib looks at the path as it is given, so a path relative to the working folder passes if the letter is above
-    that folder.
+    Anomalib checks the path as given, so a path relative to the working folder is accepted if the character in question
+    belongs to a parent of that folder.
 
     Raises:
-        ValueError: If neither the path nor its relative form will do.
+        ValueError: If anomalib refuses both the path and its relative form.
     """
     if not contains_non_printable_characters(Path(root) / category):
         return Path(root)

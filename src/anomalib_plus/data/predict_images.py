@@ -1,4 +1,4 @@
-"""Images to judge, with a choice for the files among them that cannot be read."""
+"""Dataset for prediction that can skip files that cannot be read."""
 
 import csv
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class BadImage(NamedTuple):
-    """A file or folder that cannot be used, and why."""
+    """File or folder that cannot be used, and the reason."""
 
     path: Path
     reason: str
@@ -29,19 +29,19 @@ class BadImage(NamedTuple):
 class PredictImages(Dataset):
     """Images of a folder or one image file, for ``Engine.predict(dataset=...)`` and ``anomalib predict --data``.
 
-    Like anomalib's ``PredictDataset``, but all files are decoded once before the first prediction, so that none can end
-    the run in its middle. With a model of ours, the list of skipped files is logged again when the predictions are done
-    and written to ``skipped_images.csv`` beside them.
+    Like anomalib's ``PredictDataset``, but all files are decoded once before the first prediction, so that a damaged
+    file cannot end a run halfway. The models of this package log the skipped files again after the predictions and
+    write them to ``skipped_images.csv`` in the results folder.
 
     Args:
         path: A folder, searched with all its subfolders, or an image file.
-        skip_bad_images: Leave out files that cannot be read, or would be read wrongly (16-bit images), with one warning
-            for each; they are listed in ``skipped``. Otherwise a bad file is an error that names it.
+        skip_bad_images: Skip files that cannot be read or would be read wrongly (16-bit images), with a warning for
+            each; ``skipped`` lists them. If False, such a file raises an error.
         transform: Applied to every image.
 
     Raises:
         FileNotFoundError: If there is no such folder or file.
-        ValueError: If there are no images, if a file is bad and not to be skipped, or if all are bad.
+        ValueError: If there are no images, a file is bad and ``skip_bad_images`` is False, or all files are bad.
     """
 
     def __init__(self, path: str | Path, skip_bad_images: bool = False, transform: Transform | None = None) -> None:
@@ -68,29 +68,29 @@ class PredictImages(Dataset):
             logger.warning("Skipped %s: %s", printable(bad.path), bad.reason)
 
     def __len__(self) -> int:
-        """Number of images that will be judged."""
+        """Return the number of images to predict."""
         return len(self.image_filenames)
 
     def __getitem__(self, index: int) -> ImageItem:
-        """One image as float (3, H, W) in [0, 1], with its path."""
+        """Read an image (3, H, W) in [0, 1], with its path."""
         file = self.image_filenames[index]
         try:
             image = read_image(file, as_tensor=True)
         except Exception as error:
-            msg = f"{printable(file)} could be read when the run began, but not any more: {error}"
+            msg = f"{printable(file)} could be read at the start of the run, but not any more: {error}"
             raise OSError(msg) from error
         return ImageItem(image=self.transform(image) if self.transform else image, image_path=str(file))
 
     @property
     def collate_fn(self) -> Callable[[list[ImageItem]], ImageBatch]:
-        """What makes a batch of images of one size."""
+        """Function that collates images of one size into a batch."""
         return ImageBatch.collate
 
 
 def report_skipped(datasets: Iterable[object], folder: Path) -> None:
-    """Log what ``PredictImages`` skipped and write it to ``skipped_images.csv`` in a folder.
+    """Log the files that ``PredictImages`` skipped and write them to ``skipped_images.csv`` in a folder.
 
-    An older list there is replaced, be it by an empty one. If the file cannot be written, a warning says why.
+    An existing list is overwritten, even by an empty one. If that fails, a warning gives the reason.
     """
     chosen = [dataset for dataset in datasets if isinstance(dataset, PredictImages) and dataset.skip_bad_images]
     skipped = [bad for dataset in chosen for bad in dataset.skipped]
@@ -101,7 +101,7 @@ def report_skipped(datasets: Iterable[object], folder: Path) -> None:
     try:
         if skipped or (chosen and file.exists()):
             _write_list(skipped, file)
-    except OSError as error:  # the predictions are done: nothing must take them away
+    except OSError as error:  # not worth losing finished predictions
         logger.warning("The list of skipped images could not be written: %s", error)
 
 
@@ -110,13 +110,13 @@ def _write_list(bad_images: list[BadImage], file: Path) -> None:
     with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(BadImage._fields)
-        writer.writerows(bad_images)  # the paths are absolute, so that no spreadsheet takes one for a formula
+        writer.writerows(bad_images)  # absolute paths, which no spreadsheet interprets as formulas
 
 
 def _find(path: Path) -> tuple[list[Path], list[Path]]:
-    """Image files at or below a path, links to folders aside, and the folders that may not be searched.
+    """Find image files at or below a path, without following links to folders, and folders that cannot be searched.
 
-    All are absolute and free of "..", which a visualizer would take for the name of a folder to write to.
+    Paths are absolute and free of "..", because anomalib's visualizer names output folders by them.
     """
     if not path.is_dir():
         if not os.path.lexists(path):

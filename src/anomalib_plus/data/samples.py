@@ -1,4 +1,4 @@
-"""The image files behind a data set. The only reader of the table in which anomalib keeps its samples."""
+"""Image files of a dataset; the only reader of anomalib's table of samples."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,23 +12,20 @@ from anomalib_plus.data.predict_images import PredictImages
 
 
 class Sample(NamedTuple):
-    """One item of a data set.
-
-    Attributes:
-        image: Path of the image file, or of something else in a data set of videos.
-        label: 0 for good, 1 for anomalous, -1 for unknown.
-        masks: Mask files; none if the data set has no masks or the image is not anomalous.
-        needs_mask: An anomalous image in a data set with masks.
-    """
+    """One item of a dataset."""
 
     image: str
+    """Path of the image file, or of something else in a dataset of videos."""
     label: int = LabelName.UNKNOWN
+    """0 for good, 1 for anomalous, -1 for unknown."""
     masks: tuple[Path, ...] = ()
+    """Mask files; none if the dataset has no masks or the image is not anomalous."""
     needs_mask: bool = False
+    """True for an anomalous image in a dataset with masks."""
 
 
 def read_samples(dataset: AnomalibDataset) -> list[Sample]:
-    """Samples of a data set of anomalib, in its order."""
+    """List the samples of an anomalib dataset in its order."""
     table = dataset.samples
     segmentation = table.attrs.get("task") == "segmentation"
     nothing = [None] * len(table)
@@ -42,9 +39,9 @@ def read_samples(dataset: AnomalibDataset) -> list[Sample]:
 
 
 def samples_of(dataset: Any) -> list[Sample | None]:
-    """Samples of anomalib's data sets, ``PredictDataset``, ``PredictImages``, their subsets and concatenations.
+    """List the samples of anomalib's datasets and ``PredictImages``, their subsets and concatenations.
 
-    Returns an empty list for every other data set, and None for each of its items within a concatenation.
+    Returns an empty list for any other dataset, and None for each of its items within a concatenation.
     """
     if isinstance(dataset, ConcatDataset):
         return [sample for inner in dataset.datasets for sample in samples_of(inner) or [None] * len(inner)]  # type: ignore[arg-type]
@@ -59,6 +56,6 @@ def samples_of(dataset: Any) -> list[Sample | None]:
 
 
 def _mask_files(mask: Any) -> tuple[Path, ...]:
-    """MVTec LOCO has lists of masks, all others one file or nothing: "", None or NaN."""
+    """Normalise an entry: MVTec LOCO has lists of masks, other datasets one file or nothing ("", None or NaN)."""
     files = mask if isinstance(mask, list | tuple) else [mask]
     return tuple(Path(file) for file in files if isinstance(file, str | Path) and str(file))

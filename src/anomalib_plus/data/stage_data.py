@@ -1,4 +1,4 @@
-"""The data of the stage that a trainer runs."""
+"""Datamodule and datasets of the stage that a trainer runs."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 
 def datamodule_of_stage(trainer: Trainer) -> LightningDataModule | None:
-    """The datamodule that this stage was given, None if it was given data loaders.
+    """Return the datamodule passed to this stage, or None if data loaders were passed.
 
-    ``trainer.datamodule`` is not enough: Lightning leaves there the datamodule of an earlier stage.
+    ``trainer.datamodule`` does not tell: Lightning keeps the datamodule of an earlier stage there.
     """
     loops = {
         TrainerFn.FITTING: trainer.fit_loop,
@@ -24,6 +24,6 @@ def datamodule_of_stage(trainer: Trainer) -> LightningDataModule | None:
 
 
 def datasets_of(loaders: Any) -> list[Any]:
-    """The data set of each loader in a collection that Lightning takes; None for iterables that are no loaders."""
+    """List the dataset of each loader in a collection that Lightning accepts; None for iterables without one."""
     flattened = [] if loaders is None else CombinedLoader(loaders).flattened
     return [getattr(loader, "dataset", None) for loader in flattened]

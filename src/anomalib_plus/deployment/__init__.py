@@ -1,7 +1,7 @@
-"""Models as they are deployed: exported by anomalib, compared with the eager model, and timed."""
+"""Export to ONNX and OpenVINO, INT8 quantisation, and parts of an inspection station."""
 
 import sys
 
-# OpenVINO and nncf tell Google of their use unless this module is missing. Not in a function, because a process that
+# OpenVINO and nncf send telemetry to Google unless this module is missing. Not in a function, because a process that
 # multiprocessing spawns imports this package before it calls anything.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

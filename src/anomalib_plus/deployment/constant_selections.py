@@ -1,4 +1,4 @@
-"""Selections of an OpenVINO network that are known before any image is seen."""
+"""Folding of OpenVINO's ``Select`` operations with a constant condition."""
 
 from typing import TYPE_CHECKING
 
@@ -6,11 +6,11 @@ if TYPE_CHECKING:  # an optional dependency
     import openvino
 
 
-def settle_choices(model: "openvino.Model") -> None:
-    """Replace each selection with a known condition by what it selects, in place.
+def fold_constant_selections(model: "openvino.Model") -> None:
+    """Replace each ``Select`` with a constant condition by the input that it selects, in place.
 
-    The normalisation of scores selects by whether a validation has set ranges. Without them the way not taken computes
-    with constants that are NaN, at which OpenVINO fails to compile a network of eight bits.
+    anomalib normalises scores if a validation has set their range. If not, the branch that is not selected contains NaN
+    constants, on which OpenVINO fails to compile an INT8 network.
     """
     from openvino.passes import ConstantFolding, Manager
 
@@ -30,4 +30,4 @@ def settle_choices(model: "openvino.Model") -> None:
         is_result = any(reader.get_node().get_type_name() == "Result" for reader in output.get_target_inputs())
         output.replace(selected)
         if is_result:
-            selected.get_tensor().set_names(names)  # by which inferencers know the network's outputs
+            selected.get_tensor().set_names(names)  # inferencers find outputs by name

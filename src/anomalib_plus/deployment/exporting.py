@@ -1,4 +1,4 @@
-"""What our models change of anomalib's exports."""
+"""Changes to anomalib's exports that the models share."""
 
 import logging
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from anomalib_plus.deployment.int8 import quantize_networks, quantize_networks_w
 from anomalib_plus.deployment.resizing import pre_process
 
 _OPSET = 18
-"""What torch's exporter writes. It fails to convert that to the 14 anomalib asks for, logs a traceback and goes on."""
+"""Version that torch's exporter writes; asked for anomalib's 14, it logs a failed conversion and writes 18 anyway."""
 _EXPORTER_LOGGERS = ("onnx_ir", "onnxscript")
 
 
 class UntrainedModelError(RuntimeError):
-    """A model that was to be exported but was neither trained nor loaded."""
+    """Error for the export of a model that was neither trained nor loaded."""
 
 
 class ExportMixin:
-    """Export trained models only, resize as the engine does, and quantise the networks alone.
+    """Export of trained models only, with the engine's resizing and with INT8 for the networks only.
 
     Use it as ``class Model(ExportMixin, AnomalibModule)``.
     """
@@ -30,10 +30,10 @@ class ExportMixin:
     model: nn.Module
 
     is_trained: bool = False
-    """Whether weights were learned or loaded. Set it to export weights that came in another way, or random ones."""
+    """True once weights were trained or loaded. Set it to export weights from elsewhere, or random ones."""
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Note that the weights are learned."""
+        """Mark the model as trained."""
         super().on_train_batch_end(*args, **kwargs)  # type: ignore[misc]
         self.is_trained = True
 
@@ -44,9 +44,9 @@ class ExportMixin:
         return result
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
-        """Predict for images (B, 3, H, W) in [0, 1] of any size, as exported models do, with the engine's results.
+        """Predict for images (B, 3, H, W) in [0, 1] of any size, as the engine does; exports contain this.
 
-        anomalib's own resizes without antialiasing here and with it in the engine.
+        anomalib's ``forward`` resizes without antialiasing, its engine with it.
         """
         del args, kwargs
         images = pre_process(self.pre_processor, batch)  # type: ignore[attr-defined]
@@ -66,23 +66,23 @@ class ExportMixin:
         return super().to_torch(*args, **kwargs)  # type: ignore[misc]
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
-        """Export to ONNX, also on the way to OpenVINO; see anomalib's ``ExportMixin.to_onnx``.
+        """Export to ONNX, which ``to_openvino`` calls too; see anomalib's ``ExportMixin.to_onnx``.
 
         Raises:
             UntrainedModelError: If the model was neither trained nor loaded.
         """
         self._check_is_trained()
-        with _exporter_at_warnings():
+        with _quiet_exporter():
             return super().to_onnx(*args, **{"opset_version": _OPSET, "verbose": False, **kwargs})  # type: ignore[misc]
 
     def _post_training_quantization_ov(self, model: Any, datamodule: Any = None) -> Any:
-        """Quantise the networks alone: anomalib, which calls this for ``INT8_PTQ``, would quantise the map as well."""
+        """Quantise for anomalib's ``INT8_PTQ``, but the networks only: anomalib would quantise the anomaly map too."""
         return quantize_networks(model, datamodule)
 
     def _accuracy_control_quantization_ov(
         self, model: Any, datamodule: Any = None, metric: Any = None, task: Any = None, max_drop: float = 0.01
     ) -> Any:
-        """Do the same for ``INT8_ACQ``. Anomalib's compares outputs that the next batch has overwritten."""
+        """Quantise for anomalib's ``INT8_ACQ``. anomalib's own measures outputs that the next batch has overwritten."""
         del task
         return quantize_networks_within_accuracy(model, datamodule, metric, max_drop)
 
@@ -91,16 +91,16 @@ class ExportMixin:
             name = type(self).__name__
             msg = (
                 f"This {name} was neither trained nor loaded from a checkpoint: the export would hold random weights. "
-                f"Give the checkpoint (--ckpt_path=FILE, Engine.export(..., ckpt_path=FILE) or "
-                f"{name}.load_from_checkpoint), or train first. Where its weights came in another way, set "
+                f"Pass the checkpoint (--ckpt_path=FILE, Engine.export(..., ckpt_path=FILE) or "
+                f"{name}.load_from_checkpoint), or train first. If its weights come from elsewhere, set "
                 "model.is_trained = True."
             )
             raise UntrainedModelError(msg)
 
 
 @contextmanager
-def _exporter_at_warnings() -> Iterator[None]:
-    """Keep the exporter's thousands of INFO lines out of the log, unless the user has set a level for them."""
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's thousands of INFO lines out of the log, unless the user has set a level."""
     quieted = [logger for logger in map(logging.getLogger, _EXPORTER_LOGGERS) if logger.level == logging.NOTSET]
     for logger in quieted:
         logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""INT8 quantisation for OpenVINO that leaves the computation of the anomaly map alone."""
+"""INT8 quantisation for OpenVINO that keeps the computation of the anomaly map in floating point."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
 from anomalib_plus.data.samples import read_samples
-from anomalib_plus.deployment.constant_selections import settle_choices
+from anomalib_plus.deployment.constant_selections import fold_constant_selections
 
 if TYPE_CHECKING:  # an optional dependency
     import openvino
@@ -23,62 +23,62 @@ logger = logging.getLogger(__name__)
 _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
 _NO_OPERATIONS = ("Constant", "Parameter", "Result")
 _IMAGES = 300
-"""As many as nncf recommends; more take longer and say no more."""
+"""Number of calibration images, as nncf recommends."""
 _IMAGE_CHANNELS = 6
-"""At most so many channels make an image, a pair of images or a map."""
+"""Most channels of an image, a pair of images or a map."""
 _LAST_LAYERS = 4
-"""Layers that paint an image or a map and stay in floating point: about one stage of a decoder."""
+"""Number of layers before an image or a map that stay in floating point: about one stage of a decoder."""
 _WIDE = 10_000_000
-"""Weights from which on nncf's faster correction of biases has to do."""
+"""Number of weights above which nncf's faster bias correction is used."""
 
 
 def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Model":
     """Quantise an exported model's networks, calibrated on the validation images, as anomalib does.
 
-    Ranges found on good images alone would cut off what defects excite, and bad parts would score like good ones: of
-    more than 300 images, 300 are taken that are spread over the set and, where it has them, as many bad as good.
+    Value ranges of good images alone would clip the activations of defects, and defective images would score like good
+    ones. So of more than 300 images, 300 are sampled evenly, half of them with defects if there are enough.
 
-    In floating point stays what small differences are all about: what precedes the first network (resizing) and what
-    follows the last (distances, filters, normalisation of the score), the layers that read or paint an image or a map,
-    and where branches meet (residual connections, gates). anomalib quantises all of it.
+    Unlike anomalib, this keeps everything in floating point whose result depends on small differences: what precedes
+    the first network (resizing) and follows the last (distances, filters, normalisation of the score), the layers that
+    read or produce an image or a map, and operations on several branches (residual connections, gates).
 
-    Weights use half of their range: processors without instructions for neural networks (VNNI) add products of eight
-    bits in sixteen, and those of the full range overflow there.
+    Weights use half of the INT8 range: processors without VNNI instructions accumulate 8-bit products in 16 bits, which
+    the full range would overflow.
 
     Args:
         model: The converted model.
-        datamodule: Its validation images are used; a warning says so if there are no defects among them.
+        datamodule: Datamodule of the validation images; a warning is logged if none of them has a defect.
 
     Raises:
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
-    settle_choices(model)
+    fold_constant_selections(model)
     calibration, options = _calibration(model, datamodule, "INT8_PTQ")
     import nncf
 
-    return _with_some_correction_of_biases(nncf.quantize, model, calibration, **options)
+    return _quantize_with_bias_correction(nncf.quantize, model, calibration, **options)
 
 
 def quantize_networks_within_accuracy(
     model: "openvino.Model", datamodule: Any, metric: Any = None, max_drop: float = 0.01
 ) -> "openvino.Model":
-    """Quantise like :func:`quantize_networks`, then return layers to floating point until a metric drops no more.
+    """Quantise like :func:`quantize_networks` with accuracy control: return layers to floating point as needed.
 
     Args:
         model: The converted model, with a normalised score.
-        datamodule: Its validation images calibrate and judge; there must be defects among them.
-        metric: A metric of anomalib, larger for the better; image AUROC by default. Anomalib's engine always gives one,
-            ``F1Score`` where its caller gives none.
-        max_drop: How much of the metric may be lost.
+        datamodule: Datamodule whose validation images, defects included, are used to calibrate and to measure.
+        metric: A metric of anomalib, higher is better; image AUROC if None. anomalib's engine always passes one,
+            ``F1Score`` by default.
+        max_drop: Largest accepted drop of the metric.
 
     Raises:
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
-    settle_choices(model)
+    fold_constant_selections(model)
     calibration, options = _calibration(model, datamodule, "INT8_ACQ")
-    options["advanced_quantization_parameters"] = options.pop("advanced_parameters")  # as nncf calls them here
+    options["advanced_quantization_parameters"] = options.pop("advanced_parameters")  # nncf's name in this function
     import nncf
 
     metric = metric or AUROC(fields=["pred_score", "gt_label"])
@@ -87,32 +87,33 @@ def quantize_networks_within_accuracy(
         metric.reset()
         for batch in batches:
             outputs = network(batch.image.numpy())
-            # The next batch overwrites the outputs, and metrics keep them.
-            said = {output.get_any_name(): torch.tensor(values) for output, values in outputs.items()}
-            said |= {name: values.flatten() for name, values in said.items() if name in ("pred_score", "pred_label")}
-            metric.update(batch.update(in_place=False, **said))
+            # Copies, because metrics keep the outputs and the next batch overwrites them.
+            predicted = {output.get_any_name(): torch.tensor(values) for output, values in outputs.items()}
+            for name in predicted.keys() & {"pred_score", "pred_label"}:
+                predicted[name] = predicted[name].flatten()
+            metric.update(batch.update(in_place=False, **predicted))
         return float(metric.compute())
 
-    judged = nncf.Dataset(datamodule.val_dataloader())
-    return _with_some_correction_of_biases(
-        nncf.quantize_with_accuracy_control, model, calibration, judged, measure, max_drop=max_drop, **options
+    validation = nncf.Dataset(datamodule.val_dataloader())
+    return _quantize_with_bias_correction(
+        nncf.quantize_with_accuracy_control, model, calibration, validation, measure, max_drop=max_drop, **options
     )
 
 
-def _with_some_correction_of_biases(quantize: Callable[..., "openvino.Model"], *args: Any, **options: Any) -> Any:
-    """Quantise with nncf's slower correction of biases, or the faster one where the slower one fails."""
+def _quantize_with_bias_correction(quantize: Callable[..., "openvino.Model"], *args: Any, **options: Any) -> Any:
+    """Quantise with nncf's slower bias correction, or with the faster one if that fails."""
     try:
         return quantize(*args, **options)
-    except KeyError:  # nncf cuts some networks, FEAR among them, into parts without a layer that it then asks for
+    except KeyError:  # nncf splits some networks (U-Nets) so that a part lacks a layer that it looks up
         if options["fast_bias_correction"]:
             raise
         return quantize(*args, **options | {"fast_bias_correction": True})
 
 
 def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[Any, dict[str, Any]]:
-    """The images that set value ranges, and how to quantise."""
+    """Return the calibration dataset and nncf's options."""
     if datamodule is None:
-        msg = f"{name} needs a datamodule (--data on the command line): its validation images set the value ranges."
+        msg = f"{name} needs a datamodule, whose validation images set the value ranges: pass datamodule= or --data."
         raise ValueError(msg)
     import nncf
 
@@ -124,7 +125,7 @@ def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[A
     return nncf.Dataset(_calibration_images(datamodule), lambda items: items.image), {
         "subset_size": -(-_IMAGES // datamodule.eval_batch_size),  # nncf counts batches
         "preset": nncf.QuantizationPreset.MIXED,
-        # The slower correction keeps activations, which for wide networks takes gigabytes and hours.
+        # The slower correction stores activations, which takes gigabytes and hours for wide networks.
         "fast_bias_correction": _count_constants(model) > _WIDE,
         "ignored_scope": nncf.IgnoredScope(names=operations_in_floating_point(model)),
         "advanced_parameters": nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
@@ -132,13 +133,13 @@ def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[A
 
 
 def _calibration_images(datamodule: Any) -> DataLoader:
-    """The validation images, or a choice of them, in batches as the datamodule makes them."""
+    """Load a sample of the validation images, in batches as the datamodule makes them."""
     data = datamodule.val_data
     labels = np.array([sample.label for sample in read_samples(data)])
     if len(np.unique(labels)) < 2:
         logger.warning(
-            "INT8 finds its value ranges on the validation images, and all %d of them are %s. Without images of both "
-            "kinds bad parts may score like good ones: give a datamodule that validates on both.",
+            "INT8 takes its value ranges from the validation images, and all %d of them are %s. Without images of both "
+            "kinds, bad parts may score like good ones: pass a datamodule that validates on both.",
             len(labels),
             "bad" if labels.any() else "good",
         )
@@ -151,11 +152,7 @@ def _calibration_images(datamodule: Any) -> DataLoader:
 
 
 def spread_over_labels(labels: NDArray[np.integer], count: int) -> list[int]:
-    """Choose at most ``count`` samples: of each label equally many, or all if it has fewer, evenly spaced.
-
-    Args:
-        labels: (N,).
-        count: Positive.
+    """Choose at most ``count`` evenly spaced samples, equally many of each label (N,) or all that it has.
 
     Returns:
         Ascending indices; all of them if there are no more than ``count``.
@@ -169,14 +166,13 @@ def spread_over_labels(labels: NDArray[np.integer], count: int) -> list[int]:
 
 
 def operations_in_floating_point(model: "openvino.Model") -> list[str]:
-    """Names of the operations that INT8 leaves alone.
+    """List the operations that stay in floating point by name.
 
-    Returns:
-        On every path what precedes the first convolution and what follows the last layer; the layers that read an image
-        and the last ones that paint one, or a map; and where computed values meet.
+    On every path these are the operations before the first convolution and after the last layer; the layers that read
+    an image and the last ones before an image or a map; and operations on several computed values.
     """
     operations = model.get_ordered_ops()
-    alone: set[str] = set()
+    kept: set[str] = set()
     before: set[str] = set()
     for operation in operations:
         name, kind = operation.get_friendly_name(), operation.get_type_name()
@@ -184,8 +180,8 @@ def operations_in_floating_point(model: "openvino.Model") -> list[str]:
         if kind not in _CONVOLUTIONS and not computed:
             before.add(name)
         elif len(computed) > 1 and kind not in (*_CONVOLUTIONS, "MatMul"):
-            alone.add(name)
-    layers: dict[str, float] = {}  # from here to an image or map; 0 behind the last layer
+            kept.add(name)
+    layers: dict[str, float] = {}  # number of layers from here to an image or map; 0 after the last layer
     for operation in reversed(operations):
         name = operation.get_friendly_name()
         readers = (reader.get_node() for value in operation.outputs() for reader in value.get_target_inputs())
@@ -194,16 +190,16 @@ def operations_in_floating_point(model: "openvino.Model") -> list[str]:
             read, written = _channels(operation)
             if written <= _IMAGE_CHANNELS:
                 layers[name] = 1
-            else:  # a last layer that paints nothing is quantised: its features are compared
+            else:  # a last layer that produces features, which are compared, is quantised
                 layers[name] = layers[name] + 1 if layers[name] else math.inf
             if read <= _IMAGE_CHANNELS:
-                alone.add(name)
+                kept.add(name)
         if layers[name] <= _LAST_LAYERS:
-            alone.add(name)
+            kept.add(name)
     return [
         operation.get_friendly_name()
         for operation in operations
-        if operation.get_friendly_name() in before | alone and operation.get_type_name() not in _NO_OPERATIONS
+        if operation.get_friendly_name() in before | kept and operation.get_type_name() not in _NO_OPERATIONS
     ]
 
 
@@ -213,7 +209,7 @@ def _count_constants(model: "openvino.Model") -> int:
 
 
 def _is_learned(operation: "openvino.Node") -> bool:
-    """Whether it can be a layer with trained weights; a convolution of single channels is a filter of the map."""
+    """Return True for matrix products and convolutions that mix channels; others are filters of the anomaly map."""
     kind = operation.get_type_name()
     if kind == "MatMul":
         return True
@@ -221,7 +217,7 @@ def _is_learned(operation: "openvino.Node") -> bool:
 
 
 def _channels(layer: "openvino.Node") -> tuple[float, float]:
-    """How many channels a learned layer reads and writes; no end of them where its operation has none."""
+    """Return the numbers of input and output channels of a learned layer; infinity for matrix products."""
     if layer.get_type_name() == "MatMul":
         return math.inf, math.inf
     first, second = (layer.input(1).get_partial_shape()[axis].get_length() for axis in (0, 1))

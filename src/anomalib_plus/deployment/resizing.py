@@ -1,7 +1,7 @@
-"""Resizing with antialiasing that exported graphs can hold, so that they see the images that the model was trained on.
+"""Resizing with antialiasing that can be exported, so that exports resize as in training.
 
-anomalib switches antialiasing off in exports, because ONNX's own operator is computed wrongly by OpenVINO. Images that
-are twice as large as the model's then give scores that differ from the engine's by a tenth of their spread and more.
+anomalib disables antialiasing in exports, because OpenVINO computes ONNX's operator wrongly. For images twice as large
+as the model's, scores then differ from the engine's by a tenth of their spread and more.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import Compose, InterpolationMode, Resize, Transf
 
 
 def pre_process(pre_processor: nn.Module | None, images: Tensor) -> Tensor:
-    """What anomalib's engine does to images (B, C, H, W) before the network, in an exported graph as well."""
+    """Apply a pre-processor to images (B, C, H, W) as anomalib's engine does, in exported graphs too."""
     if not isinstance(pre_processor, PreProcessor):
         return images if pre_processor is None else pre_processor(images)
     if pre_processor.transform is None:
@@ -25,7 +25,7 @@ def pre_process(pre_processor: nn.Module | None, images: Tensor) -> Tensor:
 
 
 def transform_for_export(transform: Transform, images: Tensor) -> Tensor:
-    """Apply a pre-processor's transform to images (B, C, H, W) by operations that can be exported for any size."""
+    """Apply a pre-processor's transform to images (B, C, H, W), by operations that can be exported for any size."""
     if isinstance(transform, Compose):
         for part in transform.transforms:
             images = transform_for_export(part, images)
@@ -38,10 +38,10 @@ def transform_for_export(transform: Transform, images: Tensor) -> Tensor:
 
 
 def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation with antialiasing of (B, C, H, W), as two matrix products; what torchvision gives.
+    """Resize (B, C, H, W) as torchvision does, bilinearly with antialiasing, by two matrix products.
 
     Args:
-        images: Of any size, which may be symbolic.
+        images: Images of any size, which may be symbolic.
         size: Height and width of the result.
     """
     height, width = images.shape[-2:]
@@ -53,16 +53,16 @@ def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def interpolation_weights(old: int, new: int, like: Tensor) -> Tensor:
-    """Weights (new, old) by which the old pixels of a line contribute to the new ones.
+    """Compute the weights (new, old) of the old pixels of a line in the new ones.
 
-    A triangle around the centre of each new pixel that reaches to the centres of its neighbours, and at least to those
-    of the old ones. In whole numbers up to the last step, which makes it exact whatever precision the graph is run in:
-    bfloat16 does not know one pixel of a thousand from the next.
+    Each row is a triangle around the centre of the new pixel that extends to the centres of its neighbours, and at
+    least to those of the old pixel's. Integers up to the last step keep it exact in any precision of the graph:
+    bfloat16 cannot represent the index of every pixel of a thousand.
 
     Args:
-        old: How many there are; may be symbolic.
-        new: How many are wanted.
-        like: Gives device and type.
+        old: Number of old pixels; may be symbolic.
+        new: Number of new pixels.
+        like: Tensor whose device and type the result gets.
     """
     old_centres = (2 * torch.arange(old, device=like.device) + 1) * new
     new_centres = (2 * torch.arange(new, device=like.device) + 1) * old

@@ -1,1 +1,1 @@
-"""Blocks that two models or more share, in plain PyTorch."""
+"""Modules and functions that several models share, in plain PyTorch."""

@@ -13,22 +13,20 @@ from anomalib_plus.layers.pretrained import WeightArguments, check_network_name,
 
 
 class Backbone(nn.Module):
-    """Some stages of a timm network; images in [0, 1] in, one feature map per stage out.
+    """Feature maps of a timm network at some of its stages, from images in [0, 1].
 
-    The mean and standard deviation that the network was trained with are applied inside. What lies behind the last
-    stage is not built. Everything is trainable and in training mode until the owner says otherwise.
+    The network's mean and standard deviation are applied inside. Layers after the last stage are not built. All
+    parameters are trainable, and the network is in training mode.
 
     Args:
         name: A timm name, with its weight tag where the tag matters.
-        stages: Stages by timm's name (``layer2``, ``blocks.1``) or by position from 0, in the network's order.
-        pre_trained: See :func:`~anomalib_plus.layers.pretrained.create_network`.
+        stages: Stages by timm's name (``layer2``, ``blocks.1``) or by index from 0, in the network's order.
+        pre_trained: See :func:`~anomalib_plus.layers.pretrained.create_network`, which also lists the errors.
         weights: See there.
         arguments: See there.
 
     Raises:
-        ValueError: If timm has no such network or stage, or the file holds weights of another network.
-        FileNotFoundError: If the file of the weights is missing.
-        RuntimeError: If weights are asked for and neither cache nor network gives them.
+        ValueError: If the network has no such stage.
     """
 
     mean: Tensor
@@ -50,7 +48,7 @@ class Backbone(nn.Module):
         self.channels = tuple(info.channels())
         """Channels of each feature map."""
         self.strides = tuple(info.reduction())
-        """Pixels of the image per position of each feature map."""
+        """Stride of each feature map in pixels of the image."""
         self.channels_come_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         configuration = timm.get_pretrained_cfg(name)
         for statistic in ("mean", "std"):
@@ -64,9 +62,9 @@ class Backbone(nn.Module):
 
 
 def drop_later_blocks(network: Any, last_stage: str) -> None:
-    """Remove the blocks behind ``last_stage``, which timm's EfficientNet and MobileNet families keep and compute.
+    """Remove the blocks after ``last_stage``, which timm's EfficientNet and MobileNet families keep and compute.
 
-    They would cost time and, as parameters outside every loss, stop distributed training.
+    They would cost time, and distributed training fails on parameters that no loss depends on.
     """
     container, _, index = last_stage.rpartition(".")
     if container == "blocks" and index.isdigit() and isinstance(getattr(network, "blocks", None), nn.Sequential):
@@ -75,25 +73,25 @@ def drop_later_blocks(network: Any, last_stage: str) -> None:
 
 @cache
 def _known_stages(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and strides of all stages of a network."""
+    """List names and strides of all stages of a network."""
     with torch.device("meta"):
         info = timm.create_model(name, pretrained=False, features_only=True).feature_info
     return tuple(info.module_name()), tuple(info.reduction())
 
 
 def stages_by_stride(name: str, arguments: WeightArguments = WeightArguments()) -> dict[int, int]:  # noqa: B008
-    """Position of a network's last stage at each stride, in the network's order.
+    """Map each stride of a network to the index of its last stage, in the network's order.
 
     Raises:
         ValueError: If there is no such network.
     """
     check_network_name(name, arguments)
     _, strides = _known_stages(name)
-    return {stride: position for position, stride in enumerate(strides)}
+    return {stride: index for index, stride in enumerate(strides)}
 
 
 def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArguments) -> tuple[int, ...]:
-    """Positions of the network's last stages with these strides.
+    """Return the indices of the network's last stages with these strides.
 
     Raises:
         ValueError: If there is no such network, or no stage of a stride.
@@ -101,23 +99,20 @@ def stages_of_strides(name: str, strides: Sequence[int], arguments: WeightArgume
     known = stages_by_stride(name, arguments)
     missing = [stride for stride in strides if stride not in known]
     if missing:
-        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {list(known)}: name its stages."
+        msg = f"{arguments.network}={name!r} has no stage of stride {missing[0]}, only {list(known)}: pass its stages."
         raise ValueError(msg)
     return tuple(known[stride] for stride in strides)
 
 
 def stage_indices(name: str, stages: Sequence[str | int], arguments: WeightArguments) -> tuple[int, ...]:
-    """Positions of ``stages`` in timm's list of the network's stages.
+    """Return the indices of ``stages`` in timm's list of the network's stages.
 
     Raises:
         ValueError: If there is no such network or stage, or the stages do not ascend.
     """
     check_network_name(name, arguments)
     known, _ = _known_stages(name)
-    known_indices: dict[str | int, int] = {
-        **{stage: index for index, stage in enumerate(known)},
-        **{i: i for i in range(len(known))},
-    }
+    known_indices: dict[str | int, int] = {key: index for index, stage in enumerate(known) for key in (stage, index)}
     missing = [stage for stage in stages if stage not in known_indices]
     if missing:
         msg = f"{arguments.network}={name!r} has no stage {missing[0]!r}. Its stages are {', '.join(known)}."

@@ -11,15 +11,15 @@ _RANGE_TOLERANCE = 1e-3
 def check_input_size(
     images: Tensor, divisor: int, model_name: str, minimum: int = 1, channels: Sequence[int] = (3,)
 ) -> None:
-    """Raise ``ValueError`` unless images are (B, C, H, W) with C in ``channels`` and a size that suits the network.
+    """Raise ``ValueError`` unless images are (B, C, H, W) with C in ``channels`` and a valid size.
 
     Height and width must be divisible by ``divisor`` and at least ``minimum``.
     """
     if images.ndim != 4 or images.shape[1] not in channels:
         count = " or ".join(map(str, channels))
         msg = (
-            f"{model_name} needs a batch of images (B, {count}, H, W), got shape {tuple(images.shape)}. Give colour "
-            "images as RGB, and grey ones with their channel repeated: images.expand(-1, 3, -1, -1)."
+            f"{model_name} needs a batch of images (B, {count}, H, W), got shape {tuple(images.shape)}. Pass colour "
+            "images as RGB, and repeat the channel of grey ones: images.expand(-1, 3, -1, -1)."
         )
         raise ValueError(msg)
     height, width = images.shape[-2:]
@@ -42,11 +42,11 @@ def check_choice(argument: str, value: str, choices: object) -> None:
 
 
 def check_value_range(images: Tensor, model_name: str) -> None:
-    """Raise ``ValueError`` unless all values lie in [0, 1]; NaN is refused too."""
+    """Raise ``ValueError`` unless all values lie in [0, 1] and none is NaN."""
     low, high = (float(bound) for bound in images.aminmax())
     if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
         msg = (
-            f"{model_name} works on images in [0, 1], but a batch holds values from {low:.3g} to {high:.3g}. Remove "
+            f"{model_name} needs images in [0, 1], but a batch has values from {low:.3g} to {high:.3g}. Remove "
             f"Normalize from the pre-processor and the augmentations ({model_name}.configure_pre_processor() only "
             "resizes), or divide 8-bit values by 255."
         )
@@ -56,7 +56,7 @@ def check_value_range(images: Tensor, model_name: str) -> None:
 def check_focal_arguments(gamma: float, alpha: float | None) -> None:
     """Raise ``ValueError`` unless ``gamma`` is 0 or at least 1 and ``alpha`` None or in [0, 1].
 
-    Between 0 and 1 the power of the focal loss has an infinite slope at a certain pixel, and the gradient is NaN.
+    With an exponent between 0 and 1, the gradient of the focal loss is NaN at pixels that are predicted with certainty.
     """
     if not (gamma == 0 or gamma >= 1):
         msg = f"focal_gamma must be 0 or at least 1, got {gamma}."

@@ -1,4 +1,4 @@
-"""What a training loss gives: the number to minimise and its parts."""
+"""Result of a training loss: the total to minimise and its terms."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class LossTerms(NamedTuple):
-    """The weighted total and the unweighted terms that were computed, by name; scalars."""
+    """Weighted total, and the unweighted terms by name; scalars."""
 
     total: Tensor
     terms: dict[str, Tensor]

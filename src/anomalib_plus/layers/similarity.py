@@ -1,6 +1,6 @@
 """Image similarity maps: gradient magnitude similarity (GMS), its multi-scale form (MSGMS) and SSIM.
 
-All functions take image batches (B, C, H, W) with values in [0, 1] and work on every channel by itself.
+All functions take image batches (B, C, H, W) with values in [0, 1] and treat every channel separately.
 """
 
 import kornia
@@ -9,17 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GMS_CONSTANT = 170 / 255**2
-"""Stabiliser of GMS for images in [0, 1]: Xue et al. (2013) use 170 for values up to 255."""
+"""Stabiliser of GMS for images in [0, 1]; Xue et al. (2013) use 170 for values up to 255."""
 
 
 def gradient_magnitude(images: Tensor, eps: float = 1e-12) -> Tensor:
     """Prewitt gradient magnitude, (B, C, H, W).
 
     The kernels are ``[1, 0, -1] / 3`` over three rows and its transpose. Borders are replicated, because zero padding
-    would invent edges. ``eps`` stands inside the root: without it a flat area back-propagates NaN.
+    would create edges. ``eps`` is added inside the root: without it flat areas have NaN gradients.
 
-    Sums and differences of shifted images: convolutions of single channels are slow everywhere, and take three times as
-    long in training.
+    Sums and differences of shifted images are three times as fast in training as convolutions of single channels.
     """
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     columns = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
@@ -38,7 +37,7 @@ def gms_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT
 def gms_distance_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
     """``1 - GMS`` of every pixel, (B, C, H, W) in [0, 1).
 
-    Written as ``(m_r - m_d)^2 / (m_r^2 + m_d^2 + c)``, which is the same number and never negative by rounding.
+    Computed as ``(m_r - m_d)^2 / (m_r^2 + m_d^2 + c)``, which is equal and never negative by rounding.
     """
     m_r, m_d = gradient_magnitude(reference), gradient_magnitude(distorted)
     return (m_r - m_d).square() / (m_r * m_r + m_d * m_d + constant)
@@ -50,11 +49,14 @@ def gms_distances_per_scale(
     """``1 - GMS`` at 1, 1/2, 1/4, ... of the resolution (2x2 average pooling), largest first.
 
     Raises:
-        ValueError: If the images cannot be halved so often.
+        ValueError: If the images are too small to be halved ``num_scales - 1`` times.
     """
     if min(reference.shape[-2:]) < 2 ** (num_scales - 1):
         height, width = reference.shape[-2:]
-        msg = f"Images of {height}x{width} pixels are too small for {num_scales} scales of gradient similarity."
+        msg = (
+            f"Images of {height}x{width} pixels are too small for {num_scales} scales of gradient similarity: "
+            f"use images of at least {2 ** (num_scales - 1)} pixels per side, or fewer scales."
+        )
         raise ValueError(msg)
     maps = []
     for scale in range(num_scales):

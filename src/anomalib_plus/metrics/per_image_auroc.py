@@ -1,4 +1,4 @@
-"""Pixel AUROC as some papers count it: per image, then averaged."""
+"""Pixel AUROC per image, averaged over images, as some papers report it."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from torchmetrics import Metric
 
 
 def area_under_roc(scores: Tensor, labels: Tensor) -> Tensor:
-    """AUROC as the share of (negative, positive) pairs in the right order, ties counting half.
+    """AUROC as the fraction of (negative, positive) pairs in the right order; ties count half.
 
     Args:
-        scores: Any shape, any range: nothing but the order counts.
+        scores: Any shape and range.
         labels: Same shape, boolean; both classes must occur.
     """
     positives, negatives = scores[labels], scores[~labels].sort().values
@@ -22,7 +22,7 @@ def area_under_roc(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def aurocs_of_images(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return the pixel AUROC of each image whose mask has both classes.
+    """Compute the pixel AUROC of each image whose mask has both classes.
 
     Args:
         maps: (N, H, W) or (N, 1, H, W), any range.
@@ -37,8 +37,6 @@ def aurocs_of_images(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 class _MeanImageAUROC(Metric):
-    """Mean over images of the AUROC of their pixels; images whose mask has one class only are left out."""
-
     full_state_update = False
     higher_is_better = True
     total: Tensor
@@ -50,7 +48,7 @@ class _MeanImageAUROC(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Take maps and masks (B, H, W) or (B, 1, H, W)."""
+        """Add maps and masks (B, H, W) or (B, 1, H, W)."""
         masks = masks.bool()
         if maps.numel() != masks.numel():
             msg = f"Maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must have the same size."
@@ -60,16 +58,16 @@ class _MeanImageAUROC(Metric):
         self.count += len(values)
 
     def compute(self) -> Tensor:
-        """Give the mean; NaN if no image had both classes."""
+        """Compute the mean; NaN if no image had both classes."""
         return (self.total / self.count).float() if self.count else torch.tensor(float("nan"))
 
 
 class PerImageAUROC(AnomalibMetric, _MeanImageAUROC):
-    """Pixel AUROC of each anomalous image by itself, averaged (the protocol of RAMFAE's Tables 2 to 4).
+    """Pixel AUROC of each anomalous image, averaged over images (the protocol of RAMFAE's Tables 2 to 4).
 
-    It ignores calibration between images and all normal images, and therefore usually exceeds the pooled AUROC. Scores
-    of any range are ranked as they are. Use it in an ``Evaluator(test_metrics=[...])``; batches need ``anomaly_map``
-    and ``gt_mask``.
+    Images whose mask has one class only are ignored, and so is the calibration between images, so it usually exceeds
+    the pooled AUROC. Scores may have any range. Use it in an ``Evaluator(test_metrics=[...])``; batches need
+    ``anomaly_map`` and ``gt_mask``.
     """
 
     default_fields: Sequence[str] = ("anomaly_map", "gt_mask")

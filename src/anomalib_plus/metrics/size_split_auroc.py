@@ -27,7 +27,7 @@ class _SizeSplitAUROC(Metric):
             msg = f"size must be one of {', '.join(get_args(DefectSize))}, got {size!r}."
             raise ValueError(msg)
         if not 0 < bounds[0] <= bounds[1] < 1:
-            msg = f"bounds must be two ascending shares of the image between 0 and 1, got {bounds}."
+            msg = f"bounds must be two ascending fractions between 0 and 1, got {bounds}."
             raise ValueError(msg)
         self.size: DefectSize = size
         self.bounds = bounds
@@ -36,13 +36,16 @@ class _SizeSplitAUROC(Metric):
         self.add_state("labels", [], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, masks: Tensor, labels: Tensor) -> None:
-        """Take image scores (B,), true masks (B, H, W) or (B, 1, H, W), and true labels (B,), which decide."""
+        """Add image scores (B,), true masks (B, H, W) or (B, 1, H, W), and true labels (B,).
+
+        An image is defective by its label, not by its mask.
+        """
         self.scores.append(scores.flatten())
         self.ratios.append(masks.bool().flatten(1).double().mean(dim=1))
         self.labels.append(labels.flatten().bool())
 
     def compute(self) -> Tensor:
-        """Give the AUROC; NaN if there are no normal images or no defects of the size."""
+        """Compute the AUROC; NaN if there are no normal images or no defects of the size."""
         if not self.scores:
             return torch.tensor(float("nan"))
         scores, ratios, labels = map(dim_zero_cat, (self.scores, self.ratios, self.labels))
@@ -50,21 +53,22 @@ class _SizeSplitAUROC(Metric):
 
 
 class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
-    """Image AUROC of all normal images against the images whose defects have one size (AST-MFR's Table 3).
+    """Image AUROC of all normal images against the images with defects of one size (Table 3 of the AST-MFR paper).
 
-    The size is the share of anomalous pixels: small below 5 %, large above 20 %, middle between and at both bounds. A
-    defective image whose mask has become empty, by resizing for instance, counts as small.
-    Because the bins share their normal images, the AUROC of all images is the mean over bins weighted by their numbers
-    of defective images. Scores of any range are ranked as they are.
+    The size is the fraction of anomalous pixels: small below 5 %, large above 20 %, middle between and at both bounds.
+    A defective image with an empty mask, for example after resizing, counts as small. Scores may have any range.
 
-    Use one per size in an ``Evaluator(test_metrics=[...])``; batches need ``pred_score``, ``gt_mask`` and ``gt_label``.
-    Its name is ``image_AUROC_small`` and so on unless ``prefix`` says otherwise.
+    All sizes share the normal images, so the AUROC of all images is the mean over sizes weighted by their numbers of
+    defective images.
+
+    Use one metric per size in an ``Evaluator(test_metrics=[...])``; batches need ``pred_score``, ``gt_mask`` and
+    ``gt_label``. The metric's name is ``{prefix}AUROC_{size}``.
 
     Args:
         size: "small", "middle" or "large".
-        bounds: Where small ends and large begins, as shares of the image.
-        prefix: Put before the metric's name.
-        arguments: Those of anomalib's metrics (``fields``, ``strict``).
+        bounds: Upper bound of small and lower bound of large, as fractions of the image.
+        prefix: Prefix of the metric's name.
+        arguments: Arguments of anomalib's metrics (``fields``, ``strict``).
 
     Raises:
         ValueError: If ``size`` is unknown or the bounds do not ascend.
@@ -86,14 +90,14 @@ class SizeSplitAUROC(AnomalibMetric, _SizeSplitAUROC):
 def auroc_of_size(
     scores: Tensor, ratios: Tensor, labels: Tensor, size: DefectSize, bounds: tuple[float, float] = (0.05, 0.2)
 ) -> Tensor:
-    """Return the AUROC of all normal images against the defective ones of a size.
+    """Compute the AUROC of all normal images against the defective ones of a size.
 
     Args:
         scores: (N,), any range.
-        ratios: (N,) shares of anomalous pixels.
-        labels: (N,) boolean.
-        size: Size of the defects.
-        bounds: Where small ends and large begins, as shares of the image.
+        ratios: Fractions of anomalous pixels (N,).
+        labels: (N,), boolean.
+        size: See :class:`SizeSplitAUROC`.
+        bounds: See there.
 
     Returns:
         A scalar, float64; NaN if there are no normal images or no defects of the size.
@@ -106,6 +110,6 @@ def auroc_of_size(
 
 
 def in_bin(ratios: Tensor, size: DefectSize, bounds: tuple[float, float] = (0.05, 0.2)) -> Tensor:
-    """Which shares of anomalous pixels count as ``size``; both bounds belong to the middle."""
+    """Select the fractions of anomalous pixels that count as ``size``; both bounds belong to the middle."""
     small, large = ratios < bounds[0], ratios > bounds[1]
     return {"small": small, "large": large, "middle": ~small & ~large}[size]

@@ -1,4 +1,4 @@
-"""What happens to anomaly maps after a model: removal of the background."""
+"""Post-processing of anomaly maps: removal of the background."""
 
 from anomalib_plus.post_processing.foreground import MaskFolder, OtsuForeground
 from anomalib_plus.post_processing.foreground_post_processor import ForegroundPostProcessor

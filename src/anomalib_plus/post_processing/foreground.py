@@ -1,10 +1,10 @@
-"""Where the object is, so that nothing beside it counts as an anomaly.
+"""Foregrounds: masks of the object, outside of which nothing counts as an anomaly.
 
 A foreground is an ``nn.Module`` that maps images (B, 3, H, W) in [0, 1] to masks (B, 1, H, W) in [0, 1], 1 on the
-object: one of those below, or your own around any segmentation network. One with the attribute
-``needs_image_paths = True`` is called with the images and the list of their files instead.
+object: one of those below, or your own around a segmentation network. If it has the attribute
+``needs_image_paths = True``, it is called with the images and the list of their files.
 
-Masks should reach a few pixels beyond the object: what is missing from it, or stands out of its outline, lies outside.
+Masks should extend a few pixels beyond the object, because missing or protruding parts lie outside of its outline.
 """
 
 from collections import defaultdict
@@ -29,12 +29,12 @@ _NAME = "foreground"
 
 
 class OtsuForeground(nn.Module):
-    """The object by Otsu's threshold, its holes filled by flooding the background from the border, then dilated.
+    """Foreground by Otsu's threshold, with holes filled, then dilated.
 
-    Computed on the host: it cannot become part of an ONNX or OpenVINO graph.
+    Computed on the CPU, so it cannot be exported to ONNX or OpenVINO.
 
     Args:
-        polarity: Which side of the threshold is the object; "auto" asks the image border.
+        polarity: Side of the threshold that is the object; "auto" takes the one that is rarer at the image border.
         dilation: Pixels by which the mask grows in every direction.
 
     Raises:
@@ -53,11 +53,11 @@ class OtsuForeground(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) in [0, 1] to masks (B, 1, H, W) of 0 and 1.
 
-        An image that Otsu's threshold leaves with hardly any or nothing but foreground gets a mask of ones.
+        The mask is all ones if Otsu's threshold finds hardly any foreground, or hardly anything else.
         """
         if torch.compiler.is_exporting():
             msg = (
-                "OtsuForeground runs on the host and cannot be exported to ONNX or OpenVINO. Remove the background "
+                "OtsuForeground runs on the CPU and cannot be exported to ONNX or OpenVINO. Remove the background "
                 "outside the exported model, or set a foreground that is a network."
             )
             raise RuntimeError(msg)
@@ -67,14 +67,14 @@ class OtsuForeground(nn.Module):
 
 
 class MaskFolder(nn.Module):
-    """Masks from files, found by the image's name.
+    """Foreground read from mask files, which are found by the image's name.
 
     The mask of ``.../crack/007.png`` is ``crack/007.*`` anywhere below the folder, or else the only ``007.*``. The
-    object is bright. The folder is read at first use.
+    object is bright. The folder is searched at first use.
 
     Args:
         folder: Folder of masks, 8-bit images of any size.
-        dilation: Pixels, of the model's input, by which each mask grows in every direction.
+        dilation: Pixels of the model's input by which each mask grows in every direction.
 
     Raises:
         ValueError: If ``dilation`` is negative.
@@ -94,34 +94,32 @@ class MaskFolder(nn.Module):
         """Mask files by stem."""
         if self._files is None:
             if not self.folder.is_dir():
-                msg = f"The folder of foreground masks does not exist: {self.folder}."
+                msg = f"The folder of foreground masks {self.folder} does not exist. Check foreground."
                 raise FileNotFoundError(msg)
             files: dict[str, list[Path]] = defaultdict(list)
             for file in sorted(self.folder.rglob("*")):
-                if file.suffix.lower() in _MASK_SUFFIXES and file.is_file():  # reading a pipe could last for ever
+                if file.suffix.lower() in _MASK_SUFFIXES and file.is_file():  # reading a pipe could block forever
                     files[file.stem].append(file)
             self._files = dict(files)
         return self._files
 
     def find(self, image_path: str | Path) -> Path:
-        """Give the mask file of an image.
+        """Find the mask file of an image.
 
         Raises:
             FileNotFoundError: If the folder or the mask is missing.
-            ValueError: If several masks could be meant.
+            ValueError: If several masks match.
         """
         image = Path(image_path)
         candidates = self.files.get(image.stem, [])
         beside = [file for file in candidates if file.parent.name == image.parent.name]
         chosen = beside or candidates
         if not chosen:
-            msg = f"There is no foreground mask of {image} below {self.folder}."
+            msg = f"There is no foreground mask of {image} below {self.folder}: add {image.stem}.png."
             raise FileNotFoundError(msg)
         if len(chosen) > 1:
             names = ", ".join(str(file.relative_to(self.folder)) for file in chosen)
-            msg = (
-                f"Several foreground masks could be that of {image}: {names}. Arrange them in folders like the images."
-            )
+            msg = f"Several foreground masks match {image}: {names}. Arrange them in folders like the images."
             raise ValueError(msg)
         return chosen[0]
 
@@ -130,7 +128,7 @@ class MaskFolder(nn.Module):
 
         Raises:
             FileNotFoundError: If the folder or a mask is missing.
-            ValueError: If several masks could be meant, or one cannot be read.
+            ValueError: If several masks match, or one cannot be read.
         """
         masks = []
         for image_path in image_paths:
@@ -145,7 +143,7 @@ class MaskFolder(nn.Module):
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Everything (H, W) that the background does not reach from outside the image, boolean."""
+    """Fill holes of a mask (H, W): flood the background from outside the image, and return the rest, boolean."""
     return ~flood(np.pad(mask, 1), (0, 0), connectivity=1)[1:-1, 1:-1]
 
 
@@ -155,10 +153,10 @@ def dilate(masks: Tensor, pixels: int) -> Tensor:
 
 
 def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
-    """Understand the argument ``foreground`` of a model: None, "otsu", a folder of masks, or a module.
+    """Build a foreground from None, "otsu", a folder of masks, or a module.
 
     Raises:
-        TypeError: If it is none of these.
+        TypeError: If ``choice`` is none of these.
     """
     if choice is None or isinstance(choice, nn.Module):
         return choice
@@ -169,16 +167,16 @@ def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
 
 
 def foreground_masks(foreground: nn.Module, images: Tensor, image_paths: Sequence[str] | None = None) -> Tensor:
-    """Ask a foreground for masks (B, 1, H, W) of images (B, 3, H, W) in [0, 1].
+    """Compute the masks (B, 1, H, W) of images (B, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: If it needs the images' files and they are unknown, or gives masks of another shape.
+        ValueError: If the foreground needs image paths and they are unknown, or returns masks of another shape.
     """
     if getattr(foreground, "needs_image_paths", False):
         if image_paths is None:
             msg = (
-                f"{type(foreground).__name__} goes by the names of image files, which are unknown here: use "
-                "Engine.test or Engine.predict. It cannot be exported."
+                f"{type(foreground).__name__} needs the paths of the images, which are unknown here: use Engine.test "
+                "or Engine.predict. It cannot be exported."
             )
             raise ValueError(msg)
         masks = foreground(images, image_paths)
@@ -186,35 +184,35 @@ def foreground_masks(foreground: nn.Module, images: Tensor, image_paths: Sequenc
         masks = foreground(images)
     expected = (images.shape[0], 1, *images.shape[-2:])
     if tuple(masks.shape) != expected:
-        msg = f"{type(foreground).__name__} must give masks of shape {expected}, got {tuple(masks.shape)}."
+        msg = f"{type(foreground).__name__} must return masks of shape {expected}, got {tuple(masks.shape)}."
         raise ValueError(msg)
     return masks
 
 
 def hold_foreground(owner: nn.Module) -> None:
-    """Give ``owner`` an empty submodule ``foreground`` that moves with it but stays out of its state dict.
+    """Register an empty submodule ``foreground`` that moves with ``owner`` but is not part of its state dict.
 
-    So a checkpoint loads with and without one.
+    A checkpoint then loads with and without a foreground.
     """
     owner.register_module(_NAME, None)
-    owner.register_state_dict_post_hook(_forget_entries)
-    owner.register_load_state_dict_post_hook(_expect_no_entries)
+    owner.register_state_dict_post_hook(_remove_entries)
+    owner.register_load_state_dict_post_hook(_ignore_missing_entries)
 
 
 def set_foreground(owner: nn.Module, foreground: nn.Module | None) -> None:
-    """Put a foreground, frozen and in evaluation mode, into the place that :func:`hold_foreground` made."""
+    """Set the submodule registered by :func:`hold_foreground`, frozen and in evaluation mode."""
     if foreground is not None:
         foreground.requires_grad_(False).eval()
     owner.register_module(_NAME, foreground)
 
 
-def _forget_entries(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+def _remove_entries(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
     del module, metadata
     for key in [key for key in state if key.startswith(f"{prefix}{_NAME}.")]:
         del state[key]
 
 
-def _expect_no_entries(module: nn.Module, keys: Any) -> None:
+def _ignore_missing_entries(module: nn.Module, keys: Any) -> None:
     del module
     keys.missing_keys[:] = [key for key in keys.missing_keys if _NAME not in key.split(".")]
 

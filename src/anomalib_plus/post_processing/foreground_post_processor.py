@@ -19,17 +19,18 @@ from anomalib_plus.post_processing.foreground import (
 
 
 class ForegroundPostProcessor(PostProcessor):
-    """Anomalib's post-processor after a multiplication of every anomaly map by a mask of the object.
+    """anomalib's post-processor, preceded by a multiplication of the anomaly maps by masks of the object.
 
-    The image score becomes the maximum of the masked map. It acts in validation, too, so thresholds and normalisation
-    fit what they are applied to. The masks are made from the pre-processed images, whose normalisation is undone. Give
-    it to any model: ``Padim(post_processor=ForegroundPostProcessor("otsu"))``. Like every post-processor it has to be
-    passed again to ``load_from_checkpoint``.
+    The image score becomes the maximum of the masked map, in validation too, so that thresholds and normalisation are
+    computed from masked maps. Masks are computed from the pre-processed images, after undoing their normalisation.
+
+    Pass it to any model: ``Padim(post_processor=ForegroundPostProcessor("otsu"))``, and, like every post-processor,
+    again to ``load_from_checkpoint``.
 
     Args:
-        foreground: "otsu", a folder of masks (see ``MaskFolder``), or a module that maps images (B, 3, H, W) in [0, 1]
-            to masks (B, 1, H, W) in [0, 1]; None for none.
-        arguments: Those of ``PostProcessor``.
+        foreground: "otsu", a folder of masks (see ``MaskFolder``), a module that maps images (B, 3, H, W) in [0, 1] to
+            masks (B, 1, H, W) in [0, 1], or None.
+        arguments: Arguments of ``PostProcessor``.
 
     Raises:
         TypeError: If ``foreground`` is none of these.
@@ -44,30 +45,30 @@ class ForegroundPostProcessor(PostProcessor):
 
     @classmethod
     def around(cls, inner: PostProcessor | bool, foreground: str | Path | nn.Module) -> "ForegroundPostProcessor":
-        """Remove the background before another post-processor's work; False stands for one that does nothing.
+        """Build one with the settings of another post-processor, or of a model's argument ``post_processor``.
 
         Raises:
-            TypeError: If the other one is of a class of its own.
+            TypeError: If ``inner`` is of a subclass of ``PostProcessor``.
         """
         if isinstance(inner, bool):
             return cls(foreground, enable_normalization=inner, enable_thresholding=inner)
         if type(inner) is not PostProcessor:
-            msg = f"A foreground needs anomalib's own PostProcessor, got {type(inner).__name__}."
+            msg = f"foreground needs anomalib's own PostProcessor as post_processor, got {type(inner).__name__}."
             raise TypeError(msg)
         names = ("enable_normalization", "enable_thresholding", "enable_threshold_matching")
         sensitivities = {name: getattr(inner, name) for name in ("image_sensitivity", "pixel_sensitivity")}
         return cls(foreground, **{name: getattr(inner, name) for name in names}, **sensitivities)
 
     def remove_background(self, batch: Batch, pl_module: LightningModule) -> None:
-        """Mask the predicted maps of a batch, and compute its scores anew.
+        """Mask the anomaly maps of a batch, and recompute its scores.
 
         Raises:
-            ValueError: If the model gives no maps.
+            ValueError: If the model predicts no maps.
         """
         if self.foreground is None:
             return
         if batch.anomaly_map is None:
-            msg = f"{type(pl_module).__name__} gives no anomaly maps, so there is no background to remove."
+            msg = f"{type(pl_module).__name__} predicts no anomaly maps, which ForegroundPostProcessor needs."
             raise ValueError(msg)
         images = undo_normalization(batch.image, pl_module)
         maps = batch.anomaly_map
@@ -100,8 +101,8 @@ class ForegroundPostProcessor(PostProcessor):
         """Remove the background, then normalise and threshold; for exports and calls outside an ``Engine``.
 
         Args:
-            predictions: Of the model.
-            images: What the network saw, (B, 3, H, W) in [0, 1]. Our models pass it.
+            predictions: Predictions of the model.
+            images: Input of the network (B, 3, H, W) in [0, 1]; the models of this package pass it.
 
         Raises:
             RuntimeError: If there is a foreground but no images, as with anomalib's own models.
@@ -110,7 +111,7 @@ class ForegroundPostProcessor(PostProcessor):
             if images is None:
                 msg = (
                     "ForegroundPostProcessor removes the background of this model within Engine.validate, test and "
-                    "predict only. Give the model an ordinary PostProcessor before it is exported or called by itself."
+                    "predict only. Set an ordinary PostProcessor before the model is exported or called directly."
                 )
                 raise RuntimeError(msg)
             maps = predictions.anomaly_map * foreground_masks(self.foreground, images)
@@ -118,12 +119,12 @@ class ForegroundPostProcessor(PostProcessor):
         return super().forward(predictions)
 
     def set_foreground(self, foreground: str | Path | nn.Module | None) -> None:
-        """Exchange the foreground; see the class."""
+        """Set another foreground; see the class."""
         set_foreground(self, make_foreground(foreground))
 
 
 def undo_normalization(images: Tensor, pl_module: LightningModule) -> Tensor:
-    """Bring pre-processed images (B, 3, H, W) back to [0, 1], by the ``Normalize`` of the model's pre-processor."""
+    """Invert the ``Normalize`` transforms of the model's pre-processor; (B, 3, H, W) in [0, 1]."""
     pre_processor = getattr(pl_module, "pre_processor", None)
     for normalize in extract_transforms_by_type(getattr(pre_processor, "transform", None), Normalize):
         mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (normalize.mean, normalize.std))

@@ -1,1 +1,1 @@
-"""The base module of the models and the callbacks of their training."""
+"""Base module of the models, and callbacks of their training."""

@@ -1,4 +1,4 @@
-"""The synthetic anomalies of a training."""
+"""Synthetic anomalies during training: the model's augmenter and its preparation."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
 
 
 class AugmenterMixin:
-    """An exchangeable augmenter, whose plain data stand in checkpoints, and its stream of random numbers."""
+    """Exchangeable augmenter, stored in checkpoints as plain data, with its own random generator."""
 
     augmenter: Augmenter | None
     images_repeat: bool = False
-    """Whether every epoch shows the same images; see :class:`PrepareAugmenter`."""
+    """True if every epoch shows the same images; set by :class:`PrepareAugmenter`."""
     _anomaly_generator: torch.Generator | None = None
 
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> Augmenter:
-        """Return the synthetic anomalies of the paper; ``arguments`` replace theirs."""
+        """Return the synthetic anomalies of the paper; ``arguments`` override its values."""
         msg = f"{cls.__name__} trains without synthetic anomalies, got {arguments}."
         raise ValueError(msg)
 
     def set_augmenter(self, augmenter: Augmenter | Mapping[str, Any] | bool) -> None:
-        """Set the synthetic anomalies of a training: a transform or its plain data, True for the paper's, or False."""
+        """Set the synthetic anomalies: a transform or its plain data, True for the paper's, False for none."""
         if isinstance(augmenter, bool):
             self.augmenter = self.configure_augmenter() if augmenter else None
         else:
@@ -39,12 +39,12 @@ class AugmenterMixin:
 
     @property
     def makes_anomalies(self) -> bool:
-        """Whether there is an augmenter that ever changes an image."""
+        """True if there is an augmenter and it can change images."""
         strengths = [getattr(self.augmenter, name, 1) for name in ("probability", "opacity")]
         return self.augmenter is not None and not any(strength in (0, (0, 0)) for strength in strengths)
 
     def save_hyperparameters(self, *args: Any, ignore: Sequence[str] = (), frame: Any = None, **kwargs: Any) -> None:
-        """Leave out the augmenter, whose plain data :meth:`set_augmenter` adds."""
+        """Save all arguments but the augmenter, which :meth:`set_augmenter` adds as plain data."""
         frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
         super().save_hyperparameters(*args, ignore=[*ignore, "augmenter"], frame=frame, **kwargs)  # type: ignore[misc]
 
@@ -55,9 +55,9 @@ class AugmenterMixin:
 
     @property
     def anomaly_generator(self) -> torch.Generator:
-        """Host generator of the synthetic anomalies: its own stream, so a change elsewhere does not shift it.
+        """CPU generator of the synthetic anomalies, seeded at first use by torch's seed plus the process rank.
 
-        Seeded from torch's seed (``seed_everything``) plus the process rank at first use.
+        A separate generator, so that other random draws do not change the anomalies.
         """
         if self._anomaly_generator is None:
             rank: int = self.global_rank  # type: ignore[attr-defined]
@@ -66,14 +66,13 @@ class AugmenterMixin:
 
 
 class PrepareAugmenter(Callback):
-    """Check ``model.augmenter`` and let it compute once what depends on an image alone.
+    """Check ``model.augmenter`` and let it precompute results per image if every epoch shows the same images.
 
-    It may keep such results between epochs if every epoch shows the same images: with an anomalib dataset whose
-    augmentations, and the pre-processor's transform, are known to be repeatable.
+    That is known for anomalib datasets if their augmentations and the pre-processor's transform are deterministic.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do so; ``model.images_repeat`` tells the outcome.
+        """Check and prepare the augmenter, and set ``model.images_repeat``.
 
         Raises:
             FileNotFoundError: If the augmenter needs files that are missing.
@@ -85,7 +84,7 @@ class PrepareAugmenter(Callback):
         augmenter.check()
         transform = model.pre_processor.transform if model.pre_processor else None
         dataset: Any = getattr(datamodule_of_stage(trainer), "train_data", None)
-        # Without an anomalib dataset, nothing tells whether its images change between epochs.
+        # Other datasets than anomalib's do not tell whether their images change between epochs.
         repeat = hasattr(dataset, "augmentations") and is_repeatable(dataset.augmentations) and is_repeatable(transform)
         model.images_repeat = repeat
         if not repeat:

@@ -1,4 +1,4 @@
-"""The base of our anomalib modules, which take images in [0, 1] and do everything else themselves."""
+"""Base of the package's anomalib modules."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -27,50 +27,50 @@ from anomalib_plus.training.threshold_check import ThresholdCheck
 
 
 class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
-    """Pre-processing to [0, 1], callbacks, steps and logging of a model.
+    """Pre-processor, callbacks, steps and logging of a model, which takes images in [0, 1].
 
     Use it as ``class Model(BaseModule, AnomalibModule)``: anomalib lists direct subclasses of its module only.
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
     early_stopping_effect: ClassVar[str] = ""
-    """What an early stop does to the method; for a warning."""
+    """Effect of early stopping on the method, for a warning."""
     epochs_of_trainer: int = 0
-    """Epochs of the trainer so far, in which this model was trained."""
+    """The trainer's number of epochs after the last one that trained this model; see :class:`FitCheck`."""
     model: nn.Module
     loss_terms: LossTerms
-    """Of the last training batch."""
+    """Detached loss of the last training batch."""
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
-        """Return a resize only: synthetic anomalies, losses and maps live in [0, 1], so there is no normalisation."""
+        """Return a resize without normalisation: synthetic anomalies, losses and maps need images in [0, 1]."""
         return PreProcessor(transform=Resize(image_size or cls.default_image_size, antialias=True))
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Return our callbacks and anomalib's components; the check of the image files comes before any other work."""
+        """Return the package's callbacks and anomalib's components, the check of the image files first."""
         checks = [ImageFileCheck(), FitCheck(), ThresholdCheck(), FiniteLoss()]
         states = [SafeCheckpoints(), RandomStatesInCheckpoint(), LastEpochCheckpoint(), PrepareAugmenter()]
-        # The range of values is that which the pre-processor gives, so its check comes last.
+        # Last, because it checks the pre-processor's output.
         return [*checks, *states, *super().configure_callbacks(), ValueRangeCheck()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
-        """Name missing masks and broken links, on which anomalib's datamodules fail without naming them."""
+        """Raise an error that names missing masks and broken links, before anomalib's datamodules fail on them."""
         datamodule = datamodule_of_stage(self.trainer)  # type: ignore[attr-defined]
         check_links(datamodule)
         check_mask_pairs(datamodule)
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """No gradient clipping, no sanity check; the number of epochs is the user's."""
+        """Arguments of the trainer: no gradient clipping, no sanity check."""
         return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
 
     @property
     def learning_type(self) -> LearningType:
-        """Training on normal images only."""
+        """One-class: training on normal images only."""
         return LearningType.ONE_CLASS
 
     def log_loss(self, loss: LossTerms, batch_size: int) -> Tensor:
-        """Log the loss of a training batch and its terms as epoch means; return the total, to be minimised."""
+        """Log the loss of a training batch and its terms as epoch means; return the total to minimise."""
         self.loss_terms = LossTerms(loss.total.detach(), {name: term.detach() for name, term in loss.terms.items()})
         terms = {f"train_loss_{name}": term for name, term in self.loss_terms.terms.items()}
         options = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
@@ -79,11 +79,11 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
         return loss.total
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Predict for the batch, as in testing."""
+        """Predict for the batch, as anomalib's test step does."""
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not finite, so that they cannot replace an earlier checkpoint."""
+        """Raise an error if weights are non-finite, so that they cannot replace an earlier checkpoint."""
         check_weights(self.model, type(self).__name__)
         super().on_save_checkpoint(checkpoint)

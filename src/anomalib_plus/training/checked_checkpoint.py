@@ -1,4 +1,4 @@
-"""Models that say what is wrong with a checkpoint that does not fit them."""
+"""Loading of checkpoints, with errors that explain why one does not fit."""
 
 import inspect
 from pathlib import Path
@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound="CheckedCheckpointMixin")
 
 
 class CheckedCheckpointMixin:
-    """Look at a checkpoint before it is loaded, and explain weights that do not fit.
+    """Checks of a checkpoint before it is loaded, and explanations of weights that do not fit.
 
     Use it as ``class Model(CheckedCheckpointMixin, AnomalibModule)``.
     """
@@ -36,25 +36,25 @@ class CheckedCheckpointMixin:
     def load_from_checkpoint(cls: type[Model], checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Model:
         """Load a model; see :meth:`anomalib.models.AnomalibModule.load_from_checkpoint`.
 
-        Checkpoints of version 0.1 are read too: their arguments get the new names.
+        Checkpoints of version 0.1 are supported: their arguments are renamed.
 
         Raises:
-            CheckpointError: If the file is damaged, holds or names code, or is of another model or version.
+            CheckpointError: If the file is damaged, contains or names code, or is of another model or version.
             FileNotFoundError: If there is no such file.
         """
-        # Before a model is built, because another model's arguments could fail to build this one.
+        # Before the model is built, because building it with another model's arguments could fail first.
         head = read_head(checkpoint_path)
         check_names_no_code(head)
         check_origin(head, cls, _arguments(cls))
         saved = head.get("hyper_parameters", {})
-        # Lightning leaves out names that the constructor does not know, so those of version 0.1 need no removal.
+        # Lightning ignores names that the constructor does not know, so those of version 0.1 need no removal.
         changed = {name: value for name, value in renamed(saved, cls).items() if name not in saved}
         return super().load_from_checkpoint(checkpoint_path, *args, **{**changed, **kwargs})  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which model and version the checkpoint is of.
+        """Add model and version to the checkpoint.
 
-        Lists that ``get_model`` passed as OmegaConf containers become plain lists, or ``weights_only`` loading fails.
+        OmegaConf containers, which ``get_model`` passes, become plain lists, or ``weights_only`` loading would fail.
         """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
         checkpoint["hyper_parameters"] = {
@@ -64,13 +64,12 @@ class CheckedCheckpointMixin:
         checkpoint[ORIGIN] = {"model": type(self).__name__, "version": __version__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model.
+        """Check that the checkpoint is of this model, and drop the state of its evaluator.
 
-        The entries of the training's evaluator (AUPRO keeps its limit there) are replaced by those of this model's: a
-        model must load whatever metrics it was, or is to be, evaluated with.
+        A model must load with any metrics, and some have buffers (AUPRO's limit), so this evaluator's are kept.
 
         Raises:
-            CheckpointError: If it is one.
+            CheckpointError: If the checkpoint is of another model.
         """
         check_origin(checkpoint, type(self), _arguments(type(self)))
         self._loading = {key: checkpoint[key] for key in ("hyper_parameters", ORIGIN) if key in checkpoint}
@@ -84,9 +83,7 @@ class CheckedCheckpointMixin:
             weights.update({f"evaluator.{name}": value for name, value in evaluator.state_dict().items()})
 
     def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load weights, of compiled networks into plain ones and the reverse too.
-
-        See :meth:`torch.nn.Module.load_state_dict`.
+        """Load weights, of compiled networks too; see :meth:`torch.nn.Module.load_state_dict`.
 
         Raises:
             CheckpointError: If names or shapes do not fit.
@@ -102,7 +99,7 @@ class CheckedCheckpointMixin:
 
 
 def _arguments(model: type[CheckedCheckpointMixin]) -> set[str] | None:
-    """Names of a model's constructor arguments, those of version 0.1 included; None if it takes any."""
+    """List a model's constructor arguments, those of version 0.1 included; None if it takes any."""
     parameters = inspect.signature(model).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return None if takes_any else {*parameters, *model.renamed_arguments}

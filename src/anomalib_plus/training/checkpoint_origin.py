@@ -1,4 +1,4 @@
-"""Which model a checkpoint is of, and errors where it does not fit."""
+"""Checks that a checkpoint belongs to a model, and explanations if it does not fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,22 +18,23 @@ from anomalib_plus.training.checkpoint_files import (
 )
 
 _COMPILED = "_orig_mod."
-"""What ``torch.compile`` puts before the names of what it wraps."""
+"""Prefix that ``torch.compile`` adds to parameter names."""
 _CHANGED = "so the file or the code was changed since: use the checkpoint as the training wrote it"
 
 
 def read_head(path: Any) -> dict[str, Any]:
-    """Read a checkpoint; one on this machine without its weights' values, in milliseconds, whatever its size.
+    """Read a checkpoint; for a local file, memory-map the weights, which takes milliseconds at any size.
 
     Args:
-        path: A path, an address (``s3://``) or an open file.
+        path: A path, a URL (``s3://``) or an open file.
 
     Raises:
-        CheckpointError: If it is damaged, holds code or is no checkpoint.
+        CheckpointError: If it is damaged, contains code or is not a checkpoint.
+        FileNotFoundError: If there is no such file.
     """
     with explained(path):
         if is_local(path) and not Path(path).is_file():
-            msg = f"There is no checkpoint {path}."
+            msg = f"There is no checkpoint {path}. Check the path."
             raise FileNotFoundError(msg)
         content: dict[str, Any] = load_on_cpu(path)
         check_is_checkpoint(content)
@@ -41,23 +42,20 @@ def read_head(path: Any) -> dict[str, Any]:
 
 
 def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: set[str] | None) -> None:
-    """Refuse the checkpoint of another model, or one with arguments that the model does not know.
+    """Raise ``CheckpointError`` for the checkpoint of another model, or one with unknown arguments.
 
-    Lightning leaves out such arguments without a word, so the model would be another one than was trained.
+    Lightning silently ignores unknown arguments, so the model would differ from the trained one.
 
     Args:
-        checkpoint: The weights do not matter.
-        model: Class that is to load it.
-        known_arguments: Of its constructor; None if it takes any.
-
-    Raises:
-        CheckpointError: If the checkpoint is such a one.
+        checkpoint: Content of the checkpoint, with or without weights.
+        model: Class that loads it.
+        known_arguments: Arguments of its constructor; None if it takes any.
     """
-    said = checkpoint.get(ORIGIN, {})
-    if "model" in said and said["model"] not in {base.__name__ for base in model.__mro__}:
+    name = checkpoint.get(ORIGIN, {}).get("model", model.__name__)
+    if name not in {base.__name__ for base in model.__mro__}:
         msg = (
-            f"This checkpoint is of the model {said['model']}, not {model.__name__}: use {said['model']} "
-            f"(--model {said['model']} or {said['model']}.load_from_checkpoint)."
+            f"This checkpoint is of the model {name}, not {model.__name__}: use {name} "
+            f"(--model {name} or {name}.load_from_checkpoint)."
         )
         raise CheckpointError(msg)
     # Lightning's command line adds names of its own, with an underscore.
@@ -77,29 +75,26 @@ def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: se
 
 
 def check_names_no_code(checkpoint: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose arguments say what is to build the model, as Lightning's own command line writes it.
+    """Raise ``CheckpointError`` for a checkpoint whose arguments name code that builds the model.
 
-    ``load_from_checkpoint`` would import that function, and classes that other arguments name, and call them. Neither
-    anomalib nor its command line writes such entries. Lightning also reads arguments under names of its first versions,
-    under which nothing of ours was ever written: such checkpoints are refused whatever they hold.
-
-    Raises:
-        CheckpointError: If it is one.
+    Lightning's own command line writes such entries, and ``load_from_checkpoint`` would import and call what they name.
+    anomalib and its command line never write them. Arguments under the keys of Lightning's first versions, which it
+    still reads, are refused whatever they hold, because this package never wrote them.
     """
     outdated = [name for name in CHECKPOINT_PAST_HPARAMS_KEYS if name in checkpoint]
     if outdated:
         msg = (
             f"This checkpoint was refused, because it holds arguments under {', '.join(outdated)}, as versions of "
-            "Lightning before 1.0 did, and these can name code to be called. Use a checkpoint that this library wrote."
+            "Lightning before 1.0 did, and these can name code to call. Use a checkpoint that this library wrote."
         )
         raise CheckpointError(msg)
     arguments = checkpoint.get("hyper_parameters", {})
     found = [f"{name}={arguments[name]!r}" for name in ("_instantiator", "_class_path") if name in arguments]
     if found:
         msg = (
-            f"This checkpoint was refused, because it names code to be called ({', '.join(found)}). If Lightning's own "
-            "command line wrote it, build the model yourself and let Engine.test, .predict or .fit load the weights "
-            "(ckpt_path)."
+            f"This checkpoint was refused, because it names code to call ({', '.join(found)}). If Lightning's own "
+            "command line wrote it, build the model yourself and pass the file to Engine.test, .predict or .fit as "
+            "ckpt_path."
         )
         raise CheckpointError(msg)
 
@@ -110,13 +105,13 @@ def describe_misfit(
     weights: Mapping[str, Tensor],
     checkpoint: Mapping[str, Any],
 ) -> str:
-    """Say how weights differ from those of a network, and which arguments explain it.
+    """Describe how weights differ from those of a network, and which arguments explain it.
 
     Args:
-        network: What they were to be loaded into.
-        arguments: It was built with.
+        network: Network to load them into.
+        arguments: Its constructor arguments.
         weights: The state dict.
-        checkpoint: Without the weights; empty if unknown.
+        checkpoint: Other entries of the checkpoint; empty if unknown.
     """
     expected = network.state_dict()
     missing = [name for name in expected if name not in weights]
@@ -155,12 +150,7 @@ def describe_misfit(
 
 
 def adapt_to_compiled(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Name weights as a network does, some parts of which are compiled in one of the two, but not in the other.
-
-    Args:
-        weights: The state dict; names that the network does not have stay as they are.
-        network: What it is to be loaded into.
-    """
+    """Rename weights to a network's names where only one of the two is compiled; keep unknown names."""
     names = {name.replace(_COMPILED, ""): name for name in network.state_dict()}
     return {names.get(name.replace(_COMPILED, ""), name): value for name, value in weights.items()}
 
@@ -170,12 +160,12 @@ def _is_of_this_version(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def _written_by(checkpoint: Mapping[str, Any]) -> str:
-    said = checkpoint.get(ORIGIN)
-    return f"written by anomalib-plus {said['version']}, here {__version__}" if said else "it does not say which"
+    origin = checkpoint.get(ORIGIN)
+    return f"written by anomalib-plus {origin['version']}, here {__version__}" if origin else "it does not say which"
 
 
 def _plain(value: Any) -> Any:
-    """Let tuples and lists, paths and strings compare equal."""
+    """Convert a value so that tuples equal lists and paths equal strings."""
     if isinstance(value, str | Path):
         return str(value)
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""A callback that stops a training whose loss is not finite."""
+"""Checks for non-finite losses and weights."""
 
 import math
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ class _Step(NamedTuple):
 
 
 class FiniteLoss(Callback):
-    """Stop a training whose loss becomes NaN or infinite, and name terms, batch and images.
+    """Stop a training whose loss is non-finite, with an error that names terms, batch and images.
 
-    On a CPU every loss is checked before its gradients are computed, so the weights stay what they were. On a GPU a
-    check waits for the device, so there it is one check for many steps, and one before a validation, before a
-    checkpoint is written and at the end of an epoch.
+    On a CPU every loss is checked before the backward pass, so the weights stay finite. On other devices a check waits
+    for the device, so many steps are checked at once; so are the last ones before a validation, before a checkpoint is
+    written and at the end of an epoch.
 
     Args:
-        steps_between_checks: Where the loss is not on a CPU.
+        steps_between_checks: Number of steps per check on devices other than a CPU.
     """
 
     def __init__(self, steps_between_checks: int = 50) -> None:
@@ -34,14 +34,14 @@ class FiniteLoss(Callback):
         self._last_good: _Step | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Remember which batch the next loss is of."""
+        """Remember the batch of the next loss."""
         self._batch = (trainer.current_epoch, batch_idx, tuple(getattr(batch, "image_path", None) or ()))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
-        """Take the terms that the model has logged, and check them if it is time.
+        """Record the loss terms that the model has logged, and check them if due.
 
         Raises:
-            FloatingPointError: If the loss of a step since the last check is NaN or infinite.
+            FloatingPointError: If the loss of a step since the last check is non-finite.
         """
         terms: Any = pl_module.loss_terms
         self._steps.append(_Step(*self._batch, terms.terms | {"total": terms.total}))
@@ -49,22 +49,20 @@ class FiniteLoss(Callback):
             self.check(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check the last steps."""
+        """Check the steps since the last check."""
         self.check(pl_module)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check the last steps."""
-        self.check(pl_module)
+    on_train_epoch_end = on_validation_start
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Check the last steps; see also :func:`check_weights`."""
+        """Check the steps since the last check; see also :func:`check_weights`."""
         self.check(pl_module)
 
     def check(self, model: nn.Module) -> None:
-        """Check all steps taken since the last check.
+        """Check all steps since the last check.
 
         Raises:
-            FloatingPointError: If the loss of one of them is NaN or infinite.
+            FloatingPointError: If the loss of one of them is non-finite.
         """
         steps, self._steps = self._steps, []
         if not steps:
@@ -77,12 +75,12 @@ class FiniteLoss(Callback):
 
 
 def check_weights(network: nn.Module, model_name: str) -> None:
-    """Raise ``FloatingPointError`` if a weight or buffer is NaN or infinite."""
+    """Raise ``FloatingPointError`` if a weight or buffer is non-finite."""
     names = _not_finite(network.state_dict())
     if names:
         msg = (
-            f"{model_name}: {len(names)} weights are NaN or infinite, {names[0]} for one, so this checkpoint "
-            f"is not written; earlier ones are good. {_ADVICE}"
+            f"{model_name}: {len(names)} weights are NaN or infinite, for example {names[0]}, so this checkpoint is "
+            f"not written; earlier ones are intact. {_ADVICE}"
         )
         raise FloatingPointError(msg)
 
@@ -92,24 +90,24 @@ def _describe(model: nn.Module, step: _Step, before: _Step | None) -> str:
     bad = ", ".join(f"{name}={value}" for name, value in values.items() if not math.isfinite(value))
     good = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if math.isfinite(value))
     message = f"{type(model).__name__}: the loss is not finite: {bad}{good and f' ({good})'}, in {_place(step)}."
-    # Not the buffers: the statistics of batch normalisation have seen the batch by now.
+    # Parameters only: the statistics of batch normalisation have been updated by the batch.
     if before is not None and _not_finite(dict(model.named_parameters())):
         message += f" The weights are NaN or infinite as well; the step before was {_place(before)}."
     return f"{message} {_ADVICE}"
 
 
 _ADVICE = (
-    "Look at the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start anew "
-    "with a lower learning_rate, which a resumed optimizer would not take over."
+    "Check the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start a new "
+    "training with a lower learning_rate, which a resumed optimizer would ignore."
 )
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold a NaN or an infinity; the host waits once for all of them."""
+    """List the non-finite tensors by name, with one synchronisation for all."""
     named = {name: value.detach() for name, value in tensors.items() if value.is_floating_point() and value.numel()}
     if not named:
         return []
-    # One NaN or infinity makes the sum such a one; values so large that their sum overflows are as hopeless.
+    # A NaN or infinity makes the sum non-finite; so do values large enough to overflow it, which are as useless.
     sums = torch.stack([value.sum(dtype=torch.float32) for value in named.values()])
     return [name for name, finite in zip(named, sums.isfinite().tolist(), strict=True) if not finite]
 

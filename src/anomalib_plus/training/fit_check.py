@@ -1,4 +1,4 @@
-"""Say at the start of a fit what would make it end without, or long before, a trained model."""
+"""Checks at the start of a fit for a used trainer and for early stopping."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 
 class FitCheck(Callback):
-    """Refuse a trainer that another fit has used up; say what early stopping does to the model's training.
+    """Refuse a trainer that has trained another model, and warn about effects of early stopping.
 
-    A trainer, and so anomalib's engine, counts epochs and steps over all its fits: a second model would get what is
-    left of the limits, often nothing, and its checkpoint would replace the first one's.
+    A trainer, and so anomalib's engine, counts epochs and steps over all its fits: a second model would be trained for
+    the rest of the limits, often nothing, and its checkpoint would replace the first one's.
     """
 
     def __init__(self) -> None:
         self._trained = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do both.
+        """Check the trainer and its early stopping.
 
         Raises:
-            RuntimeError: If the trainer's limits are spent, or it has trained another model.
+            RuntimeError: If the trainer's limits are reached, or it has trained another model.
         """
-        # A checkpoint to resume from brings its own counts, which are loaded after this.
+        # When resuming, the counts are loaded from the checkpoint after this.
         if trainer.ckpt_path is None:
             _check_is_unused(trainer, pl_module)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -31,20 +31,20 @@ class FitCheck(Callback):
                 _explain(callback, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ARG002
-        """Remember that there was something to do: Lightning also starts a training only to close its last epoch."""
+        """Remember that a batch was trained: resuming a finished training only closes its last epoch."""
         self._trained = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Remember how far this model has come."""
+        """Remember the trainer's number of epochs in the model."""
         pl_module.epochs_of_trainer = trainer.current_epoch + 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Say so where a checkpoint was to be resumed whose training is over."""
+        """Warn if the resumed training was finished already."""
         if trainer.ckpt_path is not None and not self._trained:
             reached = _spent(trainer) or "no limit is left"
             rank_zero_warn(
                 f"Nothing was trained: the training of {trainer.ckpt_path} had ended ({reached}). Raise that limit to "
-                "go on with it."
+                "continue it."
             )
 
 
@@ -55,20 +55,20 @@ def _check_is_unused(trainer: Trainer, model: LightningModule) -> None:
     spent = _spent(trainer)
     if spent:
         msg = (
-            f"{name} would not be trained: this engine's limit was spent by an earlier fit ({spent}). Make a new "
-            "Engine for each model; to go on with a trained one, give a new Engine ckpt_path=FILE and a higher limit."
+            f"{name} would not be trained: an earlier fit of this engine has reached its limit ({spent}). Make a new "
+            "Engine for each model; to continue a training, pass ckpt_path=FILE to a new Engine with a higher limit."
         )
         raise RuntimeError(msg)
     if getattr(model, "epochs_of_trainer", 0) != epochs:
         msg = (
-            f"This engine has trained another model for {epochs} epochs: {name} would begin with what is left of its "
-            "limits and schedules, and overwrite the other's checkpoint. Make a new Engine for each model."
+            f"This engine has trained another model for {epochs} epochs: {name} would get the rest of its limits and "
+            "schedules, and overwrite the other's checkpoint. Make a new Engine for each model."
         )
         raise RuntimeError(msg)
 
 
 def _spent(trainer: Trainer) -> str:
-    """The limit that the trainer has reached; empty if there is none."""
+    """Describe the limit that the trainer has reached; empty if there is none."""
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return f"{trainer.current_epoch} epochs of max_epochs={trainer.max_epochs}"
     if 0 <= trainer.max_steps <= trainer.global_step:
@@ -84,8 +84,8 @@ def _explain(stopping: EarlyStopping, model: LightningModule) -> None:
     measured = {metric.name for metric in evaluator.val_metrics} if evaluator else set()
     if not stopping.monitor.startswith("train_loss") and stopping.monitor not in measured:
         rank_zero_warn(
-            f"EarlyStopping watches {stopping.monitor}, which the model's evaluator does not measure in validations "
-            f"({', '.join(sorted(measured)) or 'it measures nothing there'}): give the model "
-            "evaluator=Evaluator(val_metrics=[AUROC(fields=['pred_score', 'gt_label'], prefix='image_')]) for "
-            "image_AUROC, or watch train_loss."
+            f"EarlyStopping monitors {stopping.monitor}, which the model's evaluator does not compute in validation "
+            f"({', '.join(sorted(measured)) or 'it computes nothing there'}): pass "
+            "evaluator=Evaluator(val_metrics=[AUROC(fields=['pred_score', 'gt_label'], prefix='image_')]) to the model "
+            "for image_AUROC, or monitor train_loss."
         )

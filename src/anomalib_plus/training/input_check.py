@@ -1,4 +1,4 @@
-"""Callbacks that check image files before a run begins, and the values of its first batch."""
+"""Callbacks that check the image files before a run, and the values of its first batch."""
 
 import logging
 from collections.abc import Iterable
@@ -26,25 +26,26 @@ PARTS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "pred
 
 
 class ImageFileCheck(Callback):
-    """Stop with one error that names the files, instead of failing hours later or reading them wrongly in silence.
+    """Check all image files of a stage at its start, and raise one error that names the files.
 
-    Checks what a stage will read: 16-bit and damaged images, missing masks, masks of another size, empty folders.
-    Data of an anomalib datamodule are checked before the model is set up, all other data before the first batch.
-    Takes a few milliseconds per file, on one process of a distributed run. Damage that this cannot find (in the middle
-    of a JPEG) ends the run when the file is read; its name is logged then. Masks that mark nothing are a warning.
+    Finds 16-bit and damaged images, missing masks, masks of another size and empty folders; all-black masks are a
+    warning. An anomalib datamodule is checked before the model is set up, other data before the first batch, in a few
+    milliseconds per file, by the first process. Damage in the middle of a JPEG is not found; when it ends the run, the
+    file is logged.
     """
 
     def __init__(self) -> None:
         self._checked: set[Sample] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Check the datasets of this stage's datamodule, which has been set up by now."""
+        """Check the datasets of this stage's datamodule."""
         self._checked = set()
         datamodule = datamodule_of_stage(trainer)
         if isinstance(datamodule, AnomalibDataModule) and trainer.is_global_zero:
             essential, *others = (getattr(datamodule, f"{part}_data", None) for part in PARTS[stage])
             if essential is not None and len(essential) == 0:
-                msg = f"{datamodule.name} has no images to {TrainerFn(stage).value}: {_place(essential)} is empty."
+                folder = _folder(essential)
+                msg = f"{datamodule.name} has no images to {TrainerFn(stage).value}: {folder} is empty. Check the path."
                 raise ValueError(msg)
             self._check([essential, *others])
 
@@ -74,15 +75,15 @@ class ImageFileCheck(Callback):
             raise ValueError(msg) from None
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """List what ``PredictImages`` skipped."""
+        """Report the files that ``PredictImages`` skipped."""
         if trainer.is_global_zero:
             report_skipped(datasets_of(trainer.predict_dataloaders), Path(trainer.default_root_dir))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Name the file on which a run ended, because Pillow's errors do not; say what to do about refused letters."""
+        """Log the file on which a run ended, because Pillow's errors do not name it, or how to rename refused paths."""
         text = str(exception)
         file = _file_being_read(exception)
-        if file is None and ("in read_image\n" in text or "in read_mask\n" in text):  # sent by a loader's worker
+        if file is None and ("in read_image\n" in text or "in read_mask\n" in text):  # raised in a loader's worker
             loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders)
             file = _find_undecodable(*loaders, trainer.predict_dataloaders)
         if file is not None:
@@ -99,15 +100,15 @@ class ImageFileCheck(Callback):
 
 
 class ValueRangeCheck(Callback):
-    """Stop if the first batch of an epoch, validation, test or prediction leaves [0, 1]."""
+    """Raise ``ValueError`` if the first batch of an epoch, validation, test or prediction leaves [0, 1]."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Check the pre-processed images of a first batch."""
+        """Check the pre-processed images of the first batch."""
         if batch_idx == 0:
             check_value_range(batch.image, type(pl_module).__name__)
 
     def on_validation_batch_start(self, *arguments: Any, **names: Any) -> None:
-        """Do the same."""
+        """Check the pre-processed images of the first batch."""
         self.on_train_batch_start(*arguments[:4], **names)
 
     on_test_batch_start = on_validation_batch_start
@@ -121,7 +122,7 @@ def _add_to(exception: BaseException, message: str) -> None:
 
 
 def _file_being_read(exception: BaseException) -> Path | None:
-    """The file that anomalib was reading when an exception of this process was raised."""
+    """Find the file that anomalib was reading when an exception was raised in this process."""
     for frame, _ in walk_tb(exception.__traceback__):
         if frame.f_code.co_name in {"read_image", "read_mask"} and frame.f_globals.get("__name__") == _READER:
             return Path(frame.f_locals["path"])
@@ -134,6 +135,6 @@ def _find_undecodable(*loaders: Any) -> Path | None:
     return next((file for file in files if inspect_image(file, decode=True).fault), None)
 
 
-def _place(dataset: Any) -> str:
-    place = getattr(dataset, "root_category", None) or getattr(dataset, "root", None) or type(dataset).__name__
-    return f"{place}/{Split(dataset.split).value}" if getattr(dataset, "split", None) else str(place)
+def _folder(dataset: Any) -> str:
+    root = getattr(dataset, "root_category", None) or getattr(dataset, "root", None) or type(dataset).__name__
+    return f"{root}/{Split(dataset.split).value}" if getattr(dataset, "split", None) else str(root)

@@ -1,4 +1,4 @@
-"""Leave a checkpoint of the last finished epoch, with thresholds, however a training ends."""
+"""Checkpoint of the last finished epoch, with thresholds, however a training ends."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from torchmetrics import Metric
 
 
 class LastEpochCheckpoint(Callback):
-    """Save after each epoch, and validate the last one.
+    """Save after each epoch, and validate after the last one.
 
-    Thresholds come from a validation, and Lightning saves after a validation. By itself it leaves neither for the
-    epochs since the last multiple of ``check_val_every_n_epoch``, nor for one that ``max_steps`` cuts short.
+    By itself, Lightning validates (which computes the thresholds) and saves every ``check_val_every_n_epoch`` epochs
+    only, so later epochs, and one that ``max_steps`` ends, would have neither thresholds nor checkpoint.
 
-    - Each finished epoch is saved by the checkpoint callbacks that keep the newest state only, which is what anomalib's
-      engine adds. Callbacks with a monitor, with intervals of their own or that keep all files work as ever.
-    - The training's last epoch is validated, whatever ends it.
-    - Ctrl-C goes back to the weights in the last checkpoint, validates these and adds the thresholds to the file.
-      Its other content stays, so a resumed training goes on as if nothing had happened. A training of several
-      processes is left as it is, because they do not stop at the same place.
+    - Checkpoint callbacks that keep the newest state only, such as the one of anomalib's engine, save after each
+      epoch. Callbacks with a monitor, with their own intervals or that keep all files are not changed.
+    - The last epoch is validated, whatever ends the training.
+    - After Ctrl-C, the weights of the last checkpoint are validated and the thresholds are added to the file. Its other
+      content stays, so that the training can be resumed. With several processes nothing is done, because they are
+      interrupted at different steps.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class LastEpochCheckpoint(Callback):
         self._saved_before_validation = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Find the callbacks that keep the newest state only and have not been told when to save."""
+        """Find the callbacks that keep the newest state only and have no interval of their own."""
         self._newest_only = [
             callback
             for callback in trainer.checkpoint_callbacks
@@ -42,31 +42,31 @@ class LastEpochCheckpoint(Callback):
         ]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Let validations in the midst of an epoch be saved, as usual."""
+        """Let the callbacks save after validations within the epoch, as usual."""
         self._save_on_train_epoch_end(None)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Remember of which weights the thresholds are."""
+        """Remember the step whose weights the thresholds belong to."""
         if not trainer.sanity_checking:
             self._validated_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Validate if this was the last epoch, and have the epoch saved.
+        """Validate if this was the last epoch, and let the callbacks save the epoch.
 
-        Checkpoint callbacks run after all others: what they save has the state of a finished epoch.
+        Checkpoint callbacks run after all others, so they save the state of a finished epoch.
         """
         self._save_on_train_epoch_end(True)
         if ends_here(trainer):
             self._validate(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Remember that there is a file of this fit, and of which weights one was saved before their validation."""
+        """Remember that this fit has saved a file, and the step if that was before its validation."""
         self._saved = True
         if self._validated_step != trainer.global_step:
             self._saved_before_validation = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Catch up where something ended the training after this callback had its turn at the epoch's end."""
+        """Validate, and add the thresholds to saved files, if a later callback ended the training."""
         self._save_on_train_epoch_end(None)
         self._validate(trainer)
         if self._validated_step == trainer.global_step == self._saved_before_validation:
@@ -77,14 +77,14 @@ class LastEpochCheckpoint(Callback):
             trainer.strategy.barrier()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Validate the last checkpoint after Ctrl-C; errors and signals leave it as it is.
+        """Validate the last checkpoint after Ctrl-C, but not after errors and signals.
 
-        A callback with ``save_on_exception`` says that the interrupted state is wanted, so that is not touched.
+        Nothing is done if a callback with ``save_on_exception`` saves the interrupted state.
         """
         self._save_on_train_epoch_end(None)
-        wanted = any(getattr(callback, "save_on_exception", False) for callback in trainer.checkpoint_callbacks)
+        saves = any(getattr(callback, "save_on_exception", False) for callback in trainer.checkpoint_callbacks)
         interrupted = isinstance(exception, KeyboardInterrupt)
-        if interrupted and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1 and not wanted:
+        if interrupted and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1 and not saves:
             for file in self._files():
                 self._complete(trainer, pl_module, file)
 
@@ -92,12 +92,12 @@ class LastEpochCheckpoint(Callback):
         checkpoint = _read(trainer, file)
         if checkpoint["global_step"] == self._validated_step or not trainer.enable_validation:
             return
-        rank_zero_info(f"Measuring the thresholds of the last finished epoch for {file} ...")
+        rank_zero_info(f"Computing the thresholds of the last finished epoch for {file} ...")
         pl_module.load_state_dict(checkpoint["state_dict"])
         for module in pl_module.modules():
             if isinstance(module, Metric):  # the interruption may have left half a validation in them
                 module.reset()
-        # The trainer's counters are those of the interrupted epoch: nobody may save or stop because of them.
+        # The trainer's counters belong to the interrupted epoch, so no callback may save or stop by them.
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [item for item in callbacks if not isinstance(item, Checkpoint | EarlyStopping)]  # type: ignore[attr-defined]
         self._validated_step = -1
@@ -106,16 +106,13 @@ class LastEpochCheckpoint(Callback):
         _exchange_weights(trainer, file, checkpoint, pl_module)
 
     def _validate(self, trainer: Trainer) -> None:
-        """Run a validation, unless these weights had theirs.
-
-        The random numbers of the training go on as they would have without it.
-        """
+        """Validate unless these weights have been validated, without changing the training's random states."""
         if self._validated_step == trainer.global_step or not trainer.enable_validation:
             return
         loop = trainer.fit_loop.epoch_loop.val_loop
         with isolate_rng():
             trainer.validating = True
-            loop.restarting = False  # a resumed loop would leave out what the interrupted training had validated
+            loop.restarting = False  # else it would skip batches that the interrupted training had validated
             loop.run()
             trainer.training = True
 
@@ -131,7 +128,7 @@ class LastEpochCheckpoint(Callback):
 
 
 def ends_here(trainer: Trainer) -> bool:
-    """Tell, at the end of a training epoch, whether the trainer will begin no other one."""
+    """Return True, at the end of a training epoch, if the trainer will start no other one."""
     epochs = trainer.current_epoch + 1
     if 0 <= trainer.max_steps <= trainer.global_step or 0 <= (trainer.max_epochs or -1) <= epochs:
         return True
@@ -144,5 +141,5 @@ def _read(trainer: Trainer, file: str) -> dict[str, Any]:
 
 
 def _exchange_weights(trainer: Trainer, file: str, checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Write the file anew with the module's weights, which include the thresholds, and all else that it holds."""
+    """Replace the weights in a file by the module's, which include the thresholds."""
     trainer.strategy.checkpoint_io.save_checkpoint(checkpoint | {"state_dict": module.state_dict()}, file)

@@ -1,4 +1,4 @@
-"""Let a resumed training draw the random numbers that the interrupted one would have drawn."""
+"""Random states in checkpoints, so that a resumed training equals an uninterrupted one."""
 
 import random
 from typing import Any
@@ -12,7 +12,7 @@ _GENERATOR_STATE = "anomaly_generator_state"
 
 
 def random_states() -> RandomStates:
-    """States of the global generators of torch (CPU and GPUs), NumPy and Python, as tensors and plain data."""
+    """Return the states of the global generators of torch (CPU, GPUs), NumPy and Python as tensors and plain data."""
     _, keys, *numpy_rest = np.random.get_state()  # noqa: NPY002 -- libraries draw from the global generator
     version, python_keys, python_rest = random.getstate()
     return {
@@ -24,7 +24,7 @@ def random_states() -> RandomStates:
 
 
 def set_random_states(states: RandomStates) -> None:
-    """Set what :func:`random_states` gave; the states of GPUs only where there are as many."""
+    """Restore the result of :func:`random_states`; those of GPUs only if their number is the same."""
     torch.set_rng_state(states["torch"].cpu())
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
@@ -35,32 +35,31 @@ def set_random_states(states: RandomStates) -> None:
 
 
 class RandomStatesInCheckpoint(Callback):
-    """Keep the states of the global random generators in checkpoints and restore them when a fit is resumed.
+    """Save the states of the random generators in checkpoints and restore them when a fit is resumed.
 
-    Lightning keeps none of them, so a resumed training would see its images in another order. From the checkpoint of
-    an epoch's end the order, and everything else that is drawn, goes on as if nothing had happened. From a checkpoint
-    in the middle of an epoch it cannot: a data loader does not tell which images it has given already, so Lightning
-    begins a new pass over the data and gives as many batches of it as the epoch had left.
+    Lightning does not, so a resumed training would see its images in another order. Resuming from the end of an epoch
+    is exact. Resuming from the middle of an epoch is not: a data loader cannot tell which images it has returned, so
+    Lightning starts a new pass over the data and takes as many batches as the epoch had left.
     """
 
     def __init__(self) -> None:
         self._resumed: RandomStates | None = None
 
     def state_dict(self) -> RandomStates:
-        """States at the time of saving."""
+        """Return the current states."""
         return random_states()
 
     def load_state_dict(self, state_dict: RandomStates) -> None:
-        """Keep the states until the fit is set up, which may draw numbers too."""
+        """Keep the states until the fit is set up, which may draw random numbers itself."""
         self._resumed = state_dict
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Keep the state of the model's generator of synthetic anomalies."""
+        """Save the state of the model's generator of synthetic anomalies."""
         generator: Any = pl_module.anomaly_generator
         checkpoint[_GENERATOR_STATE] = generator.get_state()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Continue the stream of that generator; the ranks after the first branch off from it."""
+        """Restore that generator; ranks after the first derive their seed from it."""
         generator: Any = pl_module.anomaly_generator
         if _GENERATOR_STATE in checkpoint:
             generator.set_state(checkpoint[_GENERATOR_STATE].cpu())
@@ -69,28 +68,24 @@ class RandomStatesInCheckpoint(Callback):
                 generator.manual_seed(seed)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Set the states; Lightning's next act is to open the first pass over the data."""
+        """Restore the states right before Lightning starts the first pass over the data."""
         if self._resumed is not None:
             set_random_states(self._resumed)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See :meth:`_begin_again`; the checkpoint was saved before a validation."""
+        """Restore the states again if the checkpoint was saved before a validation."""
         if not trainer.sanity_checking:
-            self._begin_again(trainer, pl_module)
+            self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See :meth:`_begin_again`; the checkpoint was saved after the epoch's last batch or validation."""
-        self._begin_again(trainer, pl_module)
+        """Restore the states again if Lightning has only closed the resumed epoch.
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ARG002
-        """The training goes on; the states have done their work."""
-        self._resumed = None
-
-    def _begin_again(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the states a second time where Lightning closes the epoch it resumed before it trains.
-
-        It then opens the data once more, and the first opening has drawn a number that the interrupted training did
-        not draw.
+        It then starts another pass over the data, and the first one has drawn a number that the interrupted training
+        did not draw.
         """
         self.on_fit_start(trainer, pl_module)
+        self._resumed = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ARG002
+        """Forget the states, which are no longer needed."""
         self._resumed = None

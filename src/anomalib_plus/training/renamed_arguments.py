@@ -1,4 +1,4 @@
-"""Arguments of checkpoints of version 0.1 under the names that they have now."""
+"""Current names for the arguments in checkpoints of version 0.1."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ AUGMENTER = "augmenter"
 
 
 def renamed(arguments: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Return the arguments of a checkpoint under their present names; those of this version stay as they are.
+    """Return the arguments of a checkpoint under their current names.
 
     Args:
         arguments: Constructor arguments by name.

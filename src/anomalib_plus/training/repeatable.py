@@ -1,4 +1,4 @@
-"""Whether the same file gives the same image in every epoch, so that what was computed from it can be kept."""
+"""Detection of deterministic transforms, whose results can be cached between epochs."""
 
 from anomalib.data.transforms import SquarePad
 from torch import nn
@@ -18,7 +18,7 @@ _REPEATABLE = (
 
 
 def is_repeatable(transform: nn.Module | None) -> bool:
-    """Whether a transform is known to make the same of an image every time; None, that is nothing, does."""
+    """Return True if a transform is known to be deterministic; None counts as the identity."""
     if isinstance(transform, v2.Compose | nn.Sequential):
         return all(map(is_repeatable, transform.transforms if isinstance(transform, v2.Compose) else transform))
     return transform is None or isinstance(transform, _REPEATABLE)

@@ -1,4 +1,4 @@
-"""How much of a training is over, whatever limits it (epochs, steps or time), and learning rates that follow it."""
+"""Progress of a training under any limit (epochs, steps or time), and learning rate schedules that follow it."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +10,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 
 def training_progress(trainer: Trainer, epoch: int) -> float:
-    """Share of the fit that is over when ``epoch`` starts, in [0, 1].
+    """Compute the fraction of the fit that is completed when ``epoch`` starts, in [0, 1].
 
-    The tightest of the trainer's limits counts: ``max_epochs``, ``max_steps`` or ``max_time``. Without any limit the
-    training never progresses (0), so a schedule keeps its initial value.
+    The tightest of the trainer's limits counts: ``max_epochs``, ``max_steps`` or ``max_time``. Without any limit it is
+    0, so that a schedule keeps its initial value.
     """
     shares = [0.0]
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
@@ -28,9 +28,9 @@ def training_progress(trainer: Trainer, epoch: int) -> float:
 
 
 def cosine_factor(trainer: Trainer, final_factor: float) -> Callable[[int], float]:
-    """Factor of the learning rate per epoch: from 1 down to ``final_factor`` along half a cosine.
+    """Return the factor of the learning rate per epoch: from 1 down to ``final_factor`` along half a cosine.
 
-    With ``max_epochs`` as the limit this is ``CosineAnnealingLR(T_max=max_epochs)`` stepped once an epoch.
+    With ``max_epochs`` as the limit this is ``CosineAnnealingLR(T_max=max_epochs)``, stepped once per epoch.
     """
 
     def factor(epoch: int) -> float:
@@ -41,7 +41,7 @@ def cosine_factor(trainer: Trainer, final_factor: float) -> Callable[[int], floa
 
 
 def multi_step_factor(trainer: Trainer, milestones: Sequence[float], gamma: float) -> Callable[[int], float]:
-    """Factor of the learning rate per epoch: multiplied by ``gamma`` at each milestone, a share of the training.
+    """Return the factor of the learning rate per epoch: ``gamma`` per milestone reached, a fraction of the training.
 
     With ``max_epochs`` as the limit this is ``MultiStepLR`` with ``milestone * max_epochs``.
     """
@@ -56,7 +56,7 @@ def multi_step_factor(trainer: Trainer, milestones: Sequence[float], gamma: floa
 def scheduled_adam(
     parameters: Iterable[torch.nn.Parameter], learning_rate: float, factor: Callable[[int], float]
 ) -> OptimizerLRScheduler:
-    """Adam whose learning rate is ``learning_rate * factor(epoch)``, as ``configure_optimizers`` gives it."""
+    """Build Adam with the learning rate ``learning_rate * factor(epoch)``, for ``configure_optimizers``."""
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}

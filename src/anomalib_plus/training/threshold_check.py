@@ -1,4 +1,4 @@
-"""Warn where a model's thresholds mean nothing, because no defect or no image at all chose them."""
+"""Warnings about thresholds that are missing or were computed without defects."""
 
 import logging
 from collections.abc import Sized
@@ -17,19 +17,18 @@ logger = logging.getLogger(__name__)
 class ThresholdCheck(Callback):
     """Warn at the start of a training without defects to validate on, and of a test or prediction without threshold.
 
-    Knows the labels of anomalib's data sets, their subsets and concatenations; of other data sets, only whether there
-    are any. Silent for models that do not threshold.
+    Labels are known for anomalib's datasets, their subsets and concatenations. Models without thresholds are ignored.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the validation set."""
+        """Check the validation set."""
         if trainer.is_global_zero and _thresholds(pl_module):
             problem = _problem_of_validation(datasets_of(trainer.val_dataloaders))
             if problem:
                 logger.warning("%s: %s", type(pl_module).__name__, problem)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the image threshold."""
+        """Check the image threshold."""
         post_processor = _thresholds(pl_module)
         if trainer.is_global_zero and post_processor and post_processor.image_threshold.isnan():
             logger.warning(
@@ -44,18 +43,18 @@ class ThresholdCheck(Callback):
 
 
 def _thresholds(model: LightningModule) -> PostProcessor | None:
-    """The model's post-processor, if it decides by thresholds that a validation chooses."""
+    """Return the model's post-processor if it computes thresholds."""
     post_processor = getattr(model, "post_processor", None)
-    chooses = isinstance(post_processor, PostProcessor) and post_processor.enable_thresholding
-    return post_processor if chooses else None
+    thresholds = isinstance(post_processor, PostProcessor) and post_processor.enable_thresholding
+    return post_processor if thresholds else None
 
 
 def _problem_of_validation(datasets: list[Any]) -> str | None:
     filled = [dataset for dataset in datasets if not (isinstance(dataset, Sized) and len(dataset) == 0)]
     if not filled:
         return (
-            "there are no validation images, so its thresholds will be NaN and its decisions (pred_label) mean "
-            "nothing: they may reject or accept every part. Validate on images with defects: abnormal_dir of Folder, "
+            "there are no validation images, so its thresholds will be NaN and its decisions (pred_label) meaningless: "
+            "they may reject or accept every part. Validate on images with defects: abnormal_dir of Folder, "
             "val_dataloaders, or a datamodule whose validation set has some."
         )
     count = 0
@@ -65,8 +64,7 @@ def _problem_of_validation(datasets: list[Any]) -> str | None:
             return None
         count += len(samples)
     return (
-        f"no defect among the validation images ({count}), so F1 cannot choose a threshold: anomalib takes the highest "
-        "score among them instead, and nothing tells how many defects that misses and how many good parts it rejects. "
-        "Image AUROC of good images alone is 0.0, whatever the model does. Add images of defects (abnormal_dir of "
-        "Folder), or a validation set that has some."
+        f"no defect among the validation images ({count}), so F1 cannot choose a threshold: anomalib takes their "
+        "highest score, and how many defects that misses is unknown. Image AUROC of good images alone is always 0.0. "
+        "Add images of defects (abnormal_dir of Folder), or a validation set that has some."
     )

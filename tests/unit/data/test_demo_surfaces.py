@@ -1,4 +1,4 @@
-"""The demo pictures: exact masks, repeatable, disjoint crops; and the folder they are written to."""
+"""The demo images: exact masks, repeatable, disjoint crops; and the folder they are written to."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 from anomalib_plus.data import DemoSurfaces
 from anomalib_plus.data.demo_surfaces import writing
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
-from anomalib_plus.data.demo_surfaces.drawing import draw_picture, draw_twin
+from anomalib_plus.data.demo_surfaces.drawing import draw_image, draw_twin
 from anomalib_plus.data.demo_surfaces.photographs import FIRST_TEST_COLUMN, TONES, choose_crop, photograph
 from anomalib_plus.data.demo_surfaces.washer import draw_washer
 from anomalib_plus.data.demo_surfaces.writing import CATEGORIES, write_category
@@ -26,8 +26,8 @@ def washers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Two training pictures, one good test picture, one of each defect: written in a moment."""
+def few_images(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Two training images, one good test image, one of each defect: written in a moment."""
     for name, count in (("TRAIN_GOOD", 2), ("TEST_GOOD", 1), ("TEST_PER_DEFECT", 1)):
         monkeypatch.setattr(writing, name, count)
     return 2 + 1 + len(DEFECTS)
@@ -41,9 +41,9 @@ def _pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("kind", DEFECTS)
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_mask_is_exact(category: str, kind: str, number: int) -> None:
-    picture, mask = draw_picture(0, category, "test", kind, number)
+    image, mask = draw_image(0, category, "test", kind, number)
     twin = draw_twin(0, category, "test", kind, number)
-    difference = np.abs(picture.astype(int) - twin).max(axis=-1)
+    difference = np.abs(image.astype(int) - twin).max(axis=-1)
     assert difference[~mask].max() == 0
     assert difference[mask].mean() > 12
     assert (difference[mask] >= 3).mean() > 0.75
@@ -53,17 +53,17 @@ def test_mask_is_exact(category: str, kind: str, number: int) -> None:
 @pytest.mark.parametrize("kind", ["scratch", "hole"])
 def test_damage_to_the_washer_is_on_the_washer(kind: str) -> None:
     for number in range(5):
-        picture, mask = draw_picture(0, "washer", "test", kind, number)
+        image, mask = draw_image(0, "washer", "test", kind, number)
         twin = draw_twin(0, "washer", "test", kind, number).astype(int).mean(axis=-1)
         assert twin[mask].mean() > 90  # steel
         assert twin[:12].mean() < 70  # mat
         if kind == "hole":
-            assert picture[mask].mean() < twin[mask].mean() - 30  # shows the mat
+            assert image[mask].mean() < twin[mask].mean() - 30  # shows the mat
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_good_pictures_have_no_mask_and_differ_from_each_other(category: str) -> None:
-    first, second = (draw_picture(0, category, "train", "good", number) for number in range(2))
+def test_good_images_have_no_mask_and_differ_from_each_other(category: str) -> None:
+    first, second = (draw_image(0, category, "train", "good", number) for number in range(2))
     assert first[0].shape == (256, 256, 3)
     assert first[0].dtype == np.uint8
     assert not first[1].any()
@@ -72,7 +72,7 @@ def test_good_pictures_have_no_mask_and_differ_from_each_other(category: str) ->
 
 def test_every_pixel_follows_from_the_seed() -> None:
     for category in CATEGORIES:
-        first, again, other = (draw_picture(seed, category, "test", "scratch", 0) for seed in (3, 3, 4))
+        first, again, other = (draw_image(seed, category, "test", "scratch", 0) for seed in (3, 3, 4))
         assert np.array_equal(first[0], again[0])
         assert np.array_equal(first[1], again[1])
         assert not np.array_equal(first[0], other[0])
@@ -127,10 +127,10 @@ def test_category_is_complete(washers: Path) -> None:
     assert [entry.name for entry in washers.iterdir()] == ["washer"]
 
 
-def test_files_hold_the_drawn_pictures(washers: Path) -> None:
-    picture, mask = draw_picture(0, "washer", "test", "hole", 4)
+def test_files_hold_the_drawn_images(washers: Path) -> None:
+    image, mask = draw_image(0, "washer", "test", "hole", 4)
     folder = washers / "washer"
-    assert np.array_equal(_pixels(folder / "test" / "hole" / "004.png"), picture)
+    assert np.array_equal(_pixels(folder / "test" / "hole" / "004.png"), image)
     assert np.array_equal(_pixels(folder / "ground_truth" / "hole" / "004_mask.png") > 0, mask)
 
 
@@ -146,11 +146,11 @@ def test_datamodule_reads_the_category(washers: Path) -> None:
         assert bool(item.gt_mask.any()) == bool(item.gt_label) == ("good" not in item.image_path)
 
 
-def test_category_is_written_once_and_the_same_each_time(few_pictures: int, tmp_path: Path) -> None:
+def test_category_is_written_once_and_the_same_each_time(few_images: int, tmp_path: Path) -> None:
     for root in ("a", "b"):
         DemoSurfaces(root=tmp_path / root, category="grass").prepare_data()
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
-    assert len(files) == few_pictures + len(DEFECTS) + 1
+    assert len(files) == few_images + len(DEFECTS) + 1
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     before = (tmp_path / "a" / files[-1]).stat().st_mtime_ns
@@ -158,22 +158,22 @@ def test_category_is_written_once_and_the_same_each_time(few_pictures: int, tmp_
     assert (tmp_path / "a" / files[-1]).stat().st_mtime_ns == before
 
 
-def test_interrupted_run_leaves_nothing(few_pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_leaves_nothing(few_images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
     def interrupt(*address: object) -> tuple[np.ndarray, np.ndarray]:
         drawn.append(address)
         if len(drawn) == 4:
             raise KeyboardInterrupt
-        return draw_picture(*address)
+        return draw_image(*address)
 
-    monkeypatch.setattr(writing, "draw_picture", interrupt)
+    monkeypatch.setattr(writing, "draw_image", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_category(tmp_path / "brick", "brick", seed=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_killed_run_is_repaired_by_the_next(few_pictures: int, tmp_path: Path) -> None:
+def test_killed_run_is_repaired_by_the_next(few_images: int, tmp_path: Path) -> None:
     remains = tmp_path / ".gravel-0123" / "train" / "good"
     remains.mkdir(parents=True)
     (remains / "000.png").write_bytes(b"half a file")
@@ -183,22 +183,22 @@ def test_killed_run_is_repaired_by_the_next(few_pictures: int, tmp_path: Path) -
     assert (len(datamodule.train_data), len(datamodule.test_data)) == (2, 5)
 
 
-def test_the_first_of_two_writers_wins(few_pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_of_two_writers_wins(few_images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overtaken = []
 
     def be_overtaken(*address: object) -> tuple[np.ndarray, np.ndarray]:
         if not overtaken:
             overtaken.append(address)
             write_category(tmp_path / "brick", "brick", seed=0)
-        return draw_picture(*address)
+        return draw_image(*address)
 
-    monkeypatch.setattr(writing, "draw_picture", be_overtaken)
+    monkeypatch.setattr(writing, "draw_image", be_overtaken)
     write_category(tmp_path / "brick", "brick", seed=0)
     assert [entry.name for entry in tmp_path.iterdir()] == ["brick"]
-    assert len(list((tmp_path / "brick").rglob("*.png"))) == few_pictures + len(DEFECTS)
+    assert len(list((tmp_path / "brick").rglob("*.png"))) == few_images + len(DEFECTS)
 
 
-def test_folder_drawn_with_another_seed_is_refused(few_pictures: int, tmp_path: Path) -> None:
+def test_folder_drawn_with_another_seed_is_refused(few_images: int, tmp_path: Path) -> None:
     DemoSurfaces(root=tmp_path, seed=1).prepare_data()
     assert json.loads((tmp_path / "washer" / "drawn.json").read_text())["seed"] == 1
     with pytest.raises(ValueError, match=r"washer does not hold .*'seed': 0.*'seed': 1.*another root, or delete"):

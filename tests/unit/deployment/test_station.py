@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from anomalib_plus.deployment.station import VerdictTable, announce, images_in
+from anomalib_plus.deployment.station import ResultTable, announce, images_in
 
 HEADER = "file,modified,score,problem\r\n"
 
 
-def table(path: Path) -> VerdictTable:
-    return VerdictTable(path, ["score", "problem"])
+def table(path: Path) -> ResultTable:
+    return ResultTable(path, ["score", "problem"])
 
 
 def written(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from anomalib_plus import RbAE
-from anomalib_plus.models.rbae.perceptual import PRESETS, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.models.rbae.perceptual import PRESETS, PerceptualDistance, load_vgg, relu_indices
 from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
 QUIET = {"evaluator": False, "visualizer": False, "widths": (4, 4, 4, 4, 4)}
@@ -42,9 +42,9 @@ def test_presets_are_the_first_five_activations_and_the_layers_of_lpips() -> Non
         network = timm.create_model("vgg16", pretrained=False).features
     activations = [index for index, layer in enumerate(network) if isinstance(layer, nn.ReLU)]
     before_pooling = [index - 1 for index, layer in enumerate(network) if isinstance(layer, nn.MaxPool2d)]
-    assert list(relu_positions("first5")) == activations[:5]
-    assert list(relu_positions("lpips")) == before_pooling
-    assert [position for name in PRESETS["lpips"] for position in relu_positions((name,))] == before_pooling
+    assert list(relu_indices("first5")) == activations[:5]
+    assert list(relu_indices("lpips")) == before_pooling
+    assert [index for name in PRESETS["lpips"] for index in relu_indices((name,))] == before_pooling
     assert sum(p.numel() for p in network[: activations[4] + 1].parameters()) == 555_328
 
 

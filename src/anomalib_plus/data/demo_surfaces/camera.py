@@ -1,4 +1,4 @@
-"""The camera: sensor noise and quantisation, the same for a defective picture and for its flawless twin."""
+"""Sensor noise and 8-bit quantisation, the same for a defective image and for its defect-free twin."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ SHOT_NOISE = 0.0001
 
 
 def draw_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Unit noise of one exposure; drawn apart from :func:`expose` so that twins can share it."""
+    """Draw unit noise for one exposure, separate from :func:`expose` so that twins can share it."""
     return rng.standard_normal(shape)
 
 
-def expose(picture: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Turn a float picture in [0, 1] into uint8. Works pixel by pixel: equal pixels stay equal."""
-    deviation = np.sqrt(READ_NOISE**2 + SHOT_NOISE * picture.clip(0, 1))
-    return np.rint((picture + deviation * noise).clip(0, 1) * 255).astype(np.uint8)
+def expose(image: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Add noise to a float image in [0, 1] and convert it to uint8, each pixel on its own."""
+    deviation = np.sqrt(READ_NOISE**2 + SHOT_NOISE * image.clip(0, 1))
+    return np.rint((image + deviation * noise).clip(0, 1) * 255).astype(np.uint8)

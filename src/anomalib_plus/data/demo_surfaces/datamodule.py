@@ -11,17 +11,17 @@ from anomalib_plus.data.plain_paths import acceptable_root
 
 
 class DemoSurfaces(MVTecAD):
-    """Pictures to try a model on without any download: drawn once, from a seed, in MVTec layout.
+    """Small data set that needs no download: drawn once from a seed, in MVTec AD's folder layout.
 
     ``washer`` is a rendered metal part; ``brick``, ``gravel`` and ``grass`` are crops of photographs that scikit-image
-    brings along, train and test crops from different regions. Each category has 60 good training pictures, and 20
-    good and 40 defective ones for testing: scratch, hole, contamination and deformation, with exact masks.
+    contains, with training and test crops from different regions. Each category has 60 good images for training, and
+    20 good and 40 defective ones for testing: scratch, hole, contamination and deformation, with exact masks.
 
     Args:
         root: Folder for all categories; ``None`` for anomalib's own data folder.
         category: ``"washer"``, ``"brick"``, ``"gravel"`` or ``"grass"``.
-        seed: Decides every pixel of the pictures, and anomalib's random splits.
-        **kwargs: All other arguments of :class:`anomalib.data.MVTecAD`.
+        seed: Seed of the images and of anomalib's random splits.
+        **kwargs: Other arguments of :class:`anomalib.data.MVTecAD`.
 
     Raises:
         ValueError: If there is no such category.
@@ -42,10 +42,10 @@ class DemoSurfaces(MVTecAD):
         super().__init__(root=resolve_dataset_root(root, "DemoSurfaces"), category=category, seed=seed, **kwargs)
 
     def prepare_data(self) -> None:
-        """Draw the category unless it lies there already; takes seconds and no network.
+        """Draw the category, in seconds, unless it exists already.
 
         Raises:
-            ValueError: If the folder holds something else, for example pictures of another seed.
+            ValueError: If the folder holds something else, for example images of another seed.
         """
         directory = self.root / self.category
         if not directory.exists():

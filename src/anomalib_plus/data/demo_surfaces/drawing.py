@@ -1,4 +1,4 @@
-"""One picture of a category, with or without a defect, from nothing but its address: category, split, kind, number."""
+"""Draw one image of a category from its seed and address alone: category, split, kind of defect and number."""
 
 from zlib import crc32
 
@@ -11,24 +11,24 @@ from anomalib_plus.data.demo_surfaces.scene import Scene
 from anomalib_plus.data.demo_surfaces.washer import draw_washer
 
 
-def draw_picture(seed: int, category: str, split: str, kind: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one picture.
+def draw_image(seed: int, category: str, split: str, kind: str, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one image.
 
     Returns:
-        The picture, uint8 (256, 256, 3), and the mask of its defect, bool (256, 256). Outside the mask the picture is
-        equal, pixel by pixel, to its :func:`draw_twin`.
+        The image, uint8 (256, 256, 3), and the mask of its defect, bool (256, 256). Outside the mask the image equals
+        its :func:`draw_twin`.
     """
     scene, noise, rng = _stage(seed, category, split, kind, number)
-    picture = scene.render()
-    mask = np.zeros(picture.shape[:2], dtype=bool)
+    image = scene.render()
+    mask = np.zeros(image.shape[:2], dtype=bool)
     if kind != "good":
         damaged, mask = DEFECTS[kind](scene, rng)
-        picture = np.where(mask[..., None], damaged, picture)
-    return expose(picture, noise), mask
+        image = np.where(mask[..., None], damaged, image)
+    return expose(image, noise), mask
 
 
 def draw_twin(seed: int, category: str, split: str, kind: str, number: int) -> np.ndarray:
-    """The same picture before the damage was done, uint8 (256, 256, 3)."""
+    """Draw the same image without the defect, uint8 (256, 256, 3)."""
     scene, noise, _ = _stage(seed, category, split, kind, number)
     return expose(scene.render(), noise)
 

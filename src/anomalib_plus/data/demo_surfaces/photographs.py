@@ -1,4 +1,4 @@
-"""Textures: crops of the photographs that lie inside the scikit-image package, coloured and lit anew."""
+"""Textures: crops of the photographs in the scikit-image package, with new colours and lighting."""
 
 from functools import lru_cache
 
@@ -9,9 +9,9 @@ from skimage.filters import gaussian
 from anomalib_plus.data.demo_surfaces.scene import IMAGE_SIZE, Scene, enlarge, lamp, white_balance
 
 CROP_SIDES = (184, 200)
-FIRST_TEST_COLUMN = 308  # train crops end left of it, test crops start at it
+FIRST_TEST_COLUMN = 308  # training crops end left of it, test crops start at it
 
-# The photographs are grey: colours of their dark, middle and bright tones.
+# Colours for the dark, middle and bright tones of the grey photographs.
 TONES = {
     "brick": ((0.33, 0.17, 0.12), (0.64, 0.42, 0.33), (0.90, 0.80, 0.72)),
     "gravel": ((0.06, 0.06, 0.07), (0.46, 0.43, 0.40), (0.95, 0.93, 0.90)),
@@ -21,14 +21,14 @@ TONES = {
 
 @lru_cache(maxsize=1)
 def photograph(name: str) -> np.ndarray:
-    """The grey 512x512 photograph in [0, 1], its contrast stretched to the full range."""
+    """Load a grey 512x512 photograph, its contrast stretched to [0, 1]."""
     pixels = getattr(data, name)().astype(float)
     darkest, brightest = np.percentile(pixels, (0.5, 99.5))
     return ((pixels - darkest) / (brightest - darkest)).clip(0, 1)
 
 
 def choose_crop(rng: np.random.Generator, split: str) -> tuple[slice, slice]:
-    """A random square of the photograph, on the training or on the testing side of :data:`FIRST_TEST_COLUMN`."""
+    """Draw a square on the training or on the test side of :data:`FIRST_TEST_COLUMN`."""
     first, end = (0, FIRST_TEST_COLUMN) if split == "train" else (FIRST_TEST_COLUMN, 512)
     side = int(rng.integers(CROP_SIDES[0], CROP_SIDES[1] + 1))
     top, left = int(rng.integers(0, 512 - side + 1)), int(rng.integers(first, end - side + 1))
@@ -36,7 +36,7 @@ def choose_crop(rng: np.random.Generator, split: str) -> tuple[slice, slice]:
 
 
 def draw_texture(name: str, rng: np.random.Generator, split: str) -> Scene:
-    """A 256x256 picture of the texture: crop, flips, colour, lamp. Material fills it; below it there is dark earth."""
+    """Draw a 256x256 scene of the texture by crop, flips, colour and lamp; the ground below it is dark."""
     grey = photograph(name)[choose_crop(rng, split)]
     grey = grey[:: rng.choice((1, -1)), :: rng.choice((1, -1))]
     grey = enlarge(grey).clip(0, 1) ** rng.uniform(0.92, 1.08)

@@ -1,4 +1,4 @@
-"""A scene: what lies before the camera, kept in layers so that a defect can change one of them."""
+"""Scenes, kept in layers so that a defect can change one of them."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,29 @@ IMAGE_SIZE = 256
 
 @dataclass(frozen=True)
 class Scene:
-    """Layers of one picture, float RGB in [0, 1] without sensor noise.
-
-    ``material`` is defined everywhere, ``coverage`` says where it hides the ``ground`` (1) or not (0), ``light`` is the
-    unit vector (row, column) that points towards the lamp in the image plane.
-    """
+    """Layers of one image, in [0, 1] without sensor noise."""
 
     material: np.ndarray
+    """RGB (H, W, 3), defined everywhere."""
     coverage: np.ndarray
+    """Opacity (H, W) of the material over the ground."""
     ground: np.ndarray
+    """RGB (H, W, 3)."""
     light: np.ndarray
+    """Unit vector (row, column) in the image plane, towards the lamp."""
 
     @property
     def rim(self) -> np.ndarray:
-        """Where the material's outline runs, bool (H, W); empty for a texture that fills the picture."""
+        """Outline of the material, bool (H, W); empty for a texture that fills the image."""
         return (self.coverage > 0.02) & (self.coverage < 0.98)
 
     def render(self) -> np.ndarray:
-        """The picture without any defect, (H, W, 3)."""
+        """Compose the image without any defect, (H, W, 3)."""
         return compose(self.material, self.coverage, self.ground)
 
 
 def compose(front: np.ndarray, coverage: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Lay (H, W, 3) ``front`` over ``back`` with opacity ``coverage`` (H, W)."""
+    """Blend ``front`` over ``back`` (H, W, 3) with opacity ``coverage`` (H, W)."""
     return front * coverage[..., None] + back * (1 - coverage[..., None])
 
 
@@ -43,13 +43,13 @@ def pixel_grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def relief_shading(height: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """How much brighter a matt surface of this ``height`` (in pixels) gets by facing the light; 0 where it is flat."""
+    """Change in brightness (H, W) of a matt surface of this ``height`` (in pixels) by its slope; 0 where it is flat."""
     slope_rows, slope_columns = np.gradient(height)
     return -(slope_rows * light[0] + slope_columns * light[1])
 
 
 def lamp(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A lamp in a random direction: the unit vector towards it, and its uneven illumination (H, W) around 1."""
+    """Draw a lamp: the unit vector towards it, and its uneven illumination (H, W) around 1."""
     angle = rng.uniform(0, 2 * np.pi)
     light = np.array([np.sin(angle), np.cos(angle)])
     rows, columns = (grid / (IMAGE_SIZE - 1) - 0.5 for grid in pixel_grid())
@@ -59,20 +59,20 @@ def lamp(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def white_balance(rng: np.random.Generator) -> np.ndarray:
-    """Gains of red, green and blue: each picture is a little warmer or colder."""
+    """Draw gains of red, green and blue that make an image a little warmer or colder."""
     warmth = rng.uniform(-0.025, 0.025)
     return np.array([1 + warmth, 1.0, 1 - warmth])
 
 
 def enlarge(grey: np.ndarray) -> np.ndarray:
-    """Resize a float image (h, w) to the size of a picture, bicubic."""
+    """Resize a float image (h, w) to 256x256, bicubic."""
     return np.asarray(
         Image.fromarray(grey.astype(np.float32)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     )
 
 
 def smooth_noise(rng: np.random.Generator, grain: int) -> np.ndarray:
-    """Random brightness that varies over about ``grain`` pixels: mean 0, standard deviation 1, (H, W)."""
+    """Draw noise (H, W) of mean 0 and standard deviation 1 that varies over about ``grain`` pixels."""
     side = IMAGE_SIZE // grain
     noise = enlarge(rng.standard_normal((side, side)))
     return (noise - noise.mean()) / noise.std()

@@ -1,4 +1,4 @@
-"""A turned steel washer with a keyway that lies on a rubber mat, rendered anew for every picture."""
+"""Renderer of a turned steel washer with a keyway on a rubber mat."""
 
 import numpy as np
 from skimage.filters import gaussian
@@ -11,7 +11,7 @@ STEEL, MAT = np.array([0.60, 0.61, 0.63]), np.array([0.17, 0.19, 0.21])
 
 
 def draw_washer(rng: np.random.Generator) -> Scene:
-    """Random position, rotation, camera distance and lamp; the part itself is always the same one."""
+    """Draw the washer at a random location, rotation and camera distance, under a random lamp."""
     light, illumination = lamp(rng)
     zoom = rng.uniform(0.97, 1.03)
     centre = IMAGE_SIZE / 2 + rng.uniform(-14, 14, size=2)
@@ -30,7 +30,7 @@ def draw_washer(rng: np.random.Generator) -> Scene:
 
 
 def _distance_to_edge(along: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Pixels from the nearest edge of the part, positive on the metal. ``along`` points to the keyway."""
+    """Distance in pixels from the nearest edge of the part, positive on the metal; ``along`` points to the keyway."""
     radius = np.hypot(along, across)
     ring = np.minimum(OUTER_RADIUS - radius, radius - BORE_RADIUS)
     keyway = np.maximum(np.abs(across) - KEYWAY_HALF_WIDTH, along - (BORE_RADIUS + KEYWAY_DEPTH))

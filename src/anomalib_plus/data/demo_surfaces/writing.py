@@ -1,4 +1,4 @@
-"""Write a category as a folder in MVTec layout: whole or not at all."""
+"""Write a category as a folder in MVTec AD's layout, atomically."""
 
 import json
 import shutil
@@ -9,24 +9,24 @@ import numpy as np
 from PIL import Image
 
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
-from anomalib_plus.data.demo_surfaces.drawing import draw_picture
+from anomalib_plus.data.demo_surfaces.drawing import draw_image
 from anomalib_plus.data.demo_surfaces.photographs import TONES
 
 CATEGORIES = ("washer", *TONES)
 TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 60, 20, 10
 
 RECORD = "drawn.json"
-RECIPE = 1  # raise it whenever the same seed begins to give other pictures
+RECIPE = 1  # increment whenever a seed gives other images than before
 
 
 def write_category(directory: Path, category: str, seed: int) -> None:
-    """Draw all pictures beside ``directory`` and move them there at the end.
+    """Draw all images into a temporary folder beside ``directory`` and rename it at the end.
 
-    A run that is killed leaves no half-written category; of several processes that write at once the first one wins.
+    A killed run leaves no half-written category. If several processes write at once, the first to finish wins.
     """
     unfinished = directory.with_name(f".{directory.name}-{uuid4().hex}")
     try:
-        _write_pictures(unfinished, category, seed)
+        _write_images(unfinished, category, seed)
         (unfinished / RECORD).write_text(json.dumps(_record(category, seed)) + "\n")
         try:
             unfinished.rename(directory)
@@ -38,17 +38,13 @@ def write_category(directory: Path, category: str, seed: int) -> None:
 
 
 def check_category(directory: Path, category: str, seed: int) -> None:
-    """Make sure that an existing folder holds the pictures asked for.
-
-    Raises:
-        ValueError: If it was drawn with another seed or by another version, or was not drawn by us at all.
-    """
+    """Raise ``ValueError`` unless a folder was drawn for this category and seed by this version."""
     record = directory / RECORD
     found, wanted = json.loads(record.read_text()) if record.is_file() else None, _record(category, seed)
     if found != wanted:
         msg = (
-            f"{directory} does not hold the pictures asked for (wanted {wanted}, found {found}). "
-            "Choose another root, or delete that folder to have it drawn anew."
+            f"{directory} holds other images than requested (expected {wanted}, found {found}). "
+            "Choose another root, or delete that folder to draw it again."
         )
         raise ValueError(msg)
 
@@ -57,13 +53,13 @@ def _record(category: str, seed: int) -> dict[str, str | int]:
     return {"category": category, "seed": seed, "recipe": RECIPE}
 
 
-def _write_pictures(directory: Path, category: str, seed: int) -> None:
+def _write_images(directory: Path, category: str, seed: int) -> None:
     groups = [("train", "good", TRAIN_GOOD), ("test", "good", TEST_GOOD)]
     groups += [("test", kind, TEST_PER_DEFECT) for kind in DEFECTS]
     for split, kind, count in groups:
         for number in range(count):
-            picture, mask = draw_picture(seed, category, split, kind, number)
-            _save(picture, directory / split / kind / f"{number:03d}.png")
+            image, mask = draw_image(seed, category, split, kind, number)
+            _save(image, directory / split / kind / f"{number:03d}.png")
             if kind != "good":
                 _save(mask.astype(np.uint8) * 255, directory / "ground_truth" / kind / f"{number:03d}_mask.png")
 

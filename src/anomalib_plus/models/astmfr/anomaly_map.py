@@ -1,4 +1,4 @@
-"""From distances per level to a smooth anomaly map."""
+"""Anomaly map from the distances of feature maps."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ LARGEST_DISTANCE = 2.0
 
 
 def unit_vectors(features: Tensor) -> Tensor:
-    """Scale the vector at every position of (B, C, h, w) to length 1, in float32."""
+    """Normalise the vector at every location of (B, C, h, w) to length 1, in float32."""
     return F.normalize(features.float(), dim=1)
 
 
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the squared distance of the unit vectors at every position (eq. 3), which is 1 - cosine (eq. 1).
+    """Half the squared distance of the unit vectors at every location (eq. 3), which equals 1 - cosine (eq. 1).
 
-    The two are one number, with one gradient; this form keeps small distances exact, where ``1 - cosine`` cancels. An
-    all-zero vector is the only exception: 0.5 instead of 1.
+    Values and gradients are equal, but this form computes small distances exactly, where ``1 - cosine`` loses digits.
+    The only exception are all-zero vectors: 0.5 instead of 1.
 
     Args:
-        student: (B, C, h, w).
-        teacher: (B, C, h, w); of any scale, like the student's.
+        student: (B, C, h, w), of any scale.
+        teacher: (B, C, h, w), of any scale.
 
     Returns:
         (B, 1, h, w) in [0, 2], float32.
@@ -32,11 +32,11 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class AnomalyMapGenerator(nn.Module):
-    """Mean of the upsampled distances, smoothed, in [0, 1] (the paper sums: see :meth:`paper_range`).
+    """Smoothed mean of the upsampled distances, in [0, 1]; the paper has their sum, see :meth:`paper_range`.
 
     Args:
-        sigma: Standard deviation of the Gaussian in pixels; 0 switches it off. Borders are reflected.
-        pool_size: Side of the average pooling that follows, odd; 0 or 1 switches it off. Only pixels of the map count.
+        sigma: Standard deviation of the Gaussian in pixels; 0 disables it. Borders are reflected.
+        pool_size: Side of the average pooling after it, odd; 0 or 1 disables it. Padding is not counted.
 
     Raises:
         ValueError: If an argument is negative or the side is even.
@@ -53,7 +53,7 @@ class AnomalyMapGenerator(nn.Module):
 
     @staticmethod
     def paper_range(num_levels: int, l2_weight: float = 1.0) -> float:
-        """By what to multiply a map or score to get the paper's, which ranges over [0, 12] with three levels."""
+        """Factor from these maps and scores to the paper's, which are in [0, 12] for three levels."""
         return LARGEST_DISTANCE * (1 + l2_weight) * num_levels
 
     def smooth(self, maps: Tensor) -> Tensor:
@@ -64,8 +64,8 @@ class AnomalyMapGenerator(nn.Module):
         return maps
 
     def forward(self, distances: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Turn distances (B, 1, h, w) in [0, 2], one per level, into maps (B, 1, H, W) in [0, 1]."""
+        """Combine distances (B, 1, h, w) in [0, 2], one per level, to maps (B, 1, H, W) in [0, 1]."""
         resized = [F.interpolate(distance, size, mode="bilinear", align_corners=False) for distance in distances]
         total = sum(resized[1:], start=resized[0])
-        # Rounding must not leave [0, 1]: torchmetrics would take the scores for logits.
+        # Rounding can leave [0, 1], and torchmetrics takes such scores for logits.
         return (self.smooth(total) / (LARGEST_DISTANCE * len(distances))).clamp(0, 1)

@@ -24,43 +24,44 @@ from anomalib_plus.training.repeatable import is_repeatable
 
 
 class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
-    """Student of another architecture than its teacher, which regenerates the teacher's features from masked ones.
+    """Student and teacher of different architectures; the student regenerates the teacher's features from masked ones.
 
     Gu, Li, Liu: Masked feature regeneration based asymmetric student-teacher network for anomaly detection, Multimedia
-    Tools and Applications, 2024. The defaults are the paper's; the model's README gives each choice and its reason. Any
-    two convolutional timm networks work. Image sizes must be divisible by their largest stride (16).
+    Tools and Applications, 2024. The defaults are the paper's. The README of the model lists the choices that it leaves
+    open. Any two convolutional timm networks work. Image sizes must be divisible by their largest stride (16).
 
-    ``load_from_checkpoint`` sets ``pre_trained=False``: the checkpoint holds both networks, so nothing is downloaded.
-    On the command line, add ``--model.pre_trained false`` where a checkpoint is given.
+    ``load_from_checkpoint`` sets ``pre_trained=False``, because the checkpoint contains both networks. On the command
+    line, add ``--model.pre_trained false`` if a checkpoint is given.
 
     Args:
         teacher: timm name of the frozen network, with its weight tag.
         student: timm name of the trained network.
-        layers: Stages of the teacher by timm's name or position; None for those of strides 4, 8 and 16.
-        student_layers: Stages of the student; None for those of the teacher's names or, failing that, strides.
-        pre_trained: Load ImageNet weights; False leaves both networks random.
-        teacher_weights: State dict file of the teacher, instead of a download.
+        layers: Stages of the teacher, one per level, by timm's name or index; None for those of strides 4, 8 and 16.
+        student_layers: Stages of the student; None for those with the teacher's names or, if it has none, strides.
+        pre_trained: Load ImageNet weights; if False, both networks are random.
+        teacher_weights: State dict file of the teacher, used instead of a download.
         student_weights: State dict file of the student.
         student_pretrained: False trains the student from scratch (Tables 4 and 7).
-        regenerate: Which levels have a regeneration block and masks (Table 8); one bool for all.
-        mask_rate: Share of the positions that training hides (Fig. 6).
-        l2_weight: The paper's alpha; it scales the loss and changes nothing else.
-        sigma: Standard deviation of the Gaussian that smooths the map, in pixels; 0 switches it off.
-        pool_size: Side of the average pooling after it, odd; 0 or 1 switches it off.
-        foreground: Background removal (Table 9), by :class:`~anomalib_plus.post_processing.ForegroundPostProcessor`:
-            "otsu", or a folder of masks by image name; None keeps the background.
-        teacher_cache_gib: Host memory for the teacher's features of the training images, in GiB; 0 switches the cache
-            off. For training without augmentations only: 3.7 MB per image at the paper's size.
+        regenerate: Levels with a regeneration block and masks (Table 8), as one bool per level or for all. Other levels
+            compare the student's map directly, after a 1x1 convolution if the channels differ.
+        mask_rate: Fraction of the locations that training masks (Fig. 6).
+        l2_weight: The paper's alpha, which scales the loss and has no other effect.
+        sigma: Standard deviation of the Gaussian that smooths the map, in pixels; 0 disables it.
+        pool_size: Side of the average pooling after it, odd; 0 or 1 disables it.
+        foreground: Background removal (Table 9) by :class:`~anomalib_plus.post_processing.ForegroundPostProcessor`:
+            "otsu", or a folder of masks named like the images; None for none.
+        teacher_cache_gib: Size in GiB of a cache in CPU memory for the teacher's features of the training images (3.7
+            MB per image at the paper's size); 0 for none. Not possible with augmentations.
         learning_rate: Learning rate of Adam.
-        pre_processor: Anomalib component; the default resizes to 256x256.
-        post_processor: Anomalib component.
-        evaluator: Anomalib component.
-        visualizer: Anomalib component.
+        pre_processor: anomalib component; the default resizes to 256x256.
+        post_processor: anomalib component.
+        evaluator: anomalib component.
+        visualizer: anomalib component.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
-        FileNotFoundError: If a file of weights is missing.
-        RuntimeError: If weights are asked for and neither cache nor network gives them.
+        FileNotFoundError: If a weight file does not exist.
+        RuntimeError: If pre-trained weights are neither cached nor can be downloaded.
     """
 
     pretrained_backbones: ClassVar[tuple[str, ...]] = (TEACHER, STUDENT)
@@ -121,17 +122,17 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         self.teacher_cache = TeacherFeatureCache(teacher_cache_gib)
 
     def on_train_start(self) -> None:
-        """Refuse the teacher's cache where the same file does not give the same image twice.
+        """Clear the teacher's cache, and check that every epoch shows the same images if it is used.
 
         Raises:
-            ValueError: If the transforms of data set or pre-processor are not known to be repeatable.
+            ValueError: If a transform of dataset or pre-processor is not known to be deterministic.
         """
         self.teacher_cache.clear()
         augmentations = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "augmentations", None)
         transforms = (augmentations, getattr(self.pre_processor, "transform", None))
         if self.teacher_cache.capacity and not all(map(is_repeatable, transforms)):
             msg = (
-                "teacher_cache_gib keeps one set of features per image file, but the training images are augmented. "
+                f"teacher_cache_gib needs the same images in every epoch, but {transforms} may augment them at random. "
                 "Set teacher_cache_gib=0, or train without augmentations."
             )
             raise ValueError(msg)
@@ -152,5 +153,5 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         return self.teacher_cache.features(batch.image, batch.image_path, self.model.teacher_features)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam over the student and the regeneration blocks, at a constant learning rate."""
+        """Return Adam for the student and the regeneration blocks, with a constant learning rate."""
         return torch.optim.Adam(self.model.trained_parameters, lr=self.learning_rate)

@@ -12,8 +12,8 @@ from anomalib_plus.models.astmfr.anomaly_map import feature_distance
 class AstMFRLoss(nn.Module):
     """``L_cos + l2_weight * L_L2``, each the sum over levels of the mean distance (eq. 2 and 4).
 
-    Both parts are the same number, so one is computed and multiplied by ``1 + l2_weight``. With Adam the weight changes
-    the logged value only.
+    Both parts are equal, so one is computed and multiplied by ``1 + l2_weight``. With Adam the weight changes the
+    logged value only.
 
     Args:
         l2_weight: The paper's alpha.
@@ -30,10 +30,7 @@ class AstMFRLoss(nn.Module):
         self.l2_weight = l2_weight
 
     def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> LossTerms:
-        """Compare pairs of maps (B, C, h, w), one pair per level, in float32 whatever the trainer's precision.
-
-        The terms are the mean distance of each level.
-        """
+        """Compare maps (B, C, h, w), one of each network per level; the terms are the mean distance of each level."""
         with full_precision(students[0].device.type):
             distances = [
                 feature_distance(student, teacher).mean() for student, teacher in zip(students, teachers, strict=True)

@@ -1,4 +1,4 @@
-"""Teacher features of training images, kept from epoch to epoch."""
+"""Cache of the teacher's features of the training images."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ _BYTES_PER_GIB = 2**30
 
 
 class TeacherFeatureCache:
-    """Unit vectors of the teacher by image file, in half precision, in the host's memory.
+    """Cache of the teacher's features by image file, as unit vectors in half precision, in CPU memory.
 
-    The loss sees directions only, so unit vectors serve it as well as features, and none of them leaves the range of
-    half precision. The first use of an image gives what later ones will: the rounded values. Once the memory is full,
-    further images are computed each time: with images in random order, throwing others out would gain nothing.
+    The loss depends on directions only, so unit vectors suffice, and they do not overflow half precision. The first use
+    of an image returns the rounded values too. Once the cache is full, other images are computed each time: eviction
+    would not help, because images come in random order.
 
     Args:
         gib: Size in GiB; 0 for no cache.
@@ -35,7 +35,7 @@ class TeacherFeatureCache:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         self._features: dict[str, list[Tensor]] = {}
         self.bytes_used = 0
 
@@ -43,16 +43,16 @@ class TeacherFeatureCache:
         return len(self._features)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles start empty."""
+        """Make copies and pickles start empty."""
         return {"capacity": self.capacity, "_features": {}, "bytes_used": 0}
 
     def features(self, images: Tensor, paths: Sequence[str], compute: FeatureFunction) -> list[Tensor]:
-        """Look the images' features up, after computing those of images that are new.
+        """Return the features of images, computing those that are not in the cache.
 
         Args:
             images: (B, 3, H, W).
-            paths: Their files.
-            compute: Maps images to features (B, C, h, w), one tensor per level.
+            paths: Files of the images, by which they are cached.
+            compute: Function from images to features (B, C, h, w), one tensor per level.
 
         Returns:
             Unit vectors (B, C, h, w) per level, float32, on the images' device.
@@ -75,7 +75,7 @@ class TeacherFeatureCache:
 
     def _keep(self, path: str, levels: Sequence[Tensor]) -> None:
         if self._has_room(levels):
-            self._features[path] = [level.clone() for level in levels]  # not a view that keeps the whole batch alive
+            self._features[path] = [level.clone() for level in levels]  # a view would keep the whole batch in memory
             self.bytes_used += _size(levels)
 
 

@@ -1,4 +1,4 @@
-"""The AstMFR networks: a frozen teacher, a student of another architecture, and blocks that regenerate features."""
+"""AstMFR's networks: a frozen teacher, a student of another architecture, and blocks that regenerate features."""
 
 import warnings
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ _STUDENT_ARGUMENTS = WeightArguments("student", "student_weights", "student_pret
 
 
 class AstMFROutput(NamedTuple):
-    """What the loss needs, one map (B, C, h, w) per level: regenerated features of the student, and the teacher's."""
+    """Output in training mode: the student's regenerated features and the teacher's, (B, C, h, w) per level."""
 
     student: list[Tensor]
     teacher: list[Tensor]
 
 
 class RegenerationBlock(nn.Sequential):
-    """Two 3x3 convolutions with bias and a ReLU between: rebuilds the teacher's features from the student's.
+    """Two 3x3 convolutions with a ReLU between that regenerate the teacher's features from the student's.
 
-    Kernel, width and bias follow from the parameter and MAC counts of the paper's Table 5.
+    Kernel, width and bias follow from the parameter and MAC counts in the paper's Table 5.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -48,37 +48,21 @@ class RegenerationBlock(nn.Sequential):
 
 
 def draw_mask(shape: tuple[int, int, int], rate: float, generator: torch.Generator | None = None) -> Tensor:
-    """Draw masks (B, 1, h, w) of a shape (B, h, w) on the host: False, that is hidden, with probability ``rate``."""
+    """Draw masks (B, 1, h, w) for a shape (B, h, w) on the CPU: False (masked) with probability ``rate``."""
     batch, height, width = shape
     return torch.rand(batch, 1, height, width, generator=generator) >= rate
 
 
 def resize(features: Tensor, size: torch.Size) -> Tensor:
-    """Bring (B, C, h, w) to another size, bilinearly."""
+    """Resize (B, C, h, w) bilinearly."""
     return features if features.shape[-2:] == size else F.interpolate(features, size, mode="bilinear")
 
 
 class AstMFRModel(nn.Module):
     """AstMFR as plain networks: images in [0, 1] in, pairs of feature maps or anomaly maps out.
 
-    Args:
-        teacher: timm name of the frozen network, with its weight tag.
-        student: timm name of the trained network.
-        layers: Stages of the teacher by timm's name or position, one per level; None for strides 4, 8 and 16.
-        student_layers: Stages of the student; None for those of the teacher's names or, failing that, strides.
-        pre_trained: Load weights; False leaves both networks random.
-        teacher_weights: State dict file of the teacher, used instead of a download.
-        student_weights: State dict file of the student.
-        student_pretrained: False trains the student from scratch.
-        regenerate: Which levels have a regeneration block and masks; one bool for all. A level without compares the
-            student's map directly, through a 1x1 convolution where the channels differ.
-        mask_rate: Share of the positions that training hides from each block.
-        map_generator: Turns distances into the anomaly map; the paper's if None.
-
-    Raises:
-        ValueError: If an argument is out of range, or timm has no such network or stage.
-        FileNotFoundError: If a file of weights is missing.
-        RuntimeError: If weights are asked for and neither cache nor network gives them.
+    Args: Those of :class:`~anomalib_plus.models.astmfr.lightning_model.AstMFR` of the same name, with the same errors,
+        and ``map_generator``, which computes the anomaly map; the paper's if None.
     """
 
     map_generator: AnomalyMapGenerator
@@ -109,7 +93,7 @@ class AstMFRModel(nn.Module):
         self.student = Backbone(student, student_layers, pre_trained and student_pretrained, student_weights, arguments)
         levels = len(self.teacher.channels)
         if len(self.student.channels) != levels:
-            msg = f"layers and student_layers must be of one length, got {levels} and {len(self.student.channels)}."
+            msg = f"layers and student_layers must have equal lengths, got {levels} and {len(self.student.channels)}."
             raise ValueError(msg)
         self.regenerate = (regenerate,) * levels if isinstance(regenerate, bool) else tuple(regenerate)
         if len(self.regenerate) != levels:
@@ -123,8 +107,9 @@ class AstMFRModel(nn.Module):
         identical = teacher == student and teacher_weights == student_weights
         if identical and pre_trained and student_pretrained and not any(self.regenerate):
             warnings.warn(
-                "Teacher and student are one network with the same weights and no regeneration blocks: there is almost "
-                "nothing to learn. The paper's baseline trains its student from scratch (student_pretrained=False).",
+                "Teacher and student are equal networks with equal weights and no regeneration blocks, so there is "
+                "almost nothing to learn. The paper's baseline trains the student from scratch: "
+                "set student_pretrained=False.",
                 stacklevel=2,
             )
         self.teacher.requires_grad_(False)
@@ -132,25 +117,25 @@ class AstMFRModel(nn.Module):
         self.to(memory_format=torch.channels_last)  # a fifth faster for the teacher, a tenth for the student
 
     def train(self, mode: bool = True) -> "AstMFRModel":
-        """Switch the student and the blocks; the teacher stays in evaluation mode, statistics included."""
+        """Set the mode of student and blocks; the teacher stays in evaluation mode, its batch statistics fixed."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     @property
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the student and the blocks: what the optimizer gets."""
+        """Parameters of the student and the blocks."""
         return [*self.student.parameters(), *self.blocks.parameters()]
 
     def teacher_features(self, images: Tensor) -> list[Tensor]:
-        """Map images (B, 3, H, W) to the teacher's (B, C, H / stride, W / stride), without a graph."""
+        """Map images (B, 3, H, W) to the teacher's features (B, C, H / stride, W / stride), without gradients."""
         with torch.no_grad():
             return self.teacher(images)
 
     def student_features(
         self, images: Tensor, sizes: Sequence[torch.Size], generator: torch.Generator | None = None
     ) -> list[Tensor]:
-        """Map images to maps comparable with the teacher's, of ``sizes``; masked in training mode."""
+        """Map images to features of the teacher's shapes, regenerated from masked ones in training mode."""
         levels = zip(self.student(images), sizes, self.regenerate, self.blocks, strict=True)
         return [
             block(self._hide(resize(features, size), generator) if self.training and masked else resize(features, size))
@@ -168,19 +153,19 @@ class AstMFRModel(nn.Module):
         generator: torch.Generator | None = None,
         teacher_features: Sequence[Tensor] | None = None,
     ) -> AstMFROutput | InferenceBatch:
-        """Compare both networks (training mode), or predict (evaluation mode), for images (B, 3, H, W) in [0, 1].
+        """Compute features (training mode) or predict (evaluation mode) for images (B, 3, H, W) in [0, 1].
 
         Args:
             images: Images.
-            generator: Host generator of the masks; torch's own if None. Evaluation draws nothing.
-            teacher_features: What :meth:`teacher_features` gave for the images, of any scale; computed if None.
+            generator: CPU generator of the masks, used in training; the global one if None.
+            teacher_features: Result of :meth:`teacher_features`, of any scale; computed if None.
 
         Returns:
             ``AstMFROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
 
         Raises:
-            ValueError: If the images have not three channels, or a height or width that is not divisible by
-                ``size_divisor`` or smaller than half the window of the map's blur.
+            ValueError: If the images do not have three channels, or height or width is not divisible by
+                ``size_divisor`` or is smaller than half the window of the map's blur.
         """
         check_input_size(images, self.size_divisor, "AstMFR", minimum=self.map_generator.smallest_map)
         teacher = list(teacher_features) if teacher_features is not None else self.teacher_features(images)
@@ -202,7 +187,7 @@ def _make_block(in_channels: int, out_channels: int, regenerate: bool) -> nn.Mod
 
 
 def _matching_stages(student: str, layers: Stages | None, strides: Sequence[int]) -> Stages:
-    """The student's stages of the same names as the teacher's if it has them, else those of the same strides."""
+    """Find the student's stages with the teacher's names, or else those with the teacher's strides."""
     if layers is not None and all(isinstance(layer, str) for layer in layers):
         try:
             return stage_indices(student, layers, _STUDENT_ARGUMENTS)

@@ -23,10 +23,10 @@ def draw_stages(model: FEAR, images: Sequence[Tensor], corrupted: int = 0, seed:
     """Draw one row per image and one column per stage; maps on the scale from 0 to 1.
 
     Args:
-        model: Set to evaluation mode.
+        model: A trained model, which is set to evaluation mode.
         images: (3, H, W) in [0, 1], of any size; the pre-processor is applied.
-        corrupted: How many of them, the first ones, get a synthetic defect of the paper.
-        seed: Of the synthetic defects.
+        corrupted: Number of images, the first ones, that get a synthetic defect of the paper.
+        seed: Seed of the synthetic defects.
     """
     network = model.eval().model
     originals = torch.cat(
@@ -47,10 +47,10 @@ def draw_stages(model: FEAR, images: Sequence[Tensor], corrupted: int = 0, seed:
     )
     figure = Figure(figsize=(2 * len(_TITLES), 2.1 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), len(_TITLES), squeeze=False)
-    for row, pictures in zip(grid, zip(*columns, strict=True), strict=True):
-        for axes, picture, title in zip(row, pictures, _TITLES, strict=True):
+    for row, stages in zip(grid, zip(*columns, strict=True), strict=True):
+        for axes, values, title in zip(row, stages, _TITLES, strict=True):
             colours = "inferno" if title == _TITLES[-1] else "gray"
-            axes.imshow(picture.float().permute(1, 2, 0), cmap=colours, vmin=0, vmax=1)
+            axes.imshow(values.float().permute(1, 2, 0), cmap=colours, vmin=0, vmax=1)
             axes.set_axis_off()
     for axes, title in zip(grid[0], _TITLES, strict=True):
         axes.set_title(title)
@@ -58,7 +58,7 @@ def draw_stages(model: FEAR, images: Sequence[Tensor], corrupted: int = 0, seed:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read a checkpoint and images, write the figure."""
+    """Draw the figure of a checkpoint and some image files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("images", type=Path, nargs="+", help="image files, one row each")

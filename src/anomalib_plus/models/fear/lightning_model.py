@@ -23,16 +23,17 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
     """Autoencoder that removes synthetic defects from the object, and a U-Net that learns where they were.
 
     L. Zhao, Y. Chai, Q. Zhang, H. R. Karimi: Self-supervised anomaly detection based on foreground enhancement and
-    autoencoder reconstruction, 2023. The defaults are the paper's; where it is silent, they follow DRAEM's code, and
-    the model's README gives each choice and its reason. Image sizes must be divisible by 32.
+    autoencoder reconstruction, 2023. The defaults are the paper's. Where it leaves a choice open, they follow DRAEM's
+    code; the README of the model lists the choices. Image sizes must be divisible by 32.
 
     Args:
         reconstruction_width: Channels of the autoencoder's first stage.
         segmentation_width: Channels of the U-Net's first stage.
         eca_stages: Encoder stages, 1 to 5, that end in efficient channel attention; empty for none (Table 4).
-        eca_gamma: Divisor in the attention's rule for its kernel size.
-        eca_b: Offset in that rule.
-        init_std: Standard deviation of the initial weights; None keeps PyTorch's initialisation.
+        eca_gamma: Divisor in the formula of the attention's kernel size.
+        eca_b: Offset in that formula.
+        init_std: Standard deviation of the initial weights of convolutions and batch normalisation; None keeps
+            PyTorch's initialisation.
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
             with procedural textures.
         ssim_weight: Weight of the structural similarity term (eq. 6).
@@ -45,12 +46,12 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         anomaly_map: The probability itself ("raw"), filtered ("smoothed"), the filtered "msgms" of image and
             reconstruction, or the mean of both ("smoothed+msgms"); it may be set on a trained model.
         learning_rate: Initial learning rate of Adam.
-        lr_milestones: Shares of the training after which the learning rate drops.
+        lr_milestones: Fractions of the training after which the learning rate drops.
         lr_gamma: Factor of each drop.
-        pre_processor: Anomalib component; the default resizes to 256x256.
-        post_processor: Anomalib component.
-        evaluator: Anomalib component.
-        visualizer: Anomalib component.
+        pre_processor: anomalib component; the default resizes to 256x256.
+        post_processor: anomalib component.
+        evaluator: anomalib component.
+        visualizer: anomalib component.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -73,8 +74,8 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         "max_tries": "augmenter.max_tries",
     }
     early_stopping_effect: ClassVar[str] = (
-        "the learning rate falls at lr_milestones, which are shares of the trainer's limit, so a training that is "
-        "stopped early may end before them. A shorter max_epochs reaches them."
+        "the learning rate drops at lr_milestones, which are fractions of the trainer's limit, so a training that "
+        "stops early may end before them. With a lower max_epochs it reaches them."
     )
     model: FEARModel
     loss: FEARLoss
@@ -109,7 +110,7 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
             msg = f"learning_rate and lr_gamma must be positive, got {learning_rate} and {lr_gamma}."
             raise ValueError(msg)
         if not all(0 <= share <= 1 for share in lr_milestones):
-            msg = f"lr_milestones are shares of the training in [0, 1], not epochs, got {tuple(lr_milestones)}."
+            msg = f"lr_milestones must be fractions of the training in [0, 1], not epochs, got {tuple(lr_milestones)}."
             raise ValueError(msg)
         self.learning_rate = learning_rate
         self.lr_milestones = tuple(lr_milestones)
@@ -127,12 +128,12 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         self.loss = FEARLoss(ssim_weight, focal_gamma, focal_alpha)
         self.set_augmenter(augmenter)
         if self.augmenter is None:
-            msg = "FEAR learns from synthetic defects: augmenter must not be False."
+            msg = "FEAR learns from synthetic defects: augmenter must not be False. True gives the paper's."
             raise ValueError(msg)
 
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> PerlinAnomaly:
-        """Return the paper's defects on the foreground (section 3); ``arguments`` replace their own."""
+        """Return the paper's defects on the foreground (section 3); ``arguments`` override their defaults."""
         return PerlinAnomaly(**arguments)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
@@ -144,6 +145,6 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam; the learning rate drops by ``lr_gamma`` at each share of the trainer's budget, checked every epoch."""
+        """Return Adam whose learning rate is multiplied by ``lr_gamma`` at each of ``lr_milestones``."""
         factor = multi_step_factor(self.trainer, self.lr_milestones, self.lr_gamma)
         return scheduled_adam(self.model.parameters(), self.learning_rate, factor)

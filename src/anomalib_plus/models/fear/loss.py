@@ -16,8 +16,8 @@ def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | 
     Args:
         logits: (B, 2, H, W), normal first.
         mask: (B, 1, H, W), 1 on an anomaly, else 0.
-        gamma: Focusing exponent; 0 gives the cross entropy.
-        alpha: Weight of the anomalous class in [0, 1], ``1 - alpha`` being that of the normal one; None for 1 and 1.
+        gamma: Focusing exponent; 0 for the cross-entropy.
+        alpha: Weight of the anomalous class in [0, 1]; the normal one gets ``1 - alpha``. None weighs both by 1.
 
     Returns:
         A scalar.
@@ -30,10 +30,8 @@ def focal_loss(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float | 
 class FEARLoss(nn.Module):
     """``ssim_weight * L_SSIM + L_2 + L_seg`` (eq. 6 and 7).
 
-    Args:
-        ssim_weight: Weight of the mean of ``1 - SSIM``; 0 skips the term.
-        focal_gamma: Focusing exponent of the segmentation term.
-        focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
+    Args: Those of :class:`~anomalib_plus.models.fear.lightning_model.FEAR` of the same name; with ``ssim_weight=0`` the
+        term is skipped.
 
     Raises:
         ValueError: If the weight is negative or a focal argument out of range.
@@ -50,7 +48,7 @@ class FEARLoss(nn.Module):
         self.focal_alpha = focal_alpha
 
     def forward(self, reconstruction: Tensor, logits: Tensor, target: Tensor, mask: Tensor) -> LossTerms:
-        """Compare in float32, whatever the trainer's precision.
+        """Compute the loss in float32, whatever the trainer's precision.
 
         Args:
             reconstruction: (B, 3, H, W).

@@ -1,4 +1,4 @@
-"""The FEAR networks: an autoencoder with channel attention in its encoder, and a U-Net that compares."""
+"""FEAR's networks: an autoencoder with channel attention in its encoder, and a U-Net for segmentation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,21 +21,21 @@ from anomalib_plus.models.fear.anomaly_map import AnomalyMapGenerator
 
 ENCODER_STAGES = (1, 2, 3, 4, 5)
 STAGE_WIDTHS = (1, 2, 4, 8, 8)
-"""Channels after each encoder stage in units of the base width."""
+"""Channels of each encoder stage in units of the base width."""
 
 
 class FEAROutput(NamedTuple):
-    """What the loss needs: reconstructions (B, 3, H, W) and logits (B, 2, H, W), normal first."""
+    """Output in training mode: reconstructions (B, 3, H, W) and logits (B, 2, H, W), normal first."""
 
     reconstruction: Tensor
     logits: Tensor
 
 
 class EncoderStage(nn.Module):
-    """Convolution block, efficient channel attention and 2x2 max pooling, in this order.
+    """Convolution block, efficient channel attention and 2x2 max pooling.
 
-    The gates of the attention are positive, one per channel, so the maximum of the gated values is the gated maximum:
-    pooling before the multiplication gives the same numbers for a quarter of the work and memory.
+    The attention multiplies each channel by a positive gate, so pooling before the multiplication gives the same result
+    with a quarter of the work and memory.
     """
 
     def __init__(self, block: nn.Module, attention: EcaModule | None, pool: bool) -> None:
@@ -45,14 +45,14 @@ class EncoderStage(nn.Module):
         self.pool = pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, in, H, W) to (B, out, H / 2, W / 2), or to full size where the stage does not pool."""
+        """Map (B, in, H, W) to (B, out, H / 2, W / 2), or to full size if the stage does not pool."""
         features = self.block(images)
         output = F.max_pool2d(features, 2) if self.pool else features
         return output if self.attention is None else output * channel_gates(self.attention, features)
 
 
 def channel_gates(attention: EcaModule, features: Tensor) -> Tensor:
-    """Factors (B, C, 1, 1) in (0, 1) by which ``attention`` multiplies the channels of (B, C, H, W) (eq. 3)."""
+    """Compute the gates (B, C, 1, 1) in (0, 1) of the channels of features (B, C, H, W) (eq. 3)."""
     means = features.mean(dim=(2, 3)).unsqueeze(1)
     return attention.gate(attention.conv(means)).squeeze(1)[..., None, None]
 
@@ -60,7 +60,7 @@ def channel_gates(attention: EcaModule, features: Tensor) -> Tensor:
 class FEARModel(nn.Module):
     """FEAR as plain networks: images in [0, 1] in, reconstructions and logits or anomaly maps out.
 
-    Both networks are DRAEM's, as anomalib has them; the attention is what FEAR adds.
+    Both networks are those of anomalib's DRAEM, with channel attention added to the autoencoder.
 
     Args:
         reconstruction_width: Channels of the autoencoder's first stage (128 in the paper's size).
@@ -74,8 +74,7 @@ class FEARModel(nn.Module):
         map_generator: Turns logits into anomaly map and score; the paper's if None.
 
     Raises:
-        ValueError: If a width or ``eca_gamma`` is not positive, ``init_std`` is negative, or ``eca_stages`` names a
-            stage that is not there.
+        ValueError: If an argument is out of range; the message names it.
     """
 
     size_divisor = 32
@@ -94,7 +93,10 @@ class FEARModel(nn.Module):
     ) -> None:
         super().__init__()
         if min(reconstruction_width, segmentation_width) < 1:
-            msg = f"Widths must be positive, got {reconstruction_width} and {segmentation_width}."
+            msg = (
+                "reconstruction_width and segmentation_width must be positive, got "
+                f"{reconstruction_width} and {segmentation_width}."
+            )
             raise ValueError(msg)
         if not set(eca_stages) <= set(ENCODER_STAGES):
             msg = f"eca_stages must be some of {ENCODER_STAGES} or empty, got {tuple(eca_stages)}."
@@ -127,17 +129,17 @@ class FEARModel(nn.Module):
         choose_memory_layout(self, reconstruction_width)
 
     def reconstruct_images(self, images: Tensor) -> Tensor:
-        """Repair images (B, 3, H, W) in [0, 1]; the result may leave that range a little."""
+        """Reconstruct images (B, 3, H, W) in [0, 1]; the result may slightly exceed that range."""
         return self.decoder(self.encoder(images))
 
     def forward(self, images: Tensor) -> FEAROutput | InferenceBatch:
-        """Repair and segment (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+        """Reconstruct and segment (training mode) or predict (evaluation mode) for images (B, 3, H, W) in [0, 1].
 
         Returns:
             ``FEAROutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
 
         Raises:
-            ValueError: If the images have not three channels, or a height or width not divisible by 32.
+            ValueError: If the images do not have three channels, or height or width is not divisible by 32.
         """
         check_input_size(images, self.size_divisor, "FEAR")
         reconstruction = self.reconstruct_images(images)
@@ -151,7 +153,7 @@ class FEARModel(nn.Module):
 
 
 def initialize(network: nn.Module, std: float) -> None:
-    """Draw the weights of 2-D convolutions around 0 and of batch normalisation around 1, as DRAEM's code does."""
+    """Initialise convolutions from N(0, std) and batch normalisation from N(1, std), as DRAEM's code does."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, 0.0, std)

@@ -1,4 +1,4 @@
-"""From an image and its reconstruction to an anomaly map and an image score."""
+"""Anomaly map and image score from an image and its reconstruction."""
 
 from typing import Literal
 
@@ -20,10 +20,10 @@ PAPER_SIGMA = PaperSize(3.5, 256)
 def dissimilarity_map(
     images: Tensor, reconstructions: Tensor, map_type: MapType, gms_constant: float = GMS_CONSTANT
 ) -> Tensor:
-    """Distance of every pixel and channel between two batches (B, C, H, W) in [0, 1]; the result lies in [0, 1].
+    """Compare two batches (B, C, H, W) in [0, 1] by pixel and channel; (B, C, H, W) in [0, 1].
 
     ``msgms`` is the mean of ``1 - GMS`` over four scales (eq. 12), ``ssim`` is ``(1 - SSIM) / 2``, ``gmsd`` is the
-    pixel's summand of eq. 11, ``(GMS - mean GMS)^2``, and ``mse`` the squared difference.
+    pixel's summand in eq. 11, ``(GMS - mean GMS)^2``, and ``mse`` the squared difference.
     """
     if map_type == "msgms":
         return msgms_distance_map(images, reconstructions, constant=gms_constant)
@@ -36,7 +36,7 @@ def dissimilarity_map(
 
 
 def check_gms_constant(constant: float) -> None:
-    """Raise ``ValueError`` unless it is positive: without it flat patches have no similarity, 0 / 0."""
+    """Raise ``ValueError`` unless ``constant`` is positive; with 0, the similarity of flat patches is 0 / 0."""
     if constant <= 0:
         msg = f"gms_constant must be positive, got {constant}."
         raise ValueError(msg)
@@ -52,7 +52,7 @@ class AnomalyMapGenerator(nn.Module):
             smoothing off.
         sigma: Standard deviation of the Gaussian in pixels; None for 3.5 at 256 pixels, scaled; 0 switches it off.
         gms_constant: Stabiliser of the gradient similarity.
-        channel_reduction: Average the maps of the channels, or compare the mean of the channels.
+        channel_reduction: Average the maps of the channels ("map_mean"), or compare the mean of the channels ("gray").
 
     Raises:
         ValueError: If ``map_type``, ``image_score`` or ``channel_reduction`` is unknown, the kernel is even, kernel or
@@ -92,11 +92,11 @@ class AnomalyMapGenerator(nn.Module):
         self._map_type = map_type
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare (B, C, H, W) with (B, C, H, W); give scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
+        """Compare two batches (B, C, H, W) in [0, 1]; return scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
         if self.channel_reduction == "gray":
             images, reconstructions = (x.mean(dim=1, keepdim=True) for x in (images, reconstructions))
         distance = dissimilarity_map(images, reconstructions, self.map_type, self.gms_constant)
-        # Rounding in the blur must not leave [0, 1]: torchmetrics would take the scores for logits.
+        # Rounding in the blur can leave [0, 1], and torchmetrics takes such scores for logits.
         anomaly_map = self.smooth(distance.mean(dim=1, keepdim=True)).clamp(0, 1)
         pixels = anomaly_map.flatten(1)
         return (pixels.amax(dim=1) if self.image_score == "max" else pixels.mean(dim=1)), anomaly_map

@@ -24,37 +24,37 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
     """Autoencoder that repairs Delete-Paste damage and finds defects where it cannot reproduce the image.
 
     Z. Sun, J. Wang, Y. Li: RAMFAE: a novel unsupervised visual anomaly detection method based on autoencoder, 2023.
-    The defaults are the paper's; where it is silent, the model's README gives the choice and its reason.
+    The defaults are the paper's. The README of the model lists the choices that it leaves open.
 
     Args:
-        widths: Width of each encoder stage; each after the first halves the size, so four stages need sizes
+        widths: Channels of each encoder stage; each stage after the first halves the size, so four stages need sizes
             divisible by 8.
-        in_channels: 3, or 1 to work on the mean of the channels (MNIST).
-        mffe: Multi-scale focused bottleneck (Table 2).
-        mffe_branch_width: Width of its branches; None means that of the last stage.
-        dilation_rates: Its dilation rates (Fig. 7).
-        coordinate_attention: Whether it ends in coordinate attention.
-        attention_reduction: Reduction ratio of the attention.
-        decoder_residual: Identity skip in each decoder block (Fig. 8).
-        augmenter: Damage of the training images, from :mod:`anomalib_plus.transforms`; True for Delete Paste, False for
-            none (Table 2).
+        in_channels: 3, or 1 to work on the mean of the channels (MNIST); with 1, one-channel images are accepted too.
+        mffe: Use the multi-scale focused bottleneck (Table 2).
+        mffe_branch_width: Channels of each branch of the bottleneck; None for those of the last stage.
+        dilation_rates: Dilation rates of the bottleneck's branches (Fig. 7).
+        coordinate_attention: End the bottleneck in coordinate attention.
+        attention_reduction: Reduction ratio of the attention, which has at least 8 hidden channels.
+        decoder_residual: Add an identity skip to each decoder block (Fig. 8).
+        augmenter: Synthetic anomalies of the training images, from :mod:`anomalib_plus.transforms`; True for Delete
+            Paste, False for none (Table 2).
         gmsd_weight: Weight of the gradient similarity deviation (eq. 14).
         ssim_weight: Weight of the structural similarity term.
         l2_weight: Weight of the mean squared error.
         gmsd_loss: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
         gms_constant: Stabiliser of the gradient similarity for values in [0, 1].
-        channel_reduction: Compare every channel, or the mean of the channels.
+        channel_reduction: Compare every channel ("map_mean"), or the mean of the channels ("gray").
         anomaly_map: Distance at test time (Table 3); it has no parameters and may be set on a trained model.
         image_score: Maximum or mean of the anomaly map.
         smoothing_kernel: Side of the Gaussian window in pixels, odd; None for 21 at 256 pixels, scaled; 0 switches
             smoothing off.
         sigma: Standard deviation of the Gaussian in pixels; None for 3.5 at 256 pixels, scaled; 0 switches it off.
         learning_rate: Initial learning rate of Adam.
-        min_learning_rate: Where the cosine schedule ends.
-        pre_processor: Anomalib component; the default resizes to 256x256.
-        post_processor: Anomalib component.
-        evaluator: Anomalib component.
-        visualizer: Anomalib component.
+        min_learning_rate: Final learning rate of the cosine schedule.
+        pre_processor: anomalib component; the default resizes to 256x256.
+        post_processor: anomalib component.
+        evaluator: anomalib component.
+        visualizer: anomalib component.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -76,8 +76,8 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         "smoothing_sigma": "sigma",
     }
     early_stopping_effect: ClassVar[str] = (
-        "the learning rate falls along a cosine until the end of the trainer's limit, so a training that is stopped "
-        "early ends at a high one. A shorter max_epochs ends at the lowest."
+        "the learning rate follows a cosine until the trainer's limit, so it is still high if a training stops early. "
+        "With a lower max_epochs it reaches its minimum."
     )
     model: RamFAEModel
     loss: RamFAELoss
@@ -136,17 +136,17 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
 
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> DeletePaste:
-        """Return Delete Paste (section 3); ``arguments`` replace its own."""
+        """Return Delete Paste (section 3); ``arguments`` override its defaults."""
         return DeletePaste(**arguments)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Damage the images, repair them, compare with the undamaged ones."""
+        """Corrupt the images, reconstruct them, compare with the clean ones."""
         del args, kwargs
         target, image = (batch.image, batch.image) if self.augmenter is None else self.corrupt(batch)[:2]
         loss = self.loss(self.model(image).reconstruction, self.model.select_channels(target))
         return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam; cosine from ``learning_rate`` to ``min_learning_rate``, once per epoch, over the trainer's budget."""
+        """Return Adam with a cosine schedule from ``learning_rate`` to ``min_learning_rate`` over the training."""
         factor = cosine_factor(self.trainer, self.min_learning_rate / self.learning_rate)
         return scheduled_adam(self.model.parameters(), self.learning_rate, factor)

@@ -20,28 +20,23 @@ def gmsd_loss(
 ) -> Tensor:
     """Spread of the gradient similarity over an image, averaged over channels and batch; a scalar.
 
-    ``variance`` is eq. 11, bounded by 0.25 and smooth where the images agree; ``std`` is GMSD itself (eq. 10). Any
-    constant similarity gives 0, so this term alone does not pin the reconstruction.
+    ``variance`` is eq. 11, at most 0.25 and smooth where the images agree; ``std`` is GMSD itself (eq. 10). Any
+    constant similarity gives 0, so this term alone does not determine the reconstruction.
     """
     variance = gms_map(clean, reconstruction, constant).var(dim=(-2, -1), correction=0)
     return (variance if form == "variance" else (variance + 1e-12).sqrt()).mean()
 
 
 def ssim_loss(clean: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean of ``1 - SSIM`` (eq. 13), without the half that kornia's loss has; a scalar in [0, 2]."""
+    """Mean of ``1 - SSIM`` (eq. 13), twice kornia's loss; a scalar in [0, 2]."""
     return (1 - ssim_map(clean, reconstruction)).mean()
 
 
 class RamFAELoss(nn.Module):
     """``gmsd_weight * L_GMSD + ssim_weight * L_SSIM + l2_weight * L_2`` (eq. 14); a zero weight skips its term.
 
-    Args:
-        gmsd_weight: Weight of the gradient similarity deviation.
-        ssim_weight: Weight of the structural similarity term.
-        l2_weight: Weight of the mean squared error.
-        gmsd_form: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
-        gms_constant: Stabiliser of the gradient similarity.
-        channel_reduction: Compare every channel, or the mean of the channels (GMSD and SSIM only).
+    Args: Those of :class:`~anomalib_plus.models.ramfae.lightning_model.RamFAE` of the same name; ``gmsd_form`` is its
+        ``gmsd_loss``, and ``channel_reduction`` applies to GMSD and SSIM only.
 
     Raises:
         ValueError: If a weight is negative or all are zero, ``gms_constant`` is not positive, or a choice is unknown.

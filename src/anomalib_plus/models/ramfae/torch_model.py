@@ -1,4 +1,4 @@
-"""The RAMFAE network: convolutional autoencoder with a multi-scale focused bottleneck."""
+"""RAMFAE's network: a convolutional autoencoder with a multi-scale focused bottleneck."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,17 +16,17 @@ from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator
 
 SMALLEST_IMAGE = 16
-"""Pixels to a side that the map's four scales need."""
+"""Smallest height and width, which the map's four scales need."""
 
 
 class RamFAEOutput(NamedTuple):
-    """What the loss needs: reconstructions (B, C, H, W) in [0, 1]."""
+    """Output in training mode: reconstructions (B, C, H, W) in [0, 1]."""
 
     reconstruction: Tensor
 
 
 class EncoderBlock(nn.Sequential):
-    """Two convolutions with normalisation and ReLU; to downsample, the first is 4x4 with stride 2 (Table 1)."""
+    """Two convolutions with batch normalisation and ReLU; the first is 4x4 with stride 2 to downsample (Table 1)."""
 
     def __init__(self, in_channels: int, out_channels: int, downsample: bool) -> None:
         first = Conv2dNormActivation(
@@ -36,7 +36,7 @@ class EncoderBlock(nn.Sequential):
 
 
 class DecoderBlock(nn.Module):
-    """Transposed convolution (x2), then two convolutions beside an identity that adds no parameters."""
+    """Transposed convolution (x2), then two convolutions with an identity skip."""
 
     def __init__(self, in_channels: int, out_channels: int, residual: bool = True) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class MultiScaleFocusedExtraction(nn.Module):
 
     Args:
         channels: Input and output channels.
-        branch_channels: Width of each of the branches.
-        dilation_rates: One 3x3 branch each.
-        attention: Whether coordinate attention follows.
-        attention_reduction: Channels per hidden channel of the attention (at least 8 hidden ones).
+        branch_channels: Channels of each branch.
+        dilation_rates: Dilation rates, one 3x3 branch each.
+        attention: Apply coordinate attention.
+        attention_reduction: Ratio of the attention's channels to its hidden channels, which are at least 8.
     """
 
     def __init__(
@@ -98,20 +98,11 @@ class MultiScaleFocusedExtraction(nn.Module):
 class RamFAEModel(nn.Module):
     """RAMFAE as a plain network: images in [0, 1] in, reconstructions or anomaly maps out.
 
-    Args:
-        in_channels: 3, or 1 to work on the mean of the input's channels; then one-channel images will do, too.
-        widths: Width of each encoder stage; every stage after the first halves the size.
-        mffe: Whether the multi-scale focused bottleneck is there (ablation, Table 2).
-        mffe_branch_width: Width of its branches; None means the bottleneck's width.
-        dilation_rates: Rates of its dilated branches (ablation, Fig. 7).
-        coordinate_attention: Whether the bottleneck ends in coordinate attention.
-        attention_reduction: Reduction ratio of the attention.
-        decoder_residual: Identity skip in the decoder blocks (ablation, Fig. 8).
-        map_generator: Turns image and reconstruction into the anomaly map; the paper's MSGMS map if None.
+    Args: Those of :class:`~anomalib_plus.models.ramfae.lightning_model.RamFAE` of the same name, and ``map_generator``,
+        which computes the anomaly map; the paper's MSGMS map if None.
 
     Raises:
-        ValueError: If there are fewer than two stages, ``in_channels`` is neither 1 nor 3, or a width, dilation rate or
-            ``attention_reduction`` is not positive.
+        ValueError: If an argument is out of range; the message names it.
     """
 
     map_generator: AnomalyMapGenerator
@@ -166,20 +157,20 @@ class RamFAEModel(nn.Module):
         choose_memory_layout(self, widths[0])
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Repair images (B, in_channels, H, W) in [0, 1]; the network itself works in [-1, 1]."""
+        """Reconstruct images (B, in_channels, H, W) in [0, 1]; the layers work in [-1, 1]."""
         output = self.head(self.decoder(self.bottleneck(self.encoder(2 * images - 1))))
         return (output + 1) / 2
 
     def reconstruct_images(self, images: Tensor) -> Tensor:
-        """Repair images (B, 3, H, W) in [0, 1]; for figures."""
+        """Reconstruct images (B, 3, H, W) in [0, 1]; for figures."""
         return self.reconstruct(self.select_channels(images))
 
     def select_channels(self, images: Tensor) -> Tensor:
-        """Give images (B, 3, H, W) the network's number of channels."""
+        """Average the channels of images (B, 3, H, W) if the network works on one channel."""
         return images.mean(dim=1, keepdim=True) if self.in_channels < images.shape[1] else images
 
     def forward(self, images: Tensor) -> RamFAEOutput | InferenceBatch:
-        """Reconstruct (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+        """Reconstruct (training mode) or predict (evaluation mode) for images (B, 3, H, W) in [0, 1].
 
         Returns:
             ``RamFAEOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].

@@ -13,11 +13,11 @@ from anomalib_plus.layers.similarity import ssim_map
 
 Discriminator = Literal["msfdm", "pixel", "msfr", "ssim"]
 COMPARED_LAYERS = 3
-"""The discrimination compares the first three layers."""
+"""Number of layers, the first ones, whose features are compared."""
 
 
 def weighted_map(level_maps: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]) -> Tensor:
-    """Weighted sum of maps (B, 1, H_i, W_i), resized to ``size`` (bilinear); (B, 1, H, W) (eq. 11)."""
+    """Weighted sum of maps (B, 1, H_i, W_i) after bilinear resizing to ``size``; (B, 1, H, W) (eq. 11)."""
     return torch.stack([w * _resize(m, size) for m, w in zip(level_maps, weights, strict=True)]).sum(dim=0)
 
 
@@ -36,7 +36,7 @@ def feature_residual_map(
 ) -> Tensor:
     """Multi-scale feature residual (MSFR): squared differences, averaged over channels, resized and added.
 
-    The sum ``d`` has no upper bound and is given as ``d / (1 + d)``, which ranks alike and lies in [0, 1).
+    The sum ``d`` has no upper bound. The result is ``d / (1 + d)``, which has the same order and lies in [0, 1).
 
     Args:
         image_features: (B, C_i, H_i, W_i) per layer.
@@ -44,7 +44,7 @@ def feature_residual_map(
         size: Height and width of the result.
 
     Returns:
-        (B, 1, H, W) in [0, 1).
+        (B, 1, H, W).
     """
     pairs = zip(image_features, reconstruction_features, strict=True)
     residuals = [(a - b).square().mean(dim=1, keepdim=True) for a, b in pairs]
@@ -57,11 +57,11 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class AnomalyMapGenerator(nn.Module):
-    """Anomaly maps (B, 1, H, W) and image scores (B,) in [0, 1], by one of four ways to compare (Table V).
+    """Anomaly maps (B, 1, H, W) and image scores (B,) in [0, 1], by one of four comparisons (Table V).
 
     Args:
-        map_weights: Weights of the maps by the MSFDM, one per compared layer (eq. 11).
-        score_pool: Side of the mean filter before the maximum that is the score (odd); 0 for none.
+        map_weights: Weights of the MSFDM's maps, one per compared layer (eq. 11).
+        score_pool: Side of the mean filter whose maximum is the image score (odd); 0 for the map's maximum.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -89,19 +89,19 @@ class AnomalyMapGenerator(nn.Module):
         features: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ()),
         level_maps: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Compare images and reconstructions (B, 3, H, W) in float32.
+        """Compare images and reconstructions in float32.
 
         Args:
-            kind: How.
-            images: In [0, 1].
-            reconstructions: In [0, 1].
-            features: Of both, per compared layer; for "msfr".
+            kind: Kind of comparison.
+            images: (B, 3, H, W) in [0, 1].
+            reconstructions: (B, 3, H, W) in [0, 1].
+            features: Features of both, per compared layer; for "msfr".
             level_maps: Probabilities (B, 1, H_i, W_i) per compared layer; for "msfdm".
         """
         size = (images.shape[-2], images.shape[-1])
         with full_precision(images.device.type):
             if kind == "msfdm":
-                # Rounding must not leave [0, 1]: torchmetrics would take the scores for logits.
+                # Rounding can leave [0, 1], and torchmetrics takes such scores for logits.
                 return weighted_map(level_maps, self.map_weights, size).clamp(0, 1)
             if kind == "msfr":
                 first, second = ([layer.float() for layer in side] for side in features)
@@ -110,6 +110,6 @@ class AnomalyMapGenerator(nn.Module):
             return distance(images.float(), reconstructions.float())
 
     def score(self, maps: Tensor) -> Tensor:
-        """Return the largest value of maps (B, 1, H, W) in [0, 1], or of their local means; (B,) in [0, 1]."""
+        """Compute the maximum of maps (B, 1, H, W) in [0, 1], or of their local means; (B,) in [0, 1]."""
         pooled = mean_filter(maps, self.score_pool).clamp(0, 1) if self.score_pool else maps
         return pooled.amax(dim=(1, 2, 3))

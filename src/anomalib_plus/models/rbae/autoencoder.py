@@ -11,7 +11,7 @@ NUM_LAYERS = 5
 
 
 class Upsampling(nn.Sequential):
-    """Transposed convolution that multiplies the size by its stride, batch normalisation, ReLU."""
+    """Transposed convolution that upsamples by ``stride``, batch normalisation, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__(
@@ -22,11 +22,11 @@ class Upsampling(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """Five layers of two convolutions each, the first of which has the layer's stride.
+    """Five layers of two convolutions each; the first convolution has the layer's stride.
 
     Args:
         widths: Channels of the layers.
-        strides: Strides of the layers.
+        strides: Stride of each layer.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, images: Tensor, num_layers: int = NUM_LAYERS) -> list[Tensor]:
-        """Map (B, 3, H, W) to the features (B, C, H / stride, W / stride) of the first layers, first layer first."""
+        """Map images (B, 3, H, W) to the features (B, C, H / stride, W / stride) of each of the first layers."""
         features = []
         for layer in self.layers[:num_layers]:
             images = layer(images)
@@ -46,11 +46,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Reconstruct images from the features of layers 3 to 5.
+    """Decoder from the features of layers 3 to 5 to images.
 
     Args:
         widths: Channels of the encoder's layers.
-        strides: Their strides; each step of the decoder undoes one.
+        strides: Strides of the encoder's layers.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         self.head = nn.Sequential(*last, nn.Conv2d(widths[0], 3, kernel_size=3, padding=1), nn.Sigmoid())
 
     def forward(self, layer3: Tensor, layer4: Tensor, layer5: Tensor) -> Tensor:
-        """Features of three layers to images (B, 3, H, W) in [0, 1]."""
+        """Map the features of three layers to images (B, 3, H, W) in [0, 1]."""
         skips = [layer4, layer3]
         features = layer5
         for upsample, refine in zip(self.upsample, self.refine, strict=True):
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
 
 
 class FeatureDiscriminator(nn.Sequential):
-    """Logits of an anomaly from the features of one layer (B, 2C, H, W), image first; (B, 1, H, W)."""
+    """Map concatenated features of image and reconstruction (B, 2C, H, W) to logits of an anomaly (B, 1, H, W)."""
 
     def __init__(self, channels: int, hidden_channels: int = 64) -> None:
         super().__init__(
@@ -92,11 +92,11 @@ class FeatureDiscriminator(nn.Sequential):
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """One :class:`FeatureDiscriminator` for each of the first layers.
+    """MSFDM: one :class:`FeatureDiscriminator` for each of the first layers.
 
     Args:
         widths: Channels of these layers.
-        hidden_channels: Width of the sub-networks, at least 2.
+        hidden_channels: Hidden channels of the discriminators, at least 2.
     """
 
     def __init__(self, widths: Sequence[int], hidden_channels: int = 64) -> None:
@@ -104,6 +104,6 @@ class MultiScaleDiscriminator(nn.Module):
         self.layers = nn.ModuleList(FeatureDiscriminator(width, hidden_channels) for width in widths)
 
     def forward(self, image_features: Sequence[Tensor], reconstruction_features: Sequence[Tensor]) -> list[Tensor]:
-        """Compare two lists of (B, C, H, W), one entry per layer; give logits (B, 1, H, W) per layer."""
+        """Compare features (B, C, H, W) layer by layer; return logits (B, 1, H, W) per layer."""
         pairs = zip(self.layers, image_features, reconstruction_features, strict=True)
         return [layer(torch.cat([image, reconstruction], dim=1)) for layer, image, reconstruction in pairs]

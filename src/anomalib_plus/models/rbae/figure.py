@@ -1,4 +1,4 @@
-"""``python -m anomalib_plus.models.rbae.figure``: a picture of what happens to images inside a trained RbAE."""
+"""Draw the stages of a trained RbAE: ``python -m anomalib_plus.models.rbae.figure CHECKPOINT IMAGE ...``."""
 
 import argparse
 import sys
@@ -17,20 +17,23 @@ _TITLES = ("image", "features", "repaired", "reconstruction", "AM1", "AM2", "AM3
 
 
 def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
-    """One row per image, one column per stage.
+    """Draw one row per image and one column per stage.
 
-    Features are shown as the mean over the channels of the first layer that is repaired, before and after on one scale
-    of grey; the maps on a common scale from 0 to the largest value.
+    Features are shown as the mean over the channels of layer 3, before and after the repair on a common grey scale; the
+    maps on a common scale from 0 to their maximum.
 
     Args:
-        model: After a training that reached its second phase, with the MSFDM.
+        model: A model with ``discriminator="msfdm"`` whose training reached the second phase.
         images: (3, H, W) in [0, 1], of any size; the pre-processor is applied.
 
     Raises:
-        ValueError: If the model has no maps of the MSFDM.
+        ValueError: If the model has no MSFDM or is in its first phase.
     """
     if model.model.phase == 1 or model.model.discrimination is None:
-        msg = "The stages need a model with discriminator='msfdm' whose training reached the second phase."
+        msg = (
+            "The figure needs a model with discriminator='msfdm' whose training reached the second phase, got "
+            f"discriminator={model.model.discriminator!r} in phase {model.model.phase}."
+        )
         raise ValueError(msg)
     figure = Figure(figsize=(2 * len(_TITLES), 2.1 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), len(_TITLES), squeeze=False)
@@ -45,8 +48,8 @@ def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
         grey = {"cmap": "gray", "vmin": before.min().item(), "vmax": before.max().item()}
         maps = [values[0, 0].cpu() for values in (*stages.level_maps, stages.anomaly_map)]
         heat = {"cmap": "inferno", "vmin": 0, "vmax": max(values.max().item() for values in maps)}
-        pictures = [(batch, {}), (before, grey), (after, grey), (stages.reconstruction, {})]
-        for axes, (values, options) in zip(row, [*pictures, *((values, heat) for values in maps)], strict=True):
+        panels = [(batch, {}), (before, grey), (after, grey), (stages.reconstruction, {})]
+        for axes, (values, options) in zip(row, [*panels, *((values, heat) for values in maps)], strict=True):
             axes.imshow(values if values.ndim == 2 else values[0].permute(1, 2, 0).cpu(), **options)
             axes.set_axis_off()
     for axes, title in zip(grid[0], _TITLES, strict=True):
@@ -55,7 +58,7 @@ def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw the stages of some image files and write the picture."""
+    """Draw the figure of a checkpoint and some image files."""
     parser = argparse.ArgumentParser(prog="python -m anomalib_plus.models.rbae.figure", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="of a trained RbAE, e.g. model.ckpt")
     parser.add_argument("--output", type=Path, default=Path("rbae_stages.png"), help="image file to write")

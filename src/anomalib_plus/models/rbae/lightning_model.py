@@ -20,7 +20,7 @@ from torch import Tensor
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
-from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_positions
+from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_indices
 from anomalib_plus.models.rbae.phases import EARLY_STOPPING_EFFECT, Phases
 from anomalib_plus.models.rbae.reference import (
     FIRST,
@@ -38,35 +38,36 @@ from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
 class RbAE(BaseModule, AnomalibModule):
-    """Autoencoder for textures that repairs features with patches of one clean reference image.
+    """Autoencoder for textures that repairs features with patches of a clean reference image.
 
     W. Luo, H. Yao, W. Yu, X. Wang: Reference-based autoencoder for surface defect detection. The defaults are the
-    paper's; where it is silent, the model's README gives the choice and its reason. Image sizes must be divisible by
-    the product of the strides, 16.
+    paper's. The README of the model lists the choices that it leaves open. Image sizes must be divisible by the product
+    of the strides, 16.
 
-    One fit goes through both phases: the share ``phase1_epochs / (phase1_epochs + phase2_epochs)`` of the trainer's
-    budget (epochs, steps or time), then the rest. In the first phase the map is the feature residual (MSFR). Under DDP
-    use ``strategy=ddp_find_unused_parameters_true``, since each phase leaves parts alone.
+    A fit has two phases: the first takes ``phase1_epochs / (phase1_epochs + phase2_epochs)`` of the trainer's limit
+    (epochs, steps or time). During the first phase the anomaly map is the feature residual (MSFR). Under DDP use
+    ``strategy=ddp_find_unused_parameters_true``, because each phase trains a part of the network only.
 
     Args:
         widths: Channels of the encoder's five layers.
-        strides: Their strides, 1 or 2 each; (2, 2, 2, 2, 2) is four times cheaper.
-        phase1_epochs: Length of the first phase, in relation to the second.
-        phase2_epochs: Length of the second phase; 0 for a training that ends in the first.
+        strides: Strides of these layers, 1 or 2 each; (2, 2, 2, 2, 2) needs a quarter of the operations.
+        phase1_epochs: Length of the first phase relative to the second.
+        phase2_epochs: Length of the second phase; 0 for the first phase only.
         reference: "first" training image in the order of the paths, "medoid" of up to 64 training images, or a file.
         use_rbam: Repair features with the reference (Table V, row B).
         rbam_levels: Layers that are repaired, some of 3, 4 and 5.
-        patch_sizes: Sides of the patches, one repaired version each.
+        patch_sizes: Sides of the patches; the features are repaired once for each.
         attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed, smaller is sharper.
-        fusion_width: Width of the feature fusion.
-        fusion_kernel: Side of its convolutions, odd; larger than the largest patch.
+        fusion_width: Hidden channels of the feature fusion.
+        fusion_kernel: Side of its convolutions, odd, larger than the largest patch.
         use_pixel_discrimination: Train the encoder to react to defects (row C).
-        discriminator: "msfdm", or without learning "pixel", "msfr" or "ssim" (rows D to F).
-        fdm_width: Width of the MSFDM.
+        discriminator: Comparison that gives the anomaly map: "msfdm", or "pixel", "msfr" or "ssim", which are not
+            learned (rows D to F).
+        fdm_width: Hidden channels of the MSFDM.
         map_weights: Weights of its three maps (eq. 11).
         score_pool: Side of the mean filter whose maximum is the image score, odd; 0 for the map's maximum.
-        perceptual: Compare images by VGG-16 too. Without its weights a training warns and goes on without the term.
-        perceptual_layers: "first5" ReLU layers, "lpips" or names like "relu3_1".
+        perceptual: Use a perceptual loss by VGG-16. If its weights are missing, the term is skipped with a warning.
+        perceptual_layers: "first5" ReLU layers, "lpips", or names such as "relu3_1".
         vgg_weights: File with VGG-16's weights (torchvision's or timm's), instead of a download.
         reconstruction_weight: Weight of the reconstruction's squared error.
         perceptual_weight: Weight of the perceptual distance.
@@ -74,15 +75,15 @@ class RbAE(BaseModule, AnomalibModule):
         repair_weight: Weight of the repair.
         segmentation_weight: Weight of the segmentation.
         focal_gamma: Focusing exponent of the segmentation.
-        focal_alpha: Weight of its anomalous class; None weighs both by 1.
+        focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
             with procedural textures instead of ImageNet.
-        learning_rate: Of Adam, in both phases.
-        weight_decay: Of Adam (L2).
-        pre_processor: Anomalib component; the default resizes to 256x256.
-        post_processor: Anomalib component.
-        evaluator: Anomalib component.
-        visualizer: Anomalib component.
+        learning_rate: Learning rate of Adam, in both phases.
+        weight_decay: Weight decay of Adam (L2).
+        pre_processor: anomalib component; the default resizes to 256x256.
+        post_processor: anomalib component.
+        evaluator: anomalib component.
+        visualizer: anomalib component.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -153,13 +154,13 @@ class RbAE(BaseModule, AnomalibModule):
             msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
             raise ValueError(msg)
         if discriminator == "msfdm" and segmentation_weight == 0:
-            msg = "segmentation_weight=0 leaves the MSFDM, which makes the map, untrained: use another discriminator."
+            msg = "segmentation_weight=0 leaves the MSFDM untrained: set a positive weight or another discriminator."
             raise ValueError(msg)
         self.set_augmenter(augmenter)
         if not self.makes_anomalies:
-            msg = "RbAE learns from synthetic defects: augmenter=False or a probability or opacity of 0 leaves it none."
+            msg = "RbAE learns from synthetic defects: augmenter must not be False, nor its probability or opacity 0."
             raise ValueError(msg)
-        relu_positions(perceptual_layers)
+        relu_indices(perceptual_layers)
         self.phase1_share = phase1_epochs / (phase1_epochs + phase2_epochs)
         self.reference_choice = reference
         self.perceptual = perceptual
@@ -195,7 +196,7 @@ class RbAE(BaseModule, AnomalibModule):
 
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> PerlinAnomaly:
-        """Return the paper's defects: opaque textures, on every image and anywhere; ``arguments`` replace their own."""
+        """Return the paper's defects, opaque textures anywhere on every image; ``arguments`` override its values."""
         paper: dict[str, Any] = {
             "probability": 1.0,
             "opacity": 1.0,
@@ -208,33 +209,33 @@ class RbAE(BaseModule, AnomalibModule):
 
     @property
     def training_networks(self) -> tuple[str, ...]:
-        """Timm names of pre-trained networks that the training downloads and the model does not contain."""
+        """Names in timm of pre-trained networks that the training downloads and the model does not contain."""
         uses_vgg = self.perceptual and self.loss.weights["perceptual"] and self.vgg_weights is None
         return (VGG,) if uses_vgg else ()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave VGG out of pickles, exports and copies; the next fit loads it again."""
+        """Exclude VGG from pickles, exports and copies; the next fit loads it again."""
         return super().__getstate__() | {"_perceptual": None}
 
     def on_fit_start(self) -> None:
-        """Load what the training needs, so that a missing file stops it now and not after the first phase."""
+        """Load VGG and check the reference's file, so that a missing file stops the training at its start."""
         super().on_fit_start()
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
-        with isolate_rng():  # or a resumed training would continue with other random numbers
+        with isolate_rng():  # else a resumed training would draw other random numbers
             self._perceptual = self._load_perceptual()
 
     def on_fit_end(self) -> None:
-        """Free VGG's memory."""
+        """Free the memory of VGG."""
         super().on_fit_end()
         self._perceptual = None
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Return the callbacks of all models, after the one that begins the second phase."""
+        """Return the callback that starts the second phase, and those of all models."""
         return [Phases(), *super().configure_callbacks()]
 
     def training_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Add defects; reconstruct and tell apart (phase 1), or repair and segment (phase 2)."""
+        """Add defects; reconstruct and discriminate (phase 1), or repair and segment (phase 2)."""
         del args, kwargs
         synthetic = self.corrupt(batch)
         output = self.model(synthetic.image, synthetic.target)
@@ -245,11 +246,11 @@ class RbAE(BaseModule, AnomalibModule):
         return self.log_loss(loss, len(batch.image))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam for all parts; the ones that a phase leaves alone have no gradient, which Adam skips."""
+        """Return Adam for all parameters; it skips those without gradients, which the phase does not train."""
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
     def set_reference(self, image: Tensor) -> None:
-        """Exchange the reference of a trained model by a clean image (3, H, W) or (1, H, W) in [0, 1], of any size.
+        """Set another reference of a trained model: a clean image (3, H, W) or (1, H, W) in [0, 1], of any size.
 
         Raises:
             RuntimeError: If the model is in its first phase.
@@ -260,28 +261,27 @@ class RbAE(BaseModule, AnomalibModule):
         self.model.set_reference(self._prepare(image))
 
     def enter_phase_2(self) -> None:
-        """Choose the reference, freeze the encoder, begin with new optimizer states."""
+        """Choose the reference, freeze the encoder, reset the optimizer's state."""
         chosen = None
         if self.model.levels:
             image = choose_reference(self.reference_choice, self.trainer.train_dataloader, self._describe)
             chosen = self._prepare(image)
         self.model.enter_phase_2(chosen)
         if chosen is not None:
-            # Encoders differ in their batch statistics between processes: all take the features of the first.
+            # Batch statistics differ between processes, so all take the reference's features of the first.
             reference = self.model.reference
             values = [reference.image, *(reference.features(level) for level in reference.levels)]
             image, *features = (self.trainer.strategy.broadcast(value.cpu()) for value in values)
             reference.fill(image, features)
-        # Two trainings: the moments of the first say nothing about the second.
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        optimizer.state.clear()
+        # Adam's moments of the first phase's loss do not fit the second.
+        self.optimizers(use_pl_optimizer=False).state.clear()
 
     def _describe(self, image: Tensor) -> Tensor:
-        """Mean feature (C,) of the deepest repaired layer."""
+        """Compute the mean feature (C,) of the deepest repaired layer."""
         return self.model.encode_reference(self._prepare(image))[-1].mean(dim=(0, 2, 3))
 
     def _prepare(self, image: Tensor) -> Tensor:
-        """Bring an image (C, H, W) to what the network sees of the others: (1, 3, H, W) on its device."""
+        """Pre-process an image (C, H, W) like the others; (1, 3, H, W) on the model's device."""
         batch = as_batch(image).to(self.device)
         transform = self.pre_processor.transform if self.pre_processor else None
         return transform(batch) if transform else resize_to_multiple(batch, self.model.size_divisor)
@@ -292,6 +292,6 @@ class RbAE(BaseModule, AnomalibModule):
         try:
             return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
         except RuntimeError as error:
-            message = f"RbAE trains without its perceptual loss; checkpoints load without it anyway. {error}"
+            message = f"RbAE trains without its perceptual loss, which checkpoints do not contain. {error}"
             rank_zero_warn(message, category=ReducedTrainingWarning)
             return None

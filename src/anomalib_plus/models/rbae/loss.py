@@ -20,12 +20,10 @@ _EPSILON = 1e-8
 
 
 def normalized_residual(clean: Tensor, defective: Tensor) -> Tensor:
-    """Squared difference of features (B, C, H, W), averaged over the channels, stretched to [0, 1] per image (eq. 2).
-
-    A constant residual gives 0 everywhere.
+    """Squared difference of features (B, C, H, W), averaged over channels, scaled to [0, 1] per image (eq. 2).
 
     Returns:
-        (B, 1, H, W).
+        (B, 1, H, W); all zero for a constant residual.
     """
     residual = (clean - defective).square().mean(dim=1, keepdim=True)
     low, high = residual.amin(dim=(2, 3), keepdim=True), residual.amax(dim=(2, 3), keepdim=True)
@@ -35,7 +33,7 @@ def normalized_residual(clean: Tensor, defective: Tensor) -> Tensor:
 def discrimination_loss(clean: Sequence[Tensor], defective: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Mean over the layers of the squared difference between :func:`normalized_residual` and the mask (eq. 2).
 
-    The mask (B, 1, H, W) is brought to each layer's size by its maxima, so that a thin defect does not vanish.
+    The mask (B, 1, H, W) is max-pooled to each layer's size, so that thin defects remain.
     """
     pairs = zip(clean, defective, strict=True)
     return torch.stack(
@@ -49,7 +47,7 @@ def repair_loss(repaired: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
 
 
 def segmentation_loss(logits: Sequence[Tensor], mask: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
-    """Mean over the layers of the focal loss of logits (B, 1, H_i, W_i); the mask is resized by its maxima."""
+    """Mean over the layers of the focal loss of logits (B, 1, H_i, W_i) with the max-pooled mask."""
     options: dict[str, Any] = {"alpha": -1 if alpha is None else alpha, "gamma": gamma, "reduction": "mean"}
     masks = [F.adaptive_max_pool2d(mask, x.shape[-2:]) for x in logits]
     return torch.stack([sigmoid_focal_loss(x, m, **options) for x, m in zip(logits, masks, strict=True)]).mean()
@@ -58,16 +56,9 @@ def segmentation_loss(logits: Sequence[Tensor], mask: Tensor, gamma: float = 2.0
 class RbAELoss(nn.Module):
     """Weighted sums of reconstruction and perceptual loss and, by phase, discrimination or repair and segmentation.
 
-    A term is skipped if its weight is zero or the network was built without its part.
+    Terms of weight 0, or of parts that the network lacks, are skipped.
 
-    Args:
-        reconstruction_weight: Weight of the mean squared error of the reconstruction.
-        perceptual_weight: Weight of the perceptual distance.
-        discrimination_weight: Weight of the encoder's discrimination (phase 1).
-        repair_weight: Weight of the repair (phase 2).
-        segmentation_weight: Weight of the segmentation (phase 2).
-        focal_gamma: Focusing exponent of the segmentation.
-        focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
+    Args: Those of :class:`~anomalib_plus.models.rbae.lightning_model.RbAE` of the same name.
 
     Raises:
         ValueError: If a weight is negative, that of the reconstruction zero, or a focal argument out of range.
@@ -106,13 +97,13 @@ class RbAELoss(nn.Module):
         mask: Tensor,
         perceptual: PerceptualDistance | None = None,
     ) -> LossTerms:
-        """Compare in float32, whatever the trainer's precision.
+        """Compute the loss in float32, whatever the trainer's precision.
 
         Args:
-            output: Of the network in training mode; only the second phase's has logits.
-            target: Images without defects (B, 3, H, W) in [0, 1].
-            mask: Of the defects (B, 1, H, W), 0 or 1.
-            perceptual: Distance of images by a pre-trained network; None to do without.
+            output: Output of the network in training mode.
+            target: Clean images (B, 3, H, W) in [0, 1].
+            mask: True defects (B, 1, H, W), 0 or 1.
+            perceptual: Perceptual distance; None skips the term.
         """
         terms = {}
         if perceptual is not None and self.weights["perceptual"]:

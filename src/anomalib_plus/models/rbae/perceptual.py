@@ -1,4 +1,4 @@
-"""Perceptual distance of two images, by VGG-16."""
+"""Perceptual distance of two images by features of VGG-16."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from anomalib_plus.layers.pretrained import WeightArguments, create_network, read_state_dict
+from anomalib_plus.layers.pretrained import WeightArguments, check_shapes, create_network, read_state_dict
 
 VGG = "vgg16.tv_in1k"
 PerceptualPreset = Literal["first5", "lpips"]
@@ -19,29 +19,29 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "first5": ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"),
     "lpips": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
 }
-"""The paper's wording taken literally, and the layers of LPIPS."""
+"""Layers by name: the paper's wording taken literally, and those of LPIPS."""
 
 _CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_ARGUMENTS = WeightArguments(None, "vgg_weights", "perceptual", "trains without them and this message")
+_ARGUMENTS = WeightArguments(None, "vgg_weights", "perceptual", "trains without them and without this warning")
 
 
-def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:
-    """Positions of ReLU layers in VGG-16's sequence of feature layers, ascending.
+def relu_indices(layers: str | Sequence[str]) -> tuple[int, ...]:
+    """Return the indices of ReLU layers in VGG-16's ``features``, ascending.
 
     Args:
-        layers: A key of ``PRESETS``, or names of the kind ``relu3_1``: first activation of the third block.
+        layers: A key of ``PRESETS``, or names such as ``relu3_1``, the first activation of the third block.
 
     Raises:
         ValueError: If there is no such preset or layer.
     """
     names = PRESETS.get(layers, ()) if isinstance(layers, str) else tuple(layers)
-    known, position = {}, 0
+    known, index = {}, 0
     for block, convolutions in enumerate(_CONVOLUTIONS_PER_BLOCK, 1):
-        for index in range(1, convolutions + 1):
-            known[f"relu{block}_{index}"] = position + 1
-            position += 2
-        position += 1  # the pooling
+        for number in range(1, convolutions + 1):
+            known[f"relu{block}_{number}"] = index + 1
+            index += 2
+        index += 1  # the pooling
     if not names or any(name not in known for name in names):
         msg = f"perceptual_layers must be one of {', '.join(PRESETS)} or some of {', '.join(known)}, got {layers!r}."
         raise ValueError(msg)
@@ -51,15 +51,15 @@ def relu_positions(layers: str | Sequence[str]) -> tuple[int, ...]:
 class PerceptualDistance:
     """Mean absolute difference of features of a frozen network, averaged over its layers.
 
-    No ``nn.Module`` on purpose: as an attribute of one it stays out of its parameters, its state and its checkpoints.
+    Not an ``nn.Module``, so that it stays out of the parameters and checkpoints of the model that holds it.
 
     Args:
-        layers: The network, layer by layer; frozen and put into evaluation mode.
-        positions: Layers whose outputs are compared.
+        layers: The network, which is frozen and set to evaluation mode.
+        indices: Layers whose outputs are compared.
     """
 
-    def __init__(self, layers: nn.Sequential, positions: Sequence[int]) -> None:
-        nodes = {str(position): str(position) for position in positions}
+    def __init__(self, layers: nn.Sequential, indices: Sequence[int]) -> None:
+        nodes = {str(index): str(index) for index in indices}
         self.network = create_feature_extractor(layers.eval(), nodes).requires_grad_(False)
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
 
@@ -70,7 +70,7 @@ class PerceptualDistance:
         return self
 
     def __call__(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """Distance of two batches (B, 3, H, W) in [0, 1]; a scalar. The target gets no gradient."""
+        """Compute the distance of two batches (B, 3, H, W) in [0, 1], a scalar; the target gets no gradient."""
         with torch.no_grad():
             targets = self.network((target - self.mean) / self.std)
         features = self.network((reconstruction - self.mean) / self.std)
@@ -78,37 +78,31 @@ class PerceptualDistance:
 
 
 def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None = None) -> PerceptualDistance:
-    """Load as much of VGG-16 as ``layers`` need.
+    """Load VGG-16 up to the last of ``layers``.
 
     Args:
-        layers: See :func:`relu_positions`.
-        weights: State dict with VGG-16's ``features.*``, torchvision's or timm's; None for timm's cache or the network.
+        layers: See :func:`relu_indices`.
+        weights: State dict with VGG-16's ``features.*``, torchvision's or timm's; None for timm's cache or a download.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file holds something else, or ``layers`` are unknown.
-        RuntimeError: If neither cache nor network gives the weights.
+        RuntimeError: If the weights are neither cached nor can be downloaded.
     """
-    positions = relu_positions(layers)
-    count = max(positions) + 1
+    indices = relu_indices(layers)
+    count = max(indices) + 1
     if weights is None:
         whole: Any = create_network(VGG, arguments=_ARGUMENTS)
-        return PerceptualDistance(whole.features[:count], positions)
+        return PerceptualDistance(whole.features[:count], indices)
     with torch.device("meta"):
         network = timm.create_model(VGG, pretrained=False).features[:count]
     network.load_state_dict(_read_features(Path(weights), network), assign=True)
-    return PerceptualDistance(network, positions)
+    return PerceptualDistance(network, indices)
 
 
 def _read_features(file: Path, network: nn.Sequential) -> dict[str, Tensor]:
     stored = read_state_dict(file, "vgg_weights")
     values = {re.sub(r"^features\.", "", name): value for name, value in stored.items()}
     expected = network.state_dict()
-    misfits = [name for name, value in expected.items() if name not in values or values[name].shape != value.shape]
-    if misfits:
-        msg = (
-            f"vgg_weights={file} does not fit VGG-16: {len(misfits)} of {len(expected)} parameters are missing "
-            f"or of another shape, features.{misfits[0]} for one."
-        )
-        raise ValueError(msg)
+    check_shapes(values, expected, f"vgg_weights={file}", "VGG-16")
     return {name: values[name].float() for name in expected}

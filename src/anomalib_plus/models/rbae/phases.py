@@ -11,17 +11,17 @@ from anomalib_plus.models.rbae.torch_model import Phase
 from anomalib_plus.training.schedules import training_progress
 
 EARLY_STOPPING_EFFECT = (
-    "once its patience is over in the first phase, the second phase begins, where it counts anew; a threshold or a "
-    "metric that is NaN ends the training in either phase."
+    "when its patience runs out in the first phase, the second phase begins and its counter is reset; its thresholds, "
+    "or a non-finite metric, end the training in either phase."
 )
 
 
 class Phases(Callback):
-    """Begin the second phase of a training when it is due, or when early stopping has ended the first.
+    """Start the second phase of a training when it is due, or when the patience of early stopping runs out.
 
-    Until the first phase is over, Lightning is told that early stopping may not end the training yet, by its own
-    ``min_epochs``. Whatever else asks for a stop gets it: a time limit, a threshold of early stopping, a metric that is
-    NaN. In the second phase early stopping counts anew.
+    During the first phase, ``min_epochs`` is raised so that early stopping by patience does not end the training. All
+    other reasons to stop do: a time limit, a threshold of early stopping, a non-finite metric. The counter of early
+    stopping is reset for the second phase.
     """
 
     def __init__(self) -> None:
@@ -30,23 +30,23 @@ class Phases(Callback):
         self._phase_1_is_over = False
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Begin a new fit with the first phase; a checkpoint to resume from is loaded later and brings its own.
+        """Start a new fit in the first phase; a checkpoint to resume from, loaded later, restores its own.
 
-        Here already, because several processes only synchronise what has gradients when the strategy is set up.
+        Not later, because DDP synchronises the parameters that require gradients when the strategy is set up.
         """
         self._phase_1_is_over = False
         if stage == "fit" and trainer.global_step == 0 and pl_module.model.phase == 2:
             pl_module.model.enter_phase_1()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Refuse several processes that do not look for idle parameters: torch's error does not name the remedy.
+        """Check the strategy and early stopping.
 
         Raises:
-            ValueError: If there are such processes.
+            ValueError: If DDP does not look for unused parameters; torch's own error does not name the remedy.
         """
         if not getattr(trainer.strategy.model, "find_unused_parameters", True):
             msg = (
-                "Each phase of RbAE leaves parts of the network alone: train with several processes by "
+                "Each phase of RbAE trains a part of the network only: for several processes set "
                 "--trainer.strategy=ddp_find_unused_parameters_true."
             )
             raise ValueError(msg)
@@ -54,7 +54,7 @@ class Phases(Callback):
         self._waiting = pl_module.model.phase == 1 and pl_module.phase1_share < 1 and bool(_callbacks(trainer))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """Begin the second phase where early stopping has ended the first."""
+        """End the first phase if the patience of early stopping has run out."""
         if self._waiting and _patience_is_over(trainer):
             rank_zero_info(f"RbAE: early stopping ends the first phase after {trainer.current_epoch} epochs.")
             self._phase_1_is_over = True
@@ -65,9 +65,9 @@ class Phases(Callback):
             self._give_way(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Begin the second phase once it is due. It is never left within a fit.
+        """Start the second phase when it is due; a fit never returns to the first.
 
-        Several processes agree on it at the start of an epoch only, because their clocks differ.
+        With several processes only at the start of an epoch, where they agree, because their clocks differ.
         """
         if pl_module.model.phase == 1 and (batch_idx == 0 or trainer.world_size == 1):
             due: Phase = trainer.strategy.broadcast(self.due_phase(trainer, pl_module))
@@ -75,7 +75,7 @@ class Phases(Callback):
                 pl_module.enter_phase_2()
 
     def due_phase(self, trainer: Trainer, pl_module: Any) -> Phase:
-        """Return the phase that is due by the trainer's limits: epochs to the nearest boundary, others exactly."""
+        """Return the phase that is due by the trainer's limits, ``max_epochs`` rounded to a whole epoch."""
         if pl_module.phase1_share == 1:
             return 1
         if self._phase_1_is_over:
@@ -87,17 +87,17 @@ class Phases(Callback):
         return 2 if progress >= pl_module.phase1_share else 1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:  # noqa: ARG002
-        """Notice that the second phase has begun because it was due, or that something else asks for a stop."""
+        """Reset early stopping if the second phase has started, and let other callbacks stop the training."""
         if self._waiting and pl_module.model.phase == 2:
             self._count_anew(trainer)
         self._give_way(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """Notice a stop that a validation asked for."""
+        """Let a validation's callbacks stop the training."""
         self._give_way(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Leave the trainer as it was; warn where the training was too short for the second phase."""
+        """Restore the trainer's ``min_epochs``; warn if the training ended in its first phase."""
         self._stop_waiting(trainer)
         if pl_module.model.phase == 1:
             remedy = (
@@ -107,7 +107,7 @@ class Phases(Callback):
             )
             rank_zero_warn(
                 "RbAE's training ended in its first phase: no reference was chosen, and repair and discrimination are "
-                f"untrained. The anomaly map is the feature residual (MSFR) of an unrepaired reconstruction. {remedy}"
+                f"untrained. The anomaly map is the feature residual (MSFR) without repair. {remedy}"
             )
 
     def _give_way(self, trainer: Trainer) -> None:
@@ -115,7 +115,7 @@ class Phases(Callback):
             self._stop_waiting(trainer)
 
     def _count_anew(self, trainer: Trainer) -> None:
-        """The second phase makes its map in another way: the best score of the first says nothing about it."""
+        """Reset early stopping, because the scores of the two phases' maps are not comparable."""
         for callback in _callbacks(trainer):
             callback.wait_count = callback.stopped_epoch = 0
             callback.best_score = torch.tensor(torch.inf if callback.monitor_op == torch.lt else -torch.inf)

@@ -1,7 +1,7 @@
-"""The reference image: chosen among the training images or read from a file, and kept with its features."""
+"""Reference image: chosen among the training images or read from a file, and stored with its features."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,19 @@ from anomalib_plus.data.samples import read_samples
 
 FIRST, MEDOID = "first", "medoid"
 MEDOID_CANDIDATES = 64
-"""Most training images that are compared; of more, as many evenly spread ones."""
+"""Maximum number of training images that are compared."""
 
 
 class TrainingImages:
-    """The images of a training data set in the order of their paths, without augmentation.
+    """Images of a training dataset in the order of their paths, without augmentation.
 
-    Data sets without paths keep their own order.
+    Datasets without paths keep their own order.
 
     Args:
-        dataset: An anomalib data set, a subset of one, or any sequence of items with an ``image``.
+        dataset: An anomalib dataset, a subset of one, or any sequence of items with an ``image``.
 
     Raises:
-        TypeError: If the data set has no length.
+        TypeError: If the dataset has no length.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -39,7 +39,7 @@ class TrainingImages:
             indices = chosen if indices is None else [chosen[index] for index in indices]
             dataset = dataset.dataset
         if not hasattr(dataset, "__len__"):
-            msg = f"{type(dataset).__name__} has no length: give the reference image as a path."
+            msg = f"{type(dataset).__name__} has no length: set reference to the path of an image."
             raise TypeError(msg)
         if getattr(dataset, "augmentations", None) is not None:
             dataset = copy.copy(dataset)
@@ -54,18 +54,19 @@ class TrainingImages:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Tensor:
-        """One image (C, H, W) in [0, 1]."""
+        """Return an image (C, H, W) in [0, 1]."""
         return self._dataset[self._indices[index]].image
 
 
 def training_images(train_dataloader: Any) -> TrainingImages:
-    """Images behind a trainer's ``train_dataloader``.
+    """Return the images of a trainer's ``train_dataloader``.
 
     Raises:
-        TypeError: If that is not one loader of a data set with a length.
+        TypeError: If that is not a single loader of a dataset with a length.
     """
     if not isinstance(train_dataloader, DataLoader):
-        msg = f"The training images come from a {type(train_dataloader).__name__}: give the reference image as a path."
+        kind = type(train_dataloader).__name__
+        msg = f"The training images come from a {kind}, not a DataLoader: set reference to the path of an image."
         raise TypeError(msg)
     return TrainingImages(train_dataloader.dataset)
 
@@ -74,9 +75,9 @@ def choose_reference(choice: str | Path, train_dataloader: Any, describe: Callab
     """Return the reference image (C, H, W) in [0, 1]: the "first" training image, their "medoid", or that of a file.
 
     Args:
-        choice: Which one.
-        train_dataloader: The trainer's.
-        describe: Maps one image (C, H, W) to a descriptor (D,), for the medoid.
+        choice: "first", "medoid" or a path.
+        train_dataloader: The trainer's ``train_dataloader``.
+        describe: Function from an image (C, H, W) to a descriptor (D,), for the medoid.
     """
     if choice not in {FIRST, MEDOID}:
         return read_reference(Path(choice))
@@ -85,14 +86,14 @@ def choose_reference(choice: str | Path, train_dataloader: Any, describe: Callab
 
 
 def read_reference(file: Path) -> Tensor:
-    """Read an image file; (3, H, W) in [0, 1], grey ones as three equal channels.
+    """Read an image file as (3, H, W) in [0, 1]; grey images get three equal channels.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no image, or one that would not be read rightly (16 bits).
+        ValueError: If it is not an image, or would be read wrongly (16 bits).
     """
     if not file.is_file():
-        msg = f'reference={file}: there is no such file. Give an image file, "first" or "medoid".'
+        msg = f'reference={file} does not exist. Set it to an image file, "first" or "medoid".'
         raise FileNotFoundError(msg)
     if fault := inspect_image(file, decode=True).fault:
         msg = f"reference={printable(file)} {fault}."
@@ -104,45 +105,41 @@ def check_reference(image: Tensor) -> None:
     """Raise ``ValueError`` unless this is one image (3, H, W) or (1, H, W) of floating-point values."""
     if image.ndim != 3 or image.shape[0] not in {1, 3} or not image.is_floating_point():
         msg = (
-            "A reference is one image (3, H, W) or (1, H, W) of floating-point values in [0, 1], got "
+            "The reference must be one image (3, H, W) or (1, H, W) of floating-point values in [0, 1], got "
             f"{tuple(image.shape)} of {image.dtype}."
         )
         raise ValueError(msg)
 
 
 def as_batch(image: Tensor) -> Tensor:
-    """Give an image (C, H, W), C being 1 or 3, a batch axis and three channels; (1, 3, H, W)."""
+    """Expand an image (C, H, W) of one or three channels to (1, 3, H, W)."""
     return image.expand(3, -1, -1)[None]
 
 
 def resize_to_multiple(images: Tensor, divisor: int) -> Tensor:
-    """Resize (B, C, H, W) to the nearest height and width that are multiples of ``divisor``, at least two of them."""
+    """Resize (B, C, H, W) to the nearest multiples of ``divisor``, at least ``2 * divisor``."""
     height, width = (max(2, round(size / divisor)) * divisor for size in images.shape[-2:])
     return images if images.shape[-2:] == (height, width) else tv.resize(images, [height, width], antialias=True)
 
 
 def medoid(images: TrainingImages, describe: Callable[[Tensor], Tensor]) -> int:
-    """Index of the image whose descriptor has the smallest mean distance to those of the others.
+    """Return the index of the image whose descriptor has the smallest mean distance to those of the others.
 
     Args:
-        images: Of more than ``MEDOID_CANDIDATES``, as many evenly spread ones are compared.
-        describe: Maps one image (C, H, W) to a descriptor (D,).
+        images: Images; if there are more than ``MEDOID_CANDIDATES``, as many evenly spaced ones are compared.
+        describe: Function from an image (C, H, W) to a descriptor (D,).
     """
     candidates = torch.linspace(0, len(images) - 1, min(len(images), MEDOID_CANDIDATES)).round().long().tolist()
-    descriptors = torch.stack(list(_descriptors(images, candidates, describe)))
-    # Not by a matrix product, whose rounding could decide between near copies.
+    descriptors = torch.stack([describe(images[index]).double().cpu() for index in candidates])
+    # Not by a matrix product, whose rounding could decide between nearly equal images.
     distances = torch.cdist(descriptors, descriptors, compute_mode="donot_use_mm_for_euclid_dist")
     return candidates[int(distances.mean(dim=1).argmin())]
 
 
-def _descriptors(images: TrainingImages, candidates: list[int], describe: Callable[[Tensor], Tensor]) -> Iterator:
-    return (describe(images[index]).double().cpu() for index in candidates)
-
-
 class ReferenceStore(nn.Module):
-    """One clean image and its features at some layers; empty tensors before they are chosen.
+    """Reference image and its features at some layers; empty tensors until it is chosen.
 
-    The buffers take the sizes they have in a checkpoint, so loading one needs no data set and no size beforehand.
+    Loading a checkpoint resizes the buffers to the stored sizes, so it needs neither dataset nor image size.
 
     Args:
         widths: Channels of the features by layer.
@@ -159,15 +156,15 @@ class ReferenceStore(nn.Module):
 
     @property
     def ready(self) -> bool:
-        """Whether a reference has been chosen."""
+        """True once a reference has been chosen."""
         return self.image.numel() > 0
 
     def features(self, level: int) -> Tensor:
-        """Features (1, C, H, W) of the reference at a layer."""
+        """Return the features (1, C, H, W) of the reference at a layer."""
         return getattr(self, f"layer{level}")
 
     def fill(self, image: Tensor, features: Sequence[Tensor]) -> None:
-        """Keep the image (1, 3, H, W) and its features, one (1, C, H, W) per layer of ``levels``."""
+        """Store the image (1, 3, H, W) and its features (1, C, H, W) for each layer of ``levels``."""
         self._resize("image", image.shape).copy_(image)
         for level, values in zip(self.levels, features, strict=True):
             self._resize(f"layer{level}", values.shape).copy_(values)

@@ -1,4 +1,4 @@
-"""Repair of features by patches of a clean reference image (RBAM): attention (RBFRM) and fusion (FFM, eq. 4 to 8)."""
+"""RBAM: repair of features with patches of a reference image, by attention (RBFRM) and fusion (FFM); eq. 4 to 8."""
 
 from collections.abc import Sequence
 
@@ -13,58 +13,58 @@ _SMALLEST_NORM = 1e-8
 
 
 def to_patches(features: Tensor, patch_size: int) -> Tensor:
-    """Cut (B, C, H, W) into N disjoint squares, flattened to (B, N, C * patch_size^2), row by row."""
-    # Contiguous, because the fused kernels refuse anything else without a word, and the matrix of pairs would be kept.
+    """Split (B, C, H, W) into N disjoint squares in row order, flattened to (B, N, C * patch_size^2)."""
+    # Contiguous, else the attention silently falls back to a kernel that stores the matrix of all pairs.
     return F.pixel_unshuffle(features, patch_size).flatten(2).transpose(1, 2).contiguous()
 
 
 def from_patches(patches: Tensor, patch_size: int, size: tuple[int, int]) -> Tensor:
-    """Put the patches of :func:`to_patches` back to (B, C, H, W), ``size`` being (H, W)."""
+    """Invert :func:`to_patches` to (B, C, H, W), where ``size`` is (H, W)."""
     rows, columns = size[0] // patch_size, size[1] // patch_size
     return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, (rows, columns)), patch_size)
 
 
 def attend_to_reference(features: Tensor, reference: Tensor, patch_size: int, temperature: float = 1.0) -> Tensor:
-    """Replace every patch by the reference patches, weighted by the softmax of ``cosine similarity / temperature``.
+    """Replace each patch by a mean of the reference's, weighted by the softmax of ``cosine similarity / temperature``.
 
-    One fused attention for the whole batch: the matrix of all pairs of patches is not kept where PyTorch has a kernel
-    for it (CPU and GPU). Sizes that ``patch_size`` does not divide are filled up by repeating the last row or column.
+    One fused attention for the whole batch, which does not store the matrix of all pairs of patches (CPU and GPU).
+    Sizes that ``patch_size`` does not divide are padded by repeating the last row or column.
 
     Args:
         features: (B, C, H, W).
-        reference: (1, C, H', W') of one clean image, of any size.
+        reference: Features (1, C, H', W') of one clean image, of any size.
         patch_size: Side of a patch.
-        temperature: 1 is eq. 4 as printed, which mixes almost evenly; towards 0 the most similar patch wins.
+        temperature: 1 is eq. 4 as printed, which averages almost uniformly; near 0 the most similar patch is taken.
 
     Returns:
         (B, C, H, W).
     """
     height, width = features.shape[-2:]
-    filled = _fill_up(features, patch_size)
-    patches = to_patches(filled, patch_size)
-    reference_patches = to_patches(_fill_up(reference, patch_size), patch_size)
-    # All images ask the same reference: to the attention they are one long sequence.
+    padded = _pad(features, patch_size)
+    patches = to_patches(padded, patch_size)
+    reference_patches = to_patches(_pad(reference, patch_size), patch_size)
+    # One long sequence of queries, because all images share the reference.
     queries = F.normalize(patches, dim=-1, eps=_SMALLEST_NORM).flatten(0, 1)[None, None]
     keys = F.normalize(reference_patches, dim=-1, eps=_SMALLEST_NORM)[None]
     mixed = F.scaled_dot_product_attention(queries, keys, reference_patches[None], scale=1 / temperature)
     mixed = mixed[0, 0].unflatten(0, (patches.shape[0], patches.shape[1]))
-    return from_patches(mixed, patch_size, (filled.shape[-2], filled.shape[-1]))[..., :height, :width]
+    return from_patches(mixed, patch_size, (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
 
 
 def attention_sharpness(features: Tensor, reference: Tensor, patch_size: int, temperature: float = 1.0) -> Tensor:
-    """Largest weight of a patch in units of the uniform weight, averaged over the patches; a scalar >= 1.
+    """Largest attention weight divided by the uniform weight, averaged over the patches; a scalar >= 1.
 
-    At 1 every patch is replaced by the mean patch of the reference; at the number of reference patches by a single one.
+    At 1 every patch is replaced by the reference's mean patch; at the number of reference patches by a single one.
     """
     patches, reference_patches = (
-        F.normalize(to_patches(_fill_up(maps, patch_size), patch_size), dim=-1, eps=_SMALLEST_NORM)
+        F.normalize(to_patches(_pad(maps, patch_size), patch_size), dim=-1, eps=_SMALLEST_NORM)
         for maps in (features, reference)
     )
     weights = torch.softmax(patches @ reference_patches.transpose(1, 2) / temperature, dim=-1)
     return weights.amax(dim=-1).mean() * reference_patches.shape[1]
 
 
-def _fill_up(features: Tensor, patch_size: int) -> Tensor:
+def _pad(features: Tensor, patch_size: int) -> Tensor:
     height, width = features.shape[-2:]
     if height % patch_size == 0 and width % patch_size == 0:
         return features
@@ -72,13 +72,13 @@ def _fill_up(features: Tensor, patch_size: int) -> Tensor:
 
 
 class FeatureFusion(nn.Module):
-    """Mixes branches with weights that sum to 1 at every channel and position.
+    """Weighted sum of branches, with weights that sum to 1 at every channel and location.
 
     Args:
         channels: Channels of each branch.
-        num_branches: The feature map and its repaired versions.
-        hidden_channels: Width between the two convolutions.
-        kernel_size: Side of both (odd); larger than the largest patch in the paper.
+        num_branches: Number of branches: the feature map and its repaired versions.
+        hidden_channels: Channels between the two convolutions.
+        kernel_size: Side of both convolutions (odd); larger than the largest patch in the paper.
     """
 
     def __init__(self, channels: int, num_branches: int = 3, hidden_channels: int = 64, kernel_size: int = 5) -> None:
@@ -88,7 +88,7 @@ class FeatureFusion(nn.Module):
         self.excite = nn.Conv2d(hidden_channels, num_branches * channels, kernel_size, padding=kernel_size // 2)
 
     def weights(self, branches: Tensor) -> Tensor:
-        """Weights of the branches (B, branches, C, H, W): same shape, in [0, 1], summing to 1 over the branches."""
+        """Compute weights of branches (B, branches, C, H, W): same shape, in [0, 1], summing to 1 over the branches."""
         scores = self.excite(self.squeeze(branches.sum(dim=1)))
         return scores.unflatten(1, (self.num_branches, -1)).softmax(dim=1)
 
@@ -99,11 +99,11 @@ class FeatureFusion(nn.Module):
 
 
 class FeatureRepair(nn.Module):
-    """RBAM of one layer: reference attention at several patch sizes, fused with the feature map itself.
+    """RBAM of one layer: attention to the reference at several patch sizes, fused with the feature map itself.
 
     Args:
         channels: Channels of the layer.
-        patch_sizes: Sides of the patches, one repaired version each.
+        patch_sizes: Sides of the patches; the features are repaired once for each.
         temperature: See :func:`attend_to_reference`.
         hidden_channels: See :class:`FeatureFusion`.
         kernel_size: See there.
@@ -125,7 +125,7 @@ class FeatureRepair(nn.Module):
     def forward(self, features: Tensor, reference: Tensor) -> Tensor:
         """Repair (B, C, H, W) with the features (1, C, H', W') of the reference image; (B, C, H, W).
 
-        The attention computes in float32: rounding a cosine to half precision would blur a sharp softmax.
+        The attention is computed in float32, because a sharp softmax amplifies the rounding of cosines.
         """
         with full_precision(features.device.type):
             values, clean = features.float(), reference.float()
@@ -133,6 +133,6 @@ class FeatureRepair(nn.Module):
         return self.fusion([*repaired, features])
 
     def sharpness(self, features: Tensor, reference: Tensor) -> Tensor:
-        """See :func:`attention_sharpness`, at the smallest patch size; a scalar."""
+        """Compute :func:`attention_sharpness` at the smallest patch size; a scalar."""
         with full_precision(features.device.type):
             return attention_sharpness(features.float(), reference, min(self.patch_sizes), self.temperature)

@@ -1,4 +1,4 @@
-"""The RB-AE network and its two phases of training."""
+"""RB-AE's network and its two training phases."""
 
 from collections.abc import Sequence
 from math import prod
@@ -17,13 +17,13 @@ from anomalib_plus.models.rbae.repair import FeatureRepair
 
 Phase = Literal[1, 2]
 DECODED_LEVELS = (3, 4, 5)
-"""The decoder sees the last three."""
+"""Layers whose features the decoder takes."""
 
 
 class EncodingOutput(NamedTuple):
-    """Phase 1, what the loss needs: reconstructions of the clean images and, per layer, what the encoder made of both.
+    """Output in training mode in phase 1: reconstructions of the clean images, and features of all layers.
 
-    Without pixel discrimination the defective images are not encoded and their features are empty.
+    Without pixel discrimination the defective images are not encoded, and ``defective_features`` is empty.
     """
 
     reconstruction: Tensor
@@ -32,9 +32,9 @@ class EncodingOutput(NamedTuple):
 
 
 class RepairOutput(NamedTuple):
-    """Phase 2, what the loss needs: per repaired layer the features and their clean target; per compared layer logits.
+    """Output in training mode in phase 2: repaired features and their clean targets, logits of the compared layers.
 
-    Without RBAM the first two lists are empty, without MSFDM the third is.
+    The features are empty without RBAM, the logits without MSFDM.
     """
 
     reconstruction: Tensor
@@ -49,18 +49,18 @@ class Stages(NamedTuple):
     features: list[Tensor]
     """Features of the images, all five layers."""
     repaired: dict[int, Tensor]
-    """What the decoder was given, by layer; the features themselves where nothing is repaired."""
+    """Input of the decoder by layer: repaired features, or the features themselves."""
     reconstruction: Tensor
     level_maps: list[Tensor]
-    """Probabilities (B, 1, H_i, W_i) by the MSFDM at the compared layers; empty where it is not in use."""
+    """Probabilities (B, 1, H_i, W_i) by the MSFDM at the compared layers; empty if it is not used."""
     anomaly_map: Tensor
 
 
 class RbAEModel(nn.Module):
-    """RB-AE as a plain network: images in [0, 1] in, what the phase's loss needs or anomaly maps out.
+    """RB-AE as a plain network: images in [0, 1] in, the input of the phase's loss or anomaly maps out.
 
-    In phase 1 encoder and decoder train. In phase 2 the encoder is frozen and in evaluation mode, whatever ``train()``
-    says; decoder, repair and discrimination train. Loading a ``state_dict`` restores phase and reference.
+    In phase 1 encoder and decoder are trained. In phase 2 decoder, repair and discrimination are trained; the encoder
+    is frozen and stays in evaluation mode. Loading a ``state_dict`` restores phase and reference.
 
     Args: Those of :class:`~anomalib_plus.models.rbae.lightning_model.RbAE` of the same name.
 
@@ -128,16 +128,16 @@ class RbAEModel(nn.Module):
 
     @property
     def phase(self) -> Phase:
-        """1 while encoder and decoder learn the clean texture, 2 while features are repaired and compared."""
+        """Phase of the training: 1 without, 2 with repair and discrimination."""
         return self._phase
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The repaired layers; none without RBAM."""
+        """Repaired layers; empty without RBAM."""
         return self.reference.levels
 
     def enter_phase_1(self) -> None:
-        """Train the encoder (again) and forget the reference."""
+        """Make the encoder trainable and forget the reference."""
         self.reference.clear()
         self._set_phase(1)
 
@@ -145,10 +145,10 @@ class RbAEModel(nn.Module):
         """Freeze the encoder, in evaluation mode, and encode the reference image (1, 3, H, W) in [0, 1].
 
         Raises:
-            ValueError: If there is no reference but repairing needs one, or its size does not divide.
+            ValueError: If there is no reference but layers are repaired, or its size is not divisible.
         """
         if self.levels and reference is None:
-            msg = "Repairing features needs a reference image."
+            msg = "Phase 2 with RBAM needs a reference image, got None: pass one, or build with use_rbam=False."
             raise ValueError(msg)
         if self.levels and reference is not None:
             check_input_size(reference, self.size_divisor, "RbAE", 2 * self.size_divisor)
@@ -160,43 +160,43 @@ class RbAEModel(nn.Module):
         """Encode another reference image (1, 3, H, W) in [0, 1] with the frozen encoder.
 
         Raises:
-            RuntimeError: In phase 1, whose encoder still changes.
-            ValueError: If the size does not divide, or nothing is repaired.
+            RuntimeError: In phase 1, where the encoder still changes.
+            ValueError: If the size is not divisible, or no layer is repaired.
         """
         if self.phase == 1:
-            msg = "RbAE takes a reference image in phase 2 only: before, its encoder still changes."
+            msg = "RbAE takes a reference image in phase 2 only, because its encoder changes before: train it first."
             raise RuntimeError(msg)
         if not self.levels:
-            msg = "RbAE without RBAM (use_rbam=False) has no use for a reference image."
+            msg = "RbAE without RBAM (use_rbam=False) does not use a reference image."
             raise ValueError(msg)
         check_input_size(image, self.size_divisor, "RbAE", 2 * self.size_divisor)
         self.reference.fill(image, self.encode_reference(image))
 
     @torch.no_grad()
     def encode_reference(self, image: Tensor) -> list[Tensor]:
-        """Features of the repaired layers of one image (1, 3, H, W), by the encoder as it is in evaluation mode."""
+        """Compute the features of the repaired layers of an image (1, 3, H, W), in evaluation mode."""
         training = self.encoder.training
         features = self.encoder.eval()(image)
         self.encoder.train(training)
         return [features[level - 1] for level in self.levels]
 
     def train(self, mode: bool = True) -> "RbAEModel":
-        """Keep the frozen encoder's batch statistics."""
+        """Set the mode, but keep the frozen encoder of phase 2 in evaluation mode."""
         super().train(mode)
         if self.phase == 2:
             self.encoder.eval()
         return self
 
     def forward(self, images: Tensor, clean: Tensor | None = None) -> EncodingOutput | RepairOutput | InferenceBatch:
-        """Do the phase's part (training mode), or predict (evaluation mode), for images (B, 3, H, W) in [0, 1].
+        """Compute the input of the phase's loss (training mode) or predict (evaluation mode).
 
         Args:
-            images: With defects where clean images are given.
-            clean: The same images without them, for training; ``images`` themselves if None.
+            images: (B, 3, H, W) in [0, 1], with defects in training.
+            clean: The same images without defects, for training; ``images`` if None.
 
         Returns:
             ``EncodingOutput`` or ``RepairOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps
-            (B, 1, H, W) in [0, 1]. In phase 1 the map is the feature residual (MSFR) of an unrepaired reconstruction.
+            (B, 1, H, W) in [0, 1]. In phase 1 the map is the feature residual (MSFR) without repair.
 
         Raises:
             ValueError: If height or width is not divisible by ``size_divisor``.
@@ -209,7 +209,7 @@ class RbAEModel(nn.Module):
         return self._train_encoding(images, clean) if self.phase == 1 else self._train_repair(images, clean)
 
     def reconstruct_images(self, images: Tensor) -> Tensor:
-        """Repair images (B, 3, H, W) in [0, 1]."""
+        """Reconstruct images (B, 3, H, W) in [0, 1] from repaired features."""
         return self._decode(self._repair(self.encoder(images)))
 
     def inspect(self, images: Tensor) -> Stages:
@@ -229,7 +229,7 @@ class RbAEModel(nn.Module):
 
     @torch.no_grad()
     def attention_sharpness(self, images: Tensor) -> dict[int, Tensor]:
-        """Sharpness of the attention per repaired layer, at the smallest patch size; phase 2 only."""
+        """Compute the sharpness of the attention by repaired layer, at the smallest patch size; in phase 2 only."""
         features = self.encoder(images)
         return {
             level: cast(FeatureRepair, self.repair[str(level)]).sharpness(
@@ -242,7 +242,7 @@ class RbAEModel(nn.Module):
         if not self.use_pixel_discrimination:
             features = self.encoder(clean)
             return EncodingOutput(self._decode(dict(enumerate(features, 1))), features, [])
-        # One batch: equal pixels must get equal features, and batch statistics of two batches would differ.
+        # One batch, so that batch normalisation gives equal pixels equal features.
         both = self.encoder(torch.cat([clean, images]))
         halves = [features.chunk(2) for features in both]
         clean_features = [half[0] for half in halves]
@@ -257,7 +257,7 @@ class RbAEModel(nn.Module):
         reconstruction = self._decode(repaired)
         logits = []
         if self.discrimination is not None:
-            # The encoder's weights are frozen, its activations are not: the decoder learns from the segmentation too.
+            # With gradients, so that the decoder learns from the segmentation through the frozen encoder.
             compared = self.encoder(reconstruction, COMPARED_LAYERS)
             logits = self.discrimination(features[:COMPARED_LAYERS], compared)
         return RepairOutput(

@@ -1,4 +1,4 @@
-"""The decoder of TSDN; the network has two of them, alike but for their last layer."""
+"""Decoder of TSDN, which has two of them that differ in their number of output channels."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,7 +9,7 @@ from torchvision.ops import Conv2dNormActivation
 
 
 class DecoderBlock(nn.Module):
-    """Double the size by a transposed convolution, join a skip connection, convolve."""
+    """Transposed convolution (x2), concatenation of a skip connection, convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, skip_channels: int) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class DecoderBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the bottleneck to an image in (0, 1) (TSDN, section 3).
+    """Decode the bottleneck to an image or mask in (0, 1) (TSDN, section 3).
 
     Args:
         in_channels: Channels of the bottleneck.
-        channels: Channels after each block; every block doubles the size.
-        skip_channels: Channels of the skip connection that each block receives, 0 for none.
-        out_channels: Channels of the image.
+        channels: Output channels of each block; every block doubles the size.
+        skip_channels: Channels of each block's skip connection, 0 for none.
+        out_channels: Channels of the output.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Decoder(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(channels[-1], out_channels, kernel_size=3, padding=1), nn.Sigmoid())
 
     def forward(self, features: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H * 2^n, W * 2^n), n blocks with one skip or None each."""
+        """Map (B, in_channels, H, W) and a skip or None for each of n blocks to (B, out_channels, H * 2^n, W * 2^n)."""
         for block, skip in zip(self.blocks, skips, strict=True):
             features = block(features, skip)
         return self.head(features)

@@ -1,4 +1,4 @@
-"""Which channels of the bottleneck show the anomaly: the estimator, and the target it learns from (TSDN, section 3)."""
+"""Normality of the bottleneck's channels: the estimator and its target (TSDN, section 3)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,17 +13,17 @@ from anomalib_plus.layers.precision import full_precision
 
 _SSIM_WINDOW = 11
 _CHUNK = 2**19
-"""Values compared at a time: they stay in a CPU's cache, which is three times as fast as all channels at once."""
+"""Number of values compared at a time: they fit into a CPU's cache, which is three times as fast as all at once."""
 
 
 class FeatureNormalityEstimator(nn.Module):
-    """One logit per channel: high where the channel is silent on anomalies.
+    """Estimator of one logit per channel, high for channels that do not show the anomaly.
 
     Args:
         in_channels: Channels of the bottleneck, C.
         channels: Channels of the convolution.
         hidden: Widths of the fully connected layers before the last.
-        size: Side of the map that is flattened; maps of another size are resized to it.
+        size: Side of the flattened map, to which maps of another size are resized.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class FeatureNormalityEstimator(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, H, W) to logits (B, C)."""
         maps = self.convolution(features)
-        # The identity where the size is right already.
+        # The identity for maps of that size.
         maps = F.interpolate(maps, (self.size, self.size), mode="bilinear", align_corners=False)
         return self.layers(maps.flatten(1))
 
@@ -50,13 +50,10 @@ class FeatureNormalityEstimator(nn.Module):
 def normality_target(features: Tensor, masks: Tensor, size: int | None = None) -> Tensor:
     """What the estimator shall say: 0 for the channel most similar to the mask, 1 for the least similar.
 
-    The distance 1 - SSIM, scaled to [0, 1] within an image. (The paper's formula reads as the similarity itself, which
-    would keep the channels that show the anomaly, contrary to its text.)
+    It is the distance 1 - SSIM, scaled to [0, 1] within an image. (Taken literally, the paper's formula is the
+    similarity, which would keep the channels that show the anomaly, contrary to its text.)
 
-    Args:
-        features: (B, C, h, w).
-        masks: Anomalous area (B, 1, H, W) in [0, 1].
-        size: See :func:`channel_similarity`.
+    Args: Those of :func:`channel_similarity`.
 
     Returns:
         (B, C) in float32, without gradients. All zero if all channels are equally similar.
@@ -74,7 +71,7 @@ def scaled_distance(similarity: Tensor) -> Tensor:
 def channel_similarity(features: Tensor, masks: Tensor, size: int | None = None) -> Tensor:
     """Mean SSIM of every channel with the mask of its image, both resized to a common size (eq. 1).
 
-    Each channel is scaled to [0, 1] first, or its brightness would count for more than its pattern.
+    Each channel is scaled to [0, 1] first, so that its pattern counts and not its brightness.
 
     Args:
         features: (B, C, h, w).
@@ -95,7 +92,7 @@ def channel_similarity(features: Tensor, masks: Tensor, size: int | None = None)
 
 
 def _similarity_to(mask: Tensor, maps: Tensor) -> Tensor:
-    """Mean SSIM of a mask (1, H, W) with each of some maps (C, h, w), which are resized; (C,)."""
+    """Compute the mean SSIM (C,) of a mask (1, H, W) with each of some maps (C, h, w), which are resized."""
     mask = mask.unsqueeze(0)
     mean_m = _ssim_blur(mask)
     variance_m = _ssim_blur(mask.square()) - mean_m.square()
@@ -121,7 +118,7 @@ def _ssim_blur(images: Tensor) -> Tensor:
 def _ssim_from_moments(
     mean_a: Tensor, mean_b: Tensor, variance_a: Tensor, variance_b: Tensor, covariance: Tensor
 ) -> Tensor:
-    """SSIM of values in [0, 1] from their local moments."""
+    """Compute SSIM of values in [0, 1] from their local moments."""
     numerator = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
     squares = mean_a.square() + mean_b.square() + 0.01**2
     return numerator / (squares * (variance_a + variance_b + 0.03**2))

@@ -1,9 +1,9 @@
-"""Draw what the feature normality estimator of a trained TSDN has learnt.
+"""Draw the weights that the feature normality estimator of a trained TSDN gives to channels.
 
-``python -m anomalib_plus.models.tsdn.figure CHECKPOINT IMAGE`` writes ``tsdn_fne.png``. The upper row shows the
-image with superpixels repainted, whose mask is known; the lower row the image as it is, with the mask that the network
-predicts. On the right each dot is a channel: its weight against its similarity with the mask. An estimator that has
-learnt its target gives similar channels low weights.
+``python -m anomalib_plus.models.tsdn.figure CHECKPOINT IMAGE`` writes ``tsdn_fne.png``. The upper row shows the image
+with filled superpixels and their true mask, the lower row the original image and the predicted mask. On the right each
+dot is a channel: its weight against its similarity with the mask. An estimator that has learnt its target gives similar
+channels low weights.
 """
 
 import argparse
@@ -20,52 +20,52 @@ from anomalib_plus.models.tsdn.lightning_model import TSDN
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SHARE = 16  # one in so many channels counts as the highest or the lowest
+_SHARE = 16  # 1/16 of the channels is shown as those of lowest weight, and as many as those of highest
 
 
 class Normality(NamedTuple):
-    """What a network makes of one image."""
+    """Intermediate results for one image."""
 
     image: Tensor
     """(3, H, W)."""
     mask: Tensor
-    """Where the anomaly is (1, H, W): known, or predicted."""
+    """True or predicted anomalous area (1, H, W)."""
     reconstruction: Tensor
     """(3, H, W)."""
     features: Tensor
     """Bottleneck (C, h, w)."""
     weights: Tensor
-    """Of the channels (C,), in [0, 1]."""
+    """Weights of the channels (C,) in [0, 1]."""
     similarity: Tensor
-    """Of the channels with the mask (C,)."""
+    """Similarity of the channels with the mask (C,)."""
 
     @property
     def target(self) -> Tensor:
-        """What the weights should be (C,)."""
+        """Target of the weights (C,)."""
         return scaled_distance(self.similarity[None])[0]
 
     @property
     def rank_correlation(self) -> float:
-        """Spearman's, of weights and similarity: -1 if the most similar channels have the lowest weights."""
+        """Spearman correlation of weights and similarity: -1 if the most similar channels have the lowest weights."""
         ranks = [values.argsort().argsort().float() for values in (self.weights, self.similarity)]
         return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
 @torch.inference_mode()
 def measure_normality(model: TSDN, image: Tensor, mask: Tensor | None = None) -> Normality:
-    """Run the parts of a network one by one.
+    """Run the network and keep its intermediate results.
 
     Args:
-        model: With the gate "fne"; set to evaluation mode.
+        model: A model with ``gate="fne"``, which is set to evaluation mode.
         image: (3, H, W) in [0, 1] at the network's size.
-        mask: Where the anomaly is, (1, H, W); the network's prediction if None.
+        mask: Anomalous area (1, H, W); the network's prediction if None.
 
     Raises:
         ValueError: If the model has no normality estimator.
     """
     network = model.eval().model
     if network.estimator is None:
-        msg = f"This TSDN has no normality estimator: it was built with gate={network.gate!r}."
+        msg = f"This TSDN has no normality estimator: it was built with gate={network.gate!r}, not 'fne'."
         raise ValueError(msg)
     features, skips = network.encode(image[None])
     known = network.predict_mask(features, skips) if mask is None else mask[None]
@@ -81,28 +81,28 @@ def measure_normality(model: TSDN, image: Tensor, mask: Tensor | None = None) ->
 
 
 def plot_normality(rows: Sequence[tuple[str, Normality]]) -> "Figure":
-    """One row of pictures and a scatter plot for each title and measurement."""
+    """Draw a row of images and a scatter plot for each title and measurement."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 6, squeeze=False, width_ratios=[1, 1, 1, 1, 1, 1.5])
-    for (title, seen), (*pictures, scatter) in zip(rows, axes, strict=True):
-        order = seen.weights.argsort()
+    for (title, result), (*images, scatter) in zip(rows, axes, strict=True):
+        order = result.weights.argsort()
         few = max(len(order) // _SHARE, 1)
         panels = {
-            title: seen.image.permute(1, 2, 0),
-            "mask": seen.mask[0],
-            f"{few} channels of lowest weight": _mean_map(seen.features[order[:few]]),
-            f"{few} channels of highest weight": _mean_map(seen.features[order[-few:]]),
-            "reconstruction": seen.reconstruction.permute(1, 2, 0),
+            title: result.image.permute(1, 2, 0),
+            "mask": result.mask[0],
+            f"{few} channels of lowest weight": _mean_map(result.features[order[:few]]),
+            f"{few} channels of highest weight": _mean_map(result.features[order[-few:]]),
+            "reconstruction": result.reconstruction.permute(1, 2, 0),
         }
-        for axis, (name, picture) in zip(pictures, panels.items(), strict=True):
-            axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+        for axis, (name, values) in zip(images, panels.items(), strict=True):
+            axis.imshow(values.numpy(), cmap="gray", vmin=0, vmax=1)
             axis.set_title(name, fontsize=9)
             axis.axis("off")
-        scatter.scatter(seen.similarity, seen.target, s=10, color="0.75", label="target")
-        scatter.scatter(seen.similarity, seen.weights, s=14, label="weight")
-        scatter.set_title(f"rank correlation {seen.rank_correlation:.2f}", fontsize=9)
+        scatter.scatter(result.similarity, result.target, s=10, color="0.75", label="target")
+        scatter.scatter(result.similarity, result.weights, s=14, label="weight")
+        scatter.set_title(f"rank correlation {result.rank_correlation:.2f}", fontsize=9)
         scatter.set_xlabel("similarity of the channel with the mask (SSIM)", fontsize=8)
         scatter.set_ylim(-0.05, 1.05)
         scatter.legend(fontsize=8)
@@ -110,13 +110,13 @@ def plot_normality(rows: Sequence[tuple[str, Normality]]) -> "Figure":
 
 
 def _mean_map(maps: Tensor) -> Tensor:
-    """Mean of (C, h, w) after scaling each to [0, 1]; a constant map is black."""
+    """Average maps (C, h, w), each scaled to [0, 1]; a constant map is black."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return ((maps - low) / (high - low + 1e-8)).mean(dim=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read a checkpoint and an image, write the figure."""
+    """Draw the figure of a checkpoint and an image file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("image", type=Path)
@@ -130,11 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     image = read_image(options.image, as_tensor=True)
     image = model.pre_processor.transform(image) if model.pre_processor else image
     if model.augmenter is None:
-        parser.error("this model was trained without synthetic defects (augmenter=False)")
+        parser.error("the model was trained without synthetic defects (augmenter=False), which the figure needs")
     corrupted, mask = model.augmenter(image, torch.Generator().manual_seed(options.seed))
     rows = [
         ("with synthetic defects", measure_normality(model, corrupted, mask)),
-        ("image as it is", measure_normality(model, image)),
+        ("original image", measure_normality(model, image)),
     ]
     plot_normality(rows).savefig(options.output, dpi=100)
 

@@ -25,32 +25,32 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
     """Encoder whose channels are weighted by how normal they are, before a decoder paints the image without anomalies.
 
     Park, Lee, Cho, Kim, Lee: Two-stream decoder feature normality estimating network for industrial anomaly detection.
-    The defaults are the paper's; where it is silent, the model's README gives the choice and its reason. Image sizes
-    must be divisible by the backbone's last stride, 32.
+    The defaults are the paper's. The README of the model lists the choices that it leaves open. Image sizes must be
+    divisible by the backbone's last stride, 32.
 
-    Before the first epoch the superpixels of all training images are computed, once, unless they are augmented at
-    random; then those of each new image are computed as it comes.
+    The superpixels of all training images are computed once before the first epoch, or, if the images are augmented at
+    random, for each image when it is loaded.
 
     Args:
-        backbone: Encoder: a timm network that gives feature maps, with its weight tag.
-        pre_trained: Whether the encoder starts from pre-trained weights.
+        backbone: timm name of the encoder, with its weight tag.
+        pre_trained: Load pre-trained weights for the encoder.
         weights: File of its weights (``.pth`` or ``.safetensors``), used instead of a download.
-        freeze_encoder: Leave the encoder as it is.
+        freeze_encoder: Keep the encoder's weights and batch statistics fixed.
         bottleneck_width: Channels of the bottleneck.
-        decoder_widths: Channels after each block of a decoder; as many as the encoder halves the size.
-        use_mask_decoder: Learn to find them, by a decoder of its own (Table 4).
-        gate: Weigh the bottleneck's channels by their normality ("fne"), its positions by the complement of the
-            predicted mask ("mask"), or neither ("none") (Table 4).
+        decoder_widths: Channels of each decoder block, one for each time that the encoder halves the size.
+        use_mask_decoder: Predict the mask of the anomaly by a second decoder (Table 4).
+        gate: Multiply the bottleneck by weights of its channels from the normality estimator ("fne"), by the complement
+            of the predicted mask ("mask"), or by nothing ("none") (Table 4).
         skip_mode: Decoders with skip connections: "both", "anomaly" (that of the mask) or "none" (Table 3); "masked" is
-            both, those of the image multiplied by the complement of the predicted mask (not in the paper).
+            both, with those of the image decoder multiplied by the complement of the predicted mask (not in the paper).
         fne_width: Channels of the normality estimator's convolution.
         fne_hidden_widths: Widths of its hidden layers.
-        fne_size: Side of the map it flattens; the bottleneck's is image size / 32.
+        fne_size: Side of the map that it flattens; that of the bottleneck is image size / 32.
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for superpixel
             random filling, False for none (Table 4).
         ssim_size: Side at which channels are compared with the mask; None for a quarter of the image, 88 of 352 pixels.
         fne_reduction: Sum or mean over the channels in the estimator's loss.
-        gms_scales: Scales of the gradient similarity.
+        gms_scales: Number of scales of the gradient similarity.
         l2_weight: Weight of the squared error of the reconstruction.
         ssim_weight: Weight of the structural similarity term.
         gms_weight: Weight of the gradient similarity term.
@@ -62,15 +62,15 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         sigma: Standard deviation in pixels of the blur of the anomaly map; None for 4 at 352 pixels, scaled; 0 switches
             it off.
         learning_rate: Learning rate of Adam.
-        pre_processor: Anomalib component; the default resizes to 352x352.
-        post_processor: Anomalib component.
-        evaluator: Anomalib component.
-        visualizer: Anomalib component.
+        pre_processor: anomalib component; the default resizes to 352x352.
+        post_processor: anomalib component.
+        evaluator: anomalib component.
+        visualizer: anomalib component.
 
     Raises:
         ValueError: If an argument is out of range or two of them contradict each other; the message names them.
-        FileNotFoundError: If the file of the weights is missing.
-        RuntimeError: If pre-trained weights are asked for and neither cache nor network gives them.
+        FileNotFoundError: If ``weights`` does not exist.
+        RuntimeError: If pre-trained weights are neither cached nor can be downloaded.
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (352, 352)
@@ -135,12 +135,12 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         self.set_augmenter(augmenter)
         if use_mask_decoder and not self.makes_anomalies:
             msg = (
-                "The decoder of the mask learns from synthetic defects: augmenter=False or a probability or opacity "
-                "of 0 needs use_mask_decoder=False, and with it gate='none' and skip_mode 'both' or 'none'."
+                "The mask decoder learns from synthetic defects: without any (augmenter=False, or a probability or "
+                "opacity of 0), set use_mask_decoder=False, gate='none', and skip_mode to 'both' or 'none'."
             )
             raise ValueError(msg)
         if use_mask_decoder and mask_weight == 0:
-            msg = "mask_weight=0 leaves the decoder of the mask untrained: set use_mask_decoder=False or a weight."
+            msg = "mask_weight=0 leaves the mask decoder untrained: set a positive weight or use_mask_decoder=False."
             raise ValueError(msg)
         self.learning_rate = learning_rate
         self.loss = TSDNLoss(
@@ -164,7 +164,7 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
 
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> SuperpixelFilling:
-        """Return superpixel random filling (section 3); ``arguments`` replace its own."""
+        """Return superpixel random filling (section 3); ``arguments`` override its defaults."""
         return SuperpixelFilling(**arguments)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
@@ -174,6 +174,6 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         return self.log_loss(self.loss(self.model(image), target, mask), len(target))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with a constant learning rate."""
+        """Return Adam with a constant learning rate."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return torch.optim.Adam(trained, lr=self.learning_rate)

@@ -40,7 +40,7 @@ def normality_loss(logits: Tensor, target: Tensor, reduction: FneReduction = "su
 
 
 class TSDNLoss(nn.Module):
-    """Weighted sum of five terms; a term of weight 0, or without the part of the network it teaches, is left out.
+    """Weighted sum of five terms; terms of weight 0, or of parts that the network lacks, are skipped.
 
     Args:
         l2_weight: Weight of the mean squared error of the reconstruction.
@@ -91,10 +91,10 @@ class TSDNLoss(nn.Module):
         self.fne_reduction: FneReduction = fne_reduction
 
     def forward(self, output: "TSDNOutput", target: Tensor, mask: Tensor | None = None) -> LossTerms:
-        """Compare in float32, whatever the trainer's precision.
+        """Compute the loss in float32, whatever the trainer's precision.
 
         Args:
-            output: Of the network, for the corrupted images.
+            output: Output of the network for the corrupted images.
             target: Clean images (B, 3, H, W) in [0, 1].
             mask: True anomalies (B, 1, H, W), 0 or 1; needed if the network predicts them.
         """

@@ -1,4 +1,4 @@
-"""The TSDN network: one encoder, a decoder for the mask of the anomaly and one for the image without it."""
+"""TSDN's network: an encoder, a decoder for the mask of the anomaly and one for the image without it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ DEFAULT_BACKBONE = "tf_efficientnet_b5.aa_in1k"
 
 
 class TSDNOutput(NamedTuple):
-    """What the loss needs; what the network does not have is None."""
+    """Output in training mode; None for parts that the network lacks."""
 
     reconstruction: Tensor
     """(B, 3, H, W) in [0, 1]."""
@@ -38,25 +38,11 @@ class TSDNOutput(NamedTuple):
 class TSDNModel(nn.Module):
     """TSDN as a plain network: images in [0, 1] in, reconstructions and masks or anomaly maps out.
 
-    Args:
-        backbone: A timm network that gives feature maps at two or more strides.
-        pre_trained: Whether its weights are loaded.
-        weights: File of its weights, used instead of a download.
-        freeze_encoder: Keep its weights and statistics as they are.
-        bottleneck_width: Channels of the bottleneck, C.
-        decoder_widths: Channels after each decoder block; as many as the backbone halves the size.
-        use_mask_decoder: Whether there is a decoder of the mask.
-        gate: What suppresses the anomaly in the bottleneck: weights of channels that the estimator gives ("fne"), the
-            complement of the predicted mask ("mask"), or nothing.
-        skip_mode: Which decoders have skip connections; "masked" is "both", with those of the image decoder multiplied
-            by the complement of the predicted mask.
-        fne_width: Channels of the estimator's convolution.
-        fne_hidden_widths: Widths of its hidden layers.
-        fne_size: Side of the map that it flattens.
-        map_generator: Turns image and reconstruction into the anomaly map; the paper's if None.
+    Args: Those of :class:`~anomalib_plus.models.tsdn.lightning_model.TSDN` of the same name, and ``map_generator``,
+        which computes the anomaly map; the paper's if None.
 
     Raises:
-        ValueError: If an argument is out of range, or a gate or skip mode needs the decoder of the mask.
+        ValueError: If an argument is out of range, or a gate or skip mode needs the mask decoder.
     """
 
     map_generator: AnomalyMapGenerator
@@ -104,16 +90,16 @@ class TSDNModel(nn.Module):
         self.reduce = nn.Conv2d(self.encoder.channels[-1], bottleneck_width, kernel_size=1)
         widths = dict(zip(stages, self.encoder.channels, strict=True))
         self.skip_strides = tuple(2**exponent for exponent in reversed(range(halvings)))
-        offered = [widths.get(stride, 0) for stride in self.skip_strides]
-        nothing = [0] * halvings
+        skip_widths = [widths.get(stride, 0) for stride in self.skip_strides]
+        no_skips = [0] * halvings
         self.mask_decoder = (
-            Decoder(bottleneck_width, decoder_widths, nothing if skip_mode == "none" else offered, out_channels=1)
+            Decoder(bottleneck_width, decoder_widths, no_skips if skip_mode == "none" else skip_widths, out_channels=1)
             if use_mask_decoder
             else None
         )
         self.image_decoder_skips = skip_mode in {"both", "masked"}
         self.image_decoder = Decoder(
-            bottleneck_width, decoder_widths, offered if self.image_decoder_skips else nothing, out_channels=3
+            bottleneck_width, decoder_widths, skip_widths if self.image_decoder_skips else no_skips, out_channels=3
         )
         self.estimator = (
             FeatureNormalityEstimator(bottleneck_width, fne_width, fne_hidden_widths, fne_size)
@@ -129,35 +115,39 @@ class TSDNModel(nn.Module):
         return self.gate == "mask" or self.skip_mode == "masked" or self.map_generator.needs_mask
 
     def train(self, mode: bool = True) -> "TSDNModel":
-        """Switch the mode; a frozen encoder stays in evaluation mode, or its statistics would follow the images."""
+        """Set the mode, but keep a frozen encoder in evaluation mode, so that its batch statistics stay fixed."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
         return self
 
     def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """Give the bottleneck (B, C, h, w) of images (B, 3, H, W) and one skip, or None, for each decoder block."""
+        """Encode images (B, 3, H, W) to the bottleneck (B, C, h, w) and one skip, or None, for each decoder block."""
         maps = dict(zip(self.encoder.strides, self.encoder(images), strict=True))
         return self.reduce(maps[self.size_divisor]), [maps.get(stride) for stride in self.skip_strides]
 
     def predict_mask(self, features: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
-        """Where an anomaly is, (B, 1, H, W) in [0, 1]; there must be a decoder of the mask."""
+        """Predict the anomalous area (B, 1, H, W) in [0, 1].
+
+        Raises:
+            RuntimeError: If there is no mask decoder.
+        """
         if self.mask_decoder is None:
-            msg = "This network was built with use_mask_decoder=False."
+            msg = "This TSDN predicts no mask, because it was built with use_mask_decoder=False."
             raise RuntimeError(msg)
         return self.mask_decoder(features, skips if self.skip_mode != "none" else [None] * len(skips))
 
     def reconstruct(self, features: Tensor, skips: Sequence[Tensor | None], weights: Tensor | None) -> Tensor:
-        """Decode the bottleneck, multiplied by ``weights`` unless None, to images (B, 3, H, W) in [0, 1]."""
+        """Decode the bottleneck, multiplied by ``weights`` if given, to images (B, 3, H, W) in [0, 1]."""
         gated = features if weights is None else features * weights
         return self.image_decoder(gated, skips if self.image_decoder_skips else [None] * len(skips))
 
     def reconstruct_images(self, images: Tensor) -> Tensor:
-        """Paint images (B, 3, H, W) in [0, 1] without their anomalies."""
+        """Reconstruct images (B, 3, H, W) in [0, 1] without their anomalies."""
         return self._run(images).reconstruction
 
     def forward(self, images: Tensor) -> TSDNOutput | InferenceBatch:
-        """Reconstruct (training mode) or judge (evaluation mode) images (B, 3, H, W) in [0, 1].
+        """Reconstruct (training mode) or predict (evaluation mode) for images (B, 3, H, W) in [0, 1].
 
         The decoder of the mask runs in training, and in evaluation only if ``evaluation_needs_mask``. Where the map is
         the predicted mask, that of the image does not run in evaluation.
@@ -166,10 +156,10 @@ class TSDNModel(nn.Module):
             ``TSDNOutput`` in training mode, else ``InferenceBatch`` with scores (B,) and maps (B, 1, H, W) in [0, 1].
 
         Raises:
-            ValueError: If height or width is not divisible by ``size_divisor``, or only once: a bottleneck of one
-                pixel cannot be normalised over a batch of one image; or if it is smaller than half the window of the
-                map's blur.
+            ValueError: If height or width is not divisible by ``size_divisor``, smaller than twice that, or smaller
+                than half the window of the map's blur.
         """
+        # Twice, because a bottleneck of one pixel cannot be normalised over a batch of one image.
         smallest = max(2 * self.size_divisor, self.map_generator.blur.smallest_map)
         check_input_size(images, self.size_divisor, "TSDN", minimum=smallest)
         if self.training:
@@ -202,33 +192,33 @@ class TSDNModel(nn.Module):
 
 
 def check_switches(use_mask_decoder: bool, gate: Gate, skip_mode: SkipMode) -> None:
-    """Raise ``ValueError`` unless the parts that the gate and the skip connections need are there."""
+    """Raise ``ValueError`` if the gate or the skip connections need a mask decoder and there is none."""
     check_choice("gate", gate, Gate)
     check_choice("skip_mode", skip_mode, SkipMode)
     if not use_mask_decoder and gate != "none":
-        msg = f"gate={gate!r} needs the decoder of the mask: set use_mask_decoder=True or gate='none'."
+        msg = f"gate={gate!r} needs the mask decoder: set use_mask_decoder=True or gate='none'."
         raise ValueError(msg)
     if not use_mask_decoder and skip_mode in {"anomaly", "masked"}:
         msg = (
-            f"skip_mode={skip_mode!r} needs the decoder of the mask: set use_mask_decoder=True, or skip_mode to 'both' "
-            "or 'none'."
+            f"skip_mode={skip_mode!r} needs the mask decoder: set use_mask_decoder=True, or skip_mode to 'both' or "
+            "'none'."
         )
         raise ValueError(msg)
 
 
 def encoder_stages(backbone: str) -> dict[int, int]:
-    """Position of a timm network's last stage at each stride above 1; strides ascend.
+    """Map each stride above 1 of a timm network, in ascending order, to the index of its last stage.
 
     Raises:
-        ValueError: If there is no such network, or it does not give maps at strides that are powers of two.
+        ValueError: If there is no such network, or its strides are not ascending powers of two.
     """
-    stages = {stride: position for stride, position in stages_by_stride(backbone).items() if stride > 1}
+    stages = {stride: index for stride, index in stages_by_stride(backbone).items() if stride > 1}
     if not stages or list(stages) != sorted(stages) or any(stride.bit_count() != 1 for stride in stages):
-        msg = f"backbone={backbone!r} gives feature maps at strides {list(stages)}; powers of two in order are needed."
+        msg = f"The strides of backbone={backbone!r} must be ascending powers of two, got {list(stages)}."
         raise ValueError(msg)
     return stages
 
 
 def shrink(mask: Tensor, stride: int) -> Tensor:
-    """Mean of (B, 1, H, W) over squares of side ``stride``."""
+    """Average masks (B, 1, H, W) over squares of side ``stride``."""
     return F.avg_pool2d(mask, stride)

@@ -1,6 +1,6 @@
-"""Defects: functions of a scene and a generator that return the damaged picture and the mask of what they touched.
+"""Defects: functions of a scene and a random generator that return the defective image and the mask of the defect.
 
-None of them resembles a transform that the models train with: they are drawn along curves and outlines, as layers.
+They are drawn along curves and outlines, so that they resemble none of the synthetic anomalies that models train with.
 """
 
 from anomalib_plus.data.demo_surfaces.defects.contamination import contamination

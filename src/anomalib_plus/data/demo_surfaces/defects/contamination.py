@@ -18,12 +18,12 @@ DUSTS = ((0.80, 0.74, 0.62), (0.20, 0.15, 0.11))
 
 
 def contamination(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One of the three kinds of foreign matter, at a random place of the material."""
+    """Add one of the three kinds of foreign matter at a random place of the material."""
     return (oil, fibre, dust)[rng.integers(3)](scene, rng)
 
 
 def oil(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A translucent drop with a lamp's reflection: balls that flow into each other."""
+    """Add a translucent drop that reflects the lamp, as a sum of balls."""
     rows, columns = pixel_grid()
     centre, field = random_place(rng, scene.coverage), np.zeros(rows.shape)
     for _ in range(rng.integers(3, 7)):
@@ -33,12 +33,12 @@ def oil(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     slope = relief_shading(gaussian(np.sqrt((field - 1).clip(0, 3)), sigma=2), scene.light)
     reflection = (slope / slope.max()).clip(0, 1) ** 8
     stained = scene.render() * (0.25 + np.array(OILS[rng.integers(len(OILS))]))
-    picture = compose(stained, 0.9 * wet, scene.render()) + (0.4 * wet * reflection)[..., None]
-    return picture, wet > 0.2
+    image = compose(stained, 0.9 * wet, scene.render()) + (0.4 * wet * reflection)[..., None]
+    return image, wet > 0.2
 
 
 def fibre(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A bent piece of yarn with a soft shadow beside it."""
+    """Add a bent piece of yarn with a soft shadow beside it."""
     points = random_curve(rng, scene.coverage, length=rng.uniform(70, 130), bend=0.6)
     yarn, _ = stroke(points, random_profile(rng, len(points), 1.3, 2.2))
     shadow = 0.5 * gaussian(stroke(points - 2.0 * scene.light, np.full(len(points), 2.0))[0], sigma=1.0)
@@ -49,7 +49,7 @@ def fibre(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
 
 
 def dust(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A loose heap of crumbs of different sizes."""
+    """Add a loose heap of crumbs of different sizes."""
     centre, crumbs = random_place(rng, scene.coverage), np.zeros(scene.coverage.shape)
     for _ in range(rng.integers(20, 45)):
         place = centre + rng.normal(0, 9, size=2)

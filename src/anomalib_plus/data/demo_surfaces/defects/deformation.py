@@ -1,4 +1,4 @@
-"""Deformations: the material is pushed or twisted within a small circle."""
+"""Deformations: the material is displaced or rotated within a small circle."""
 
 import numpy as np
 from skimage.transform import warp
@@ -6,11 +6,11 @@ from skimage.transform import warp
 from anomalib_plus.data.demo_surfaces.defects.strokes import random_place
 from anomalib_plus.data.demo_surfaces.scene import Scene, compose, pixel_grid, relief_shading
 
-HARMLESS_SHIFT = 0.75  # pixels: what is displaced by less counts as unharmed and stays where it is
+HARMLESS_SHIFT = 0.75  # pixels; smaller displacements are set to 0 and are not part of the mask
 
 
 def deformation(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Warp the material, outline included, and shade it as the dent or bump it is."""
+    """Warp the material, its outline included, and shade it as a dent or bump."""
     centre = random_place(rng, scene.rim if scene.rim.any() else scene.coverage, margin=36)
     radius = rng.uniform(28, 40)
     pixels = np.stack(pixel_grid())
@@ -28,13 +28,13 @@ def deformation(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def push(rng: np.random.Generator, bump: np.ndarray) -> np.ndarray:
-    """From how far away (2, H, W) each pixel takes its colour when the middle is dragged in one direction."""
+    """Draw a displacement field (2, H, W) that drags the centre in one direction."""
     direction = rng.uniform(0, 2 * np.pi)
     return rng.uniform(10, 14) * bump * np.array([np.sin(direction), np.cos(direction)])[:, None, None]
 
 
 def twist(rng: np.random.Generator, bump: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """From how far away (2, H, W) each pixel takes its colour when the middle is turned."""
+    """Draw a displacement field (2, H, W) that rotates the centre."""
     angle = rng.choice((-1, 1)) * rng.uniform(1.0, 1.6) * bump
     rows, columns = offset
     turned = np.stack([rows * np.cos(angle) - columns * np.sin(angle), rows * np.sin(angle) + columns * np.cos(angle)])

@@ -1,4 +1,4 @@
-"""Holes and broken-off pieces: the material is gone within a jagged outline."""
+"""Holes and broken-off pieces: the material is missing within a jagged outline."""
 
 import numpy as np
 from skimage.filters import gaussian
@@ -8,7 +8,7 @@ from anomalib_plus.data.demo_surfaces.scene import Scene, compose, relief_shadin
 
 
 def hole(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One jagged gap that shows the ground, with a broken edge around it: at the rim of a part or inside a surface."""
+    """Cut a jagged gap with a broken edge that shows the ground: at the rim of a part or inside a texture."""
     centre = random_place(rng, scene.rim if scene.rim.any() else scene.coverage)
     inside = irregular_outline(rng, centre, radius=rng.uniform(13, 24), corners=int(rng.integers(7, 12)))
     gap, broken = (inside + 0.5).clip(0, 1), (inside + 3.0).clip(0, 1)

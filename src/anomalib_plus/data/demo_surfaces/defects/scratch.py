@@ -1,4 +1,4 @@
-"""Scratches: grooves along free curves that wipe the surface's texture away."""
+"""Scratches: grooves along random curves that erase the surface's texture."""
 
 import numpy as np
 from skimage.filters import gaussian
@@ -8,7 +8,7 @@ from anomalib_plus.data.demo_surfaces.scene import Scene, compose, relief_shadin
 
 
 def scratch(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One to three grooves of varying width and depth, all brighter or all darker than the surface."""
+    """Add one to three grooves of varying width and depth, all brighter or all darker than the surface."""
     on_material = scene.coverage > 0.5
     base, contrast = scene.material[on_material].mean(axis=0), scene.material[on_material].std()
     tone = (base + rng.choice((-1.0, 1.0), p=(0.35, 0.65)) * rng.uniform(1.6, 2.6) * contrast).clip(0.04, 0.96)

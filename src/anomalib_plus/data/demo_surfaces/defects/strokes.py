@@ -1,4 +1,4 @@
-"""Free curves and closed outlines: the drawing tools of the defects."""
+"""Random curves and closed outlines, from which the defects are drawn."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from anomalib_plus.data.demo_surfaces.scene import IMAGE_SIZE, pixel_grid
 
 
 def random_curve(rng: np.random.Generator, material: np.ndarray, length: float, bend: float) -> np.ndarray:
-    """A cubic Bezier curve of about ``length`` pixels, sampled twice a pixel, (samples, 2) as row, column.
+    """Draw a cubic Bezier curve of about ``length`` pixels, sampled twice per pixel, as rows and columns (samples, 2).
 
-    Of several random courses the one that stays longest on the ``material`` (H, W) is kept. ``bend`` is the sideways
-    reach of its control points as a share of the length.
+    Of twelve random curves the one with most samples on the ``material`` (H, W) is kept. ``bend`` is the largest
+    sideways offset of its control points as a share of the length.
     """
     return max(
         (_bezier(rng, random_place(rng, material), length, bend) for _ in range(12)),
@@ -29,27 +29,27 @@ def _bezier(rng: np.random.Generator, middle: np.ndarray, length: float, bend: f
 
 
 def _sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values of ``image`` at the pixels nearest to ``points``, 0 outside of it."""
+    """Read ``image`` at the pixels nearest to ``points``; 0 outside of it."""
     nearest = np.rint(points).astype(int)
     inside = ((nearest >= 0) & (nearest < image.shape)).all(axis=1)
     return np.where(inside, image[tuple(nearest.clip(0, np.array(image.shape) - 1).T)], 0)
 
 
 def random_place(rng: np.random.Generator, allowed: np.ndarray, margin: int = 20) -> np.ndarray:
-    """A random pixel (row, column) where ``allowed`` (H, W) is true, at least ``margin`` away from the border."""
+    """Draw a pixel (row, column) where ``allowed`` (H, W) is true, at least ``margin`` away from the border."""
     inner = allowed[margin:-margin, margin:-margin] > 0
     return np.argwhere(inner)[rng.integers(np.count_nonzero(inner))] + margin
 
 
 def random_profile(rng: np.random.Generator, samples: int, low: float, high: float, knots: int = 7) -> np.ndarray:
-    """A smoothly varying random value between ``low`` and ``high`` for each sample of a curve."""
+    """Draw a value between ``low`` and ``high`` for each sample of a curve, interpolated between ``knots``."""
     return np.interp(np.linspace(0, knots - 1, samples), np.arange(knots), rng.uniform(low, high, knots))
 
 
 def stroke(points: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw a curve of varying width, anti-aliased.
 
-    Returns the coverage (H, W) in [0, 1] and, per pixel, the number of the curve's nearest sample.
+    Returns the coverage (H, W) in [0, 1] and, per pixel, the index of the curve's nearest sample.
     """
     coverage = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
     nearest = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=int)
@@ -65,7 +65,7 @@ def stroke(points: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def irregular_outline(rng: np.random.Generator, centre: np.ndarray, radius: float, corners: int) -> np.ndarray:
-    """Signed distance (about, in pixels, positive inside) to a closed shape with random ``corners``, (H, W)."""
+    """Approximate signed distance in pixels (H, W), positive inside, to a closed shape with random ``corners``."""
     rows, columns = pixel_grid()
     angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
     radii = radius * rng.uniform(0.72, 1.2, corners)
