@@ -1,4 +1,4 @@
-"""How a filling meets its surroundings: hard, feathered, or with the seam removed (Perez et al. 2003)."""
+"""Blending of a filling with its surroundings: hard, feathered, or with the seam removed (Perez et al. 2003)."""
 
 from typing import Literal
 

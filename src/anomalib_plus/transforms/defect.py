@@ -1,4 +1,4 @@
-"""What all placed defects share: where they lie, how strong they are, that they are seen, and what is labelled."""
+"""The base of all placed defects: where they lie, how strong they are, that they are seen, and what is labelled."""
 
 import math
 from abc import abstractmethod
@@ -16,7 +16,7 @@ from anomalib_plus.transforms.region import Region, RegionOfInterest, points_ins
 from anomalib_plus.transforms.visibility import ensure_visible, keep_grey
 
 EDGE = 1 / 16
-"""Where a defect covers less than this share of a pixel, it leaves it as it was."""
+"""Smallest share of a pixel that a defect covers; below, the pixel stays as it was."""
 
 _GRAIN = 32  # pixels until the grain repeats
 _NEIGHBOURHOOD = 9  # pixels around the centre whose colour counts as that of the surface
@@ -55,7 +55,7 @@ class Window(NamedTuple):
 
 
 class Site(NamedTuple):
-    """Where a defect of each image goes and how strong it is."""
+    """Location and strength of the defect of each image."""
 
     images: Tensor
     """(B, C, H, W), clean."""

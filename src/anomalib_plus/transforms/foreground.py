@@ -1,4 +1,4 @@
-"""Where the object is: Otsu's threshold and which side of it is the background (FEAR, section 3)."""
+"""The foreground of an image: Otsu's threshold and which side of it is the background (FEAR, section 3)."""
 
 from typing import Literal
 

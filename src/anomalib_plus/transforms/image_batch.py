@@ -1,4 +1,4 @@
-"""What every transform here accepts: one image or a batch, floating point."""
+"""The input of every transform: one image or a batch, floating point."""
 
 from torch import Tensor
 

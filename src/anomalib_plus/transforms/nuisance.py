@@ -1,4 +1,4 @@
-"""What varies on good parts: light, focus, sensor noise and position. None of it is a defect."""
+"""Normal variations of good parts: light, focus, sensor noise and location. None of them is a defect."""
 
 import math
 from collections.abc import Sequence

@@ -150,7 +150,7 @@ class PerlinAnomaly(Augmenter):
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 
     def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, degrees: Tensor) -> Tensor:
-        """Where anomalies may lie in the chosen images once they are rotated, bool (R, 1, H, W); (1,) if anywhere.
+        """Return where anomalies may lie in the chosen images once they are rotated, bool (R, 1, H, W); (1,) if anywhere.
 
         The object is sought before the rotation, whose black corners would pass for part of a dark object.
         """
@@ -259,7 +259,7 @@ class _Places(NamedTuple):
 
 
 def _places(rows: Tensor, masks: Tensor) -> _Places:
-    """Where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
+    """Return where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
     drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
     planes = rows[drawn, None] * 3 + torch.arange(3, device=rows.device)
     return _Places(planes * masks[0].numel() + positions[:, None], drawn, positions)

@@ -89,7 +89,7 @@ class SuperpixelFilling(Augmenter):
             msg = f"max_cache_bytes must not be negative, got {max_cache_bytes}."
             raise ValueError(msg)
         self.preparation = ""
-        """What happens to the images before, in words: part of every key, so that other crops get other label maps."""
+        """Description of what happens to the images before: part of every key, so that other crops get other label maps."""
         self.max_cache_bytes = max_cache_bytes
         self.cache_folder = cache_folder
         check_severity(severity)

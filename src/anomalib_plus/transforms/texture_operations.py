@@ -46,7 +46,7 @@ OPERATION_SETS: dict[str, dict[str, tuple[tuple[float, float], tuple[float, floa
 
 
 class OperationPlan(NamedTuple):
-    """What happens to each texture, in order; host tensors."""
+    """Operations on each texture, in order; host tensors."""
 
     names: tuple[str, ...]
     order: Tensor
@@ -55,7 +55,7 @@ class OperationPlan(NamedTuple):
     """(B, K, 2) float64, the two numbers of each operation."""
 
     def chosen(self, name: str) -> Tensor:
-        """Where in ``order`` an operation stands; (B, K) bool."""
+        """Return where in ``order`` an operation stands; (B, K) bool."""
         return self.order == (self.names.index(name) if name in self.names else -1)
 
 

@@ -1,4 +1,4 @@
-"""What is labelled is visible, what is changed is labelled, and what was grey stays grey."""
+"""The guarantees of placed defects: labels are visible, changes are labelled, grey images stay grey."""
 
 import torch
 from torch import Tensor

@@ -43,7 +43,7 @@ class _Deformation(Defect):
     def _displacement(
         self, site: Site, draws: ImageDraws, radius: Tensor, rows: Tensor, columns: Tensor, bump: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """From how far away each pixel takes its value, in rows and in columns, (B, 1, H, W) each."""
+        """Return from how far away each pixel takes its value, in rows and in columns, (B, 1, H, W) each."""
 
     def _light(
         self, moved: Tensor, site: Site, draws: ImageDraws, along: Tensor, across: Tensor, bump: Tensor

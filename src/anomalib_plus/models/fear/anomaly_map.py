@@ -1,4 +1,4 @@
-"""From images, reconstructions and the logits of the segmentation network to an anomaly map and an image score."""
+"""Anomaly map and image score from images, reconstructions and the logits of the segmentation network."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""From an image, its reconstruction and the predicted mask to an anomaly map and an image score."""
+"""Anomaly map and image score from an image, its reconstruction and the predicted mask."""
 
 import math
 from typing import Literal
@@ -51,7 +51,7 @@ class AnomalyMapGenerator(nn.Module):
 
     @property
     def needs_mask(self) -> bool:
-        """Whether the map shows the predicted mask."""
+        """True if the map shows the predicted mask."""
         return "mask" in self.map_type
 
     def forward(

@@ -48,7 +48,7 @@ class FeatureNormalityEstimator(nn.Module):
 
 @torch.no_grad()
 def normality_target(features: Tensor, masks: Tensor, size: int | None = None) -> Tensor:
-    """What the estimator shall say: 0 for the channel most similar to the mask, 1 for the least similar.
+    """Compute the estimator's target: 0 for the channel most similar to the mask, 1 for the least similar.
 
     It is the distance 1 - SSIM, scaled to [0, 1] within an image. (Taken literally, the paper's formula is the
     similarity, which would keep the channels that show the anomaly, contrary to its text.)

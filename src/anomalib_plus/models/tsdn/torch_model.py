@@ -111,7 +111,7 @@ class TSDNModel(nn.Module):
 
     @property
     def evaluation_needs_mask(self) -> bool:
-        """Whether the decoder of the mask must run in evaluation too: for the reconstruction or the anomaly map."""
+        """True if the decoder of the mask must run in evaluation too: for the reconstruction or the anomaly map."""
         return self.gate == "mask" or self.skip_mode == "masked" or self.map_generator.needs_mask
 
     def train(self, mode: bool = True) -> "TSDNModel":
