@@ -40,16 +40,16 @@ def _one_thread_each() -> Iterator[None]:
 def fill_with_slic_in_every_step(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     pixels = images.permute(0, 2, 3, 1).numpy()
-    repainted, masks = pixels.copy(), np.zeros((*pixels.shape[:3], 1), pixels.dtype)
+    filled, masks = pixels.copy(), np.zeros((*pixels.shape[:3], 1), pixels.dtype)
     for index, image in enumerate(pixels):
         labels = slic(image, n_segments=400, slic_zero=True, start_label=0)
         n_labels = labels.max() + 1
         filled = np.zeros(n_labels, bool)
         filled[rng.choice(n_labels, 50, replace=False)] = True
         inside = filled[labels]
-        repainted[index][inside] = rng.random((n_labels, 3))[labels][inside]
+        filled[index][inside] = rng.random((n_labels, 3))[labels][inside]
         masks[index][inside] = 1
-    return repainted, masks
+    return filled, masks
 
 
 def test_a_warm_cache_is_15_times_faster_than_slic_in_every_step(photos: torch.Tensor, benchmark: Callable) -> None:

@@ -36,7 +36,7 @@ class Hole(Defect):
         return window, changed, torch.maximum(cover, rim)
 
     def _ground(self, site: Site, window: Window, draws: ImageDraws) -> Tensor:
-        """Return the colour behind the object: the background's mean colour; a dark grey on a surface or beside the object."""
+        """Return the colour behind the object: the background's mean, or a dark grey on a surface."""
         device = site.images.device
         images = site.images[..., ::_STRIDE, ::_STRIDE].float()
         grey = images.mean(1, keepdim=True)

@@ -150,7 +150,7 @@ class PerlinAnomaly(Augmenter):
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 
     def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, degrees: Tensor) -> Tensor:
-        """Return where anomalies may lie in the chosen images once they are rotated, bool (R, 1, H, W); (1,) if anywhere.
+        """Return where anomalies may lie in the chosen, rotated images, bool (R, 1, H, W); (1,) if anywhere.
 
         The object is sought before the rotation, whose black corners would pass for part of a dark object.
         """

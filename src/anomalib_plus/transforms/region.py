@@ -1,4 +1,4 @@
-"""Regions in which defects may lie: a mask, a file, or the object that Otsu's threshold finds; and points drawn inside."""
+"""Regions in which defects may lie: a mask, a file, or Otsu's foreground; and points drawn inside."""
 
 from pathlib import Path
 from typing import Any, Literal, get_args

@@ -20,7 +20,7 @@ def draw_fillings(
     With ``candidates``, the labels to choose from, one list per image, the others are left alone.
 
     Returns:
-        Colours (B, 3, max(counts)), uniform in [0, 1), and which superpixels are repainted, bool (B, 1, max(counts)).
+        Colours (B, 3, max(counts)), uniform in [0, 1), and which superpixels are filled, bool (B, 1, max(counts)).
     """
     colours = torch.zeros(len(counts), 3, max(counts))
     filled = torch.zeros(len(counts), 1, max(counts), dtype=torch.bool)
@@ -57,7 +57,7 @@ def fill_superpixels(
         opacity: How much of their colour they take, (B, 1, L) in [0, 1].
 
     Returns:
-        Repainted images and masks (B, 1, H, W), both of the images' dtype.
+        Corrupted images and masks (B, 1, H, W), both of the images' dtype.
     """
     index = labels.flatten(1).long().unsqueeze(1)
     masks = filled.gather(2, index).unflatten(2, labels.shape[1:])

@@ -1,4 +1,4 @@
-"""Superpixel random filling (SURF): whole superpixels repainted with random colours.
+"""Superpixel random filling (SURF): whole superpixels filled with random colours.
 
 Park et al., "Two-stream decoder feature normality estimating network for industrial anomaly detection", section 3.
 """
@@ -44,7 +44,7 @@ class SuperpixelFilling(Augmenter):
             be left there, and far fewer shapes to learn from.)
         n_filled: Superpixels filled per image, all of them if there are fewer; None for an eighth of ``n_segments``,
             as the paper's 50 are of 400.
-        probability: Share of images that are repainted.
+        probability: Share of images that get filled superpixels.
         grey: Fill with greys instead of colours, for data without colours.
         opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
@@ -89,7 +89,7 @@ class SuperpixelFilling(Augmenter):
             msg = f"max_cache_bytes must not be negative, got {max_cache_bytes}."
             raise ValueError(msg)
         self.preparation = ""
-        """Description of what happens to the images before: part of every key, so that other crops get other label maps."""
+        """Description of earlier steps, a part of every key: other crops get other label maps."""
         self.max_cache_bytes = max_cache_bytes
         self.cache_folder = cache_folder
         check_severity(severity)
@@ -126,7 +126,7 @@ class SuperpixelFilling(Augmenter):
         generator: torch.Generator | None = None,
         keys: Sequence[str] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Repaint a copy of ``images``.
+        """Fill superpixels in a copy of ``images``.
 
         Labels and colours are drawn on the host, image by image, so a CPU ``generator`` gives the same result on every
         device and for every batch size.
@@ -137,7 +137,7 @@ class SuperpixelFilling(Augmenter):
             keys: One name per image under which its label map is cached; see the class.
 
         Returns:
-            Repainted images and their masks (B, 1, H, W) or (1, H, W): 1 where a superpixel was repainted, else 0.
+            Corrupted images and their masks (B, 1, H, W) or (1, H, W): 1 where a superpixel was filled, else 0.
 
         Raises:
             ValueError: If the images are not RGB, far out of [0, 1] (seen when a label map is made), or if there is not
@@ -161,14 +161,14 @@ class SuperpixelFilling(Augmenter):
         opacity = draw_opacity(filled, self.opacity, generator)
         labels = torch.stack([label_map.labels for label_map in maps])
         device = batch.device
-        repainted, masks = fill_superpixels(
+        corrupted, masks = fill_superpixels(
             batch, *(_to_device(values, device) for values in (labels, colours, filled, opacity))
         )
         if region is not None:
-            repainted, masks = torch.where(region, repainted, batch), masks * region
+            corrupted, masks = torch.where(region, corrupted, batch), masks * region
         if self.severity is not None:
-            repainted, masks = ensure_visible(batch, batch.float(), repainted.float(), masks.float(), 0.5)
-        return (repainted, masks) if images.ndim == 4 else (repainted[0], masks[0])
+            corrupted, masks = ensure_visible(batch, batch.float(), corrupted.float(), masks.float(), 0.5)
+        return (corrupted, masks) if images.ndim == 4 else (corrupted[0], masks[0])
 
     def corrupt(
         self, images: Tensor, generator: torch.Generator | None = None, keys: Sequence[str] | None = None

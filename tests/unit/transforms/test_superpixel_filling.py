@@ -1,4 +1,4 @@
-"""Superpixel filling repaints whole superpixels, nothing else, and makes each label map once."""
+"""Superpixel filling colours whole superpixels, nothing else, and makes each label map once."""
 
 import numpy as np
 import pytest
@@ -37,10 +37,10 @@ def filling() -> SuperpixelFilling:
 def test_exactly_50_superpixels_are_filled_whole_with_one_colour_each(
     photo: torch.Tensor, filling: SuperpixelFilling
 ) -> None:
-    repainted, mask = filling(photo, seeded())
+    corrupted, mask = filling(photo, seeded())
     labels = superpixel_labels(photo.permute(1, 2, 0).contiguous().numpy(), 400, 100)
     inside = mask[0].numpy() == 1
-    colours = repainted.permute(1, 2, 0).numpy()
+    colours = corrupted.permute(1, 2, 0).numpy()
     filled = np.unique(labels[inside])
     assert len(filled) == 50
     assert np.array_equal(np.isin(labels, filled), inside)
@@ -74,7 +74,7 @@ def test_fill_superpixels_agrees_with_a_loop() -> None:
     labels = torch.randint(0, 6, (2, 5, 4), generator=seeded(1), dtype=torch.int16)
     colours, filled = draw_fillings([6, 6], n_filled=2, generator=seeded(2))
     opacity = noise(2, 1, 6)
-    repainted, masks = fill_superpixels(images, labels, colours, filled, opacity)
+    corrupted, masks = fill_superpixels(images, labels, colours, filled, opacity)
     for b in range(2):
         for y in range(5):
             for x in range(4):
@@ -83,7 +83,7 @@ def test_fill_superpixels_agrees_with_a_loop() -> None:
                 assert masks[b, 0, y, x] == is_filled
                 share = float(opacity[b, 0, label]) * is_filled
                 expected = share * colours[b, :, label] + (1 - share) * images[b, :, y, x]
-                torch.testing.assert_close(repainted[b, :, y, x], expected)
+                torch.testing.assert_close(corrupted[b, :, y, x], expected)
 
 
 def test_white_noise_is_covered_like_a_photo(filling: SuperpixelFilling) -> None:
@@ -92,9 +92,9 @@ def test_white_noise_is_covered_like_a_photo(filling: SuperpixelFilling) -> None
 
 
 def test_fewer_superpixels_than_asked_to_fill_are_all_filled() -> None:
-    repainted, mask = SuperpixelFilling(n_segments=400)(noise(3, 5, 6), seeded())
+    corrupted, mask = SuperpixelFilling(n_segments=400)(noise(3, 5, 6), seeded())
     assert torch.equal(mask, torch.ones(1, 5, 6))
-    assert repainted.flatten(1).unique(dim=1).shape[1] == 30
+    assert corrupted.flatten(1).unique(dim=1).shape[1] == 30
 
 
 @pytest.mark.parametrize("n_filled", [1, 10, 300, 400])
@@ -109,10 +109,10 @@ def test_any_number_of_superpixels_can_be_filled(n_filled: int, photo: torch.Ten
 def test_probability_is_the_share_of_images_touched() -> None:
     image = noise(3, 32, 32)
     images, keys = image.expand(400, -1, -1, -1), ["image"] * 400
-    repainted, masks = SuperpixelFilling(probability=0.3)(images, seeded(), keys)
+    corrupted, masks = SuperpixelFilling(probability=0.3)(images, seeded(), keys)
     touched = masks.amax(dim=(1, 2, 3)) == 1
     assert 0.2 < touched.float().mean() < 0.4
-    assert torch.equal(repainted[~touched], images[~touched])
+    assert torch.equal(corrupted[~touched], images[~touched])
     untouched, empty = SuperpixelFilling(probability=0.0)(images[:2], seeded(), keys[:2])
     assert torch.equal(untouched, images[:2])
     assert not empty.any()
@@ -135,10 +135,10 @@ def test_same_generator_state_same_result_and_other_seed_other_result(filling: S
 
 def test_a_batch_is_its_images_one_after_the_other(filling: SuperpixelFilling) -> None:
     images = noise(3, 3, 40, 56)
-    repainted, masks = filling(images, seeded())
+    corrupted, masks = filling(images, seeded())
     generator = seeded()
     singles = [filling(image, generator) for image in images]
-    assert torch.equal(repainted, torch.stack([single for single, _ in singles]))
+    assert torch.equal(corrupted, torch.stack([single for single, _ in singles]))
     assert torch.equal(masks, torch.stack([mask for _, mask in singles]))
 
 
@@ -146,20 +146,20 @@ def test_a_batch_is_its_images_one_after_the_other(filling: SuperpixelFilling) -
 def test_other_precisions_have_the_same_superpixels(dtype: torch.dtype, filling: SuperpixelFilling) -> None:
     images = noise(2, 3, 64, 64).to(torch.bfloat16)  # exact in all of them
     reference, reference_masks = filling(images.float(), seeded())
-    repainted, masks = filling(images.to(dtype), seeded())
-    assert repainted.dtype == masks.dtype == dtype
+    corrupted, masks = filling(images.to(dtype), seeded())
+    assert corrupted.dtype == masks.dtype == dtype
     assert torch.equal(masks, reference_masks.to(dtype))
-    assert torch.equal(repainted, reference.to(dtype))
+    assert torch.equal(corrupted, reference.to(dtype))
 
 
 def test_input_that_is_not_contiguous_or_needs_gradients_is_read_and_left_alone(filling: SuperpixelFilling) -> None:
     images = noise(2, 64, 64, 3).permute(0, 3, 1, 2).requires_grad_()
     before = images.detach().clone()
-    repainted, masks = filling(images, seeded())
+    corrupted, masks = filling(images, seeded())
     plain, _ = filling(before.contiguous(), seeded())
-    assert torch.equal(repainted, plain)
+    assert torch.equal(corrupted, plain)
     assert torch.equal(images, before)
-    repainted.sum().backward()
+    corrupted.sum().backward()
     assert torch.equal(images.grad, (1 - masks).expand_as(images))
 
 
@@ -186,20 +186,20 @@ def _check_promises(height: int, width: int, count: int, dtype: torch.dtype, kin
     images = images.to(dtype)
     before = images.clone()
     keys = [f"{kind} {index}" for index in range(count)]
-    repainted, masks = _SHARED(images, seeded(seed), keys)
+    corrupted, masks = _SHARED(images, seeded(seed), keys)
     assert torch.equal(images, before)
-    assert repainted.shape == images.shape
+    assert corrupted.shape == images.shape
     assert masks.shape == (count, 1, height, width)
-    assert repainted.dtype == masks.dtype == dtype
+    assert corrupted.dtype == masks.dtype == dtype
     assert torch.all((masks == 0) | (masks == 1))
     assert torch.all(masks.amax(dim=(1, 2, 3)) == 1)
     assert torch.all(masks.amin(dim=(1, 2, 3)) == 0)
     outside = masks.expand_as(images) == 0
-    assert torch.equal(repainted[outside], images[outside])
-    assert repainted.min() >= 0
-    assert repainted.max() <= 1
+    assert torch.equal(corrupted[outside], images[outside])
+    assert corrupted.min() >= 0
+    assert corrupted.max() <= 1
     again, same_masks = _SHARED(images, seeded(seed), keys)
-    assert torch.equal(again, repainted)
+    assert torch.equal(again, corrupted)
     assert torch.equal(same_masks, masks)
 
 

@@ -48,8 +48,8 @@ def test_with_keys_a_cached_image_is_not_read() -> None:
     filling = SuperpixelFilling()
     filling(noise(2, 3, 40, 40), keys=["a", "b"])
     unreadable = torch.empty(2, 3, 40, 40, device="meta")
-    repainted, masks = filling(unreadable, keys=["b", "a"])
-    assert repainted.shape == (2, 3, 40, 40)
+    filled, masks = filling(unreadable, keys=["b", "a"])
+    assert filled.shape == (2, 3, 40, 40)
     assert masks.shape == (2, 1, 40, 40)
     with pytest.raises(NotImplementedError):
         filling(unreadable, keys=["b", "new"])
@@ -63,8 +63,8 @@ def test_memory_is_bounded_and_nothing_cached_changes_nothing() -> None:
     expected, _ = SuperpixelFilling()(images, seeded())
     for held in (0, 1, 4):
         filling = SuperpixelFilling(max_cache_bytes=held * map_bytes)
-        repainted, _ = filling(images, seeded())
-        assert torch.equal(repainted, expected)
+        filled, _ = filling(images, seeded())
+        assert torch.equal(filled, expected)
         assert filling.cache.nbytes == held * map_bytes
 
 
