@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from anomalib_plus.data.stage_data import datamodule_of_stage
+from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.training.repeatable import is_repeatable
 from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
@@ -91,7 +92,7 @@ class PrepareAugmenter(Callback):
             return
 
         def as_in_training(image: Tensor) -> Tensor:
-            image = image if transform is None else transform(image)
+            image = pre_process(model.pre_processor, image)
             check_value_range(image, type(model).__name__)
             return image
 

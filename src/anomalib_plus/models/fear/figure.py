@@ -12,6 +12,7 @@ from anomalib.data.utils import read_image
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.models.fear.lightning_model import FEAR
 from anomalib_plus.transforms.foreground import otsu_foreground
 
@@ -29,9 +30,7 @@ def draw_stages(model: FEAR, images: Sequence[Tensor], corrupted: int = 0, seed:
         seed: Seed of the synthetic defects.
     """
     network = model.eval().model
-    originals = torch.cat(
-        [model.pre_processor(image[None]) if model.pre_processor else image[None] for image in images]
-    )
+    originals = torch.cat([pre_process(model.pre_processor, image[None]) for image in images])
     inputs, masks = originals.clone(), torch.zeros_like(originals[:, :1])
     if corrupted:
         augmenter = model.configure_augmenter(probability=1.0)

@@ -10,6 +10,7 @@ from anomalib.data.utils import read_image
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.models.rbae.lightning_model import RbAE
 
 _SHOWN_LEVEL = 3
@@ -39,8 +40,7 @@ def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
     grid = figure.subplots(len(images), len(_TITLES), squeeze=False)
     for row, image in zip(grid, images, strict=True):
         with torch.inference_mode():
-            batch = image[None].to(model.device)
-            batch = model.pre_processor(batch) if model.pre_processor else batch
+            batch = pre_process(model.pre_processor, image[None].to(model.device))
             stages = model.eval().model.inspect(batch)
         before, after = (
             maps[0].mean(dim=0).cpu() for maps in (stages.features[_SHOWN_LEVEL - 1], stages.repaired[_SHOWN_LEVEL])

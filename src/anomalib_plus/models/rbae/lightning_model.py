@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
+from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.layers.checks import check_value_range
 from anomalib_plus.models.rbae.anomaly_map import Discriminator
 from anomalib_plus.models.rbae.loss import RbAELoss
@@ -282,9 +283,8 @@ class RbAE(BaseModule, AnomalibModule):
 
     def _prepare(self, image: Tensor) -> Tensor:
         """Pre-process an image (C, H, W) like the others; (1, 3, H, W) on the model's device."""
-        batch = as_batch(image).to(self.device)
-        transform = self.pre_processor.transform if self.pre_processor else None
-        return transform(batch) if transform else resize_to_multiple(batch, self.model.size_divisor)
+        batch = pre_process(self.pre_processor, as_batch(image).to(self.device))
+        return batch if self.pre_processor else resize_to_multiple(batch, self.model.size_divisor)
 
     def _load_perceptual(self) -> PerceptualDistance | None:
         if not self.perceptual or not self.loss.weights["perceptual"]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
@@ -15,13 +16,13 @@ _SMALLEST_NORM = 1e-8
 def to_patches(features: Tensor, patch_size: int) -> Tensor:
     """Split (B, C, H, W) into N disjoint squares in row order, flattened to (B, N, C * patch_size^2)."""
     # Contiguous, else the attention silently falls back to a kernel that stores the matrix of all pairs.
-    return F.pixel_unshuffle(features, patch_size).flatten(2).transpose(1, 2).contiguous()
+    return rearrange(features, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size).contiguous()
 
 
 def from_patches(patches: Tensor, patch_size: int, size: tuple[int, int]) -> Tensor:
     """Invert :func:`to_patches` to (B, C, H, W), where ``size`` is (H, W)."""
-    rows, columns = size[0] // patch_size, size[1] // patch_size
-    return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, (rows, columns)), patch_size)
+    rows, sides = size[0] // patch_size, {"p": patch_size, "q": patch_size}
+    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, **sides)
 
 
 def attend_to_reference(features: Tensor, reference: Tensor, patch_size: int, temperature: float = 1.0) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.models.tsdn.feature_normality import channel_similarity, scaled_distance
 from anomalib_plus.models.tsdn.lightning_model import TSDN
 
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu")
     image = read_image(options.image, as_tensor=True)
-    image = model.pre_processor.transform(image) if model.pre_processor else image
+    image = pre_process(model.pre_processor, image)
     if model.augmenter is None:
         parser.error("the model was trained without synthetic defects (augmenter=False), which the figure needs")
     corrupted, mask = model.augmenter(image, torch.Generator().manual_seed(options.seed))

@@ -22,7 +22,7 @@ from anomalib_plus.transforms import Augmenter, SuperpixelFilling
 
 
 class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
-    """Encoder whose channels are weighted by how normal they are, before a decoder reconstructs the image without anomalies.
+    """Encoder with weighted channels, and a decoder that reconstructs the image without anomalies.
 
     Park, Lee, Cho, Kim, Lee: Two-stream decoder feature normality estimating network for industrial anomaly detection.
     The defaults are the paper's. The README of the model lists the choices that it leaves open. Image sizes must be
