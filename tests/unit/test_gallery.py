@@ -157,10 +157,10 @@ def test_a_texture_folder_reaches_the_transforms_that_paste_textures(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "empty"], "in empty.\n"),
-        (["--data", "missing"], "There is no folder missing. Give a folder of images"),
+        (["--data", "empty"], "in empty: give a folder with images.\n"),
+        (["--data", "missing"], "There is no folder missing: give a folder of images"),
         (["--output", "file/gallery.png"], "--output file/gallery.png cannot be written"),
-        (["--output", "gallery"], "--output gallery does not end like an image file, .png for instance"),
+        (["--output", "gallery"], "--output gallery has no suffix of an image file: use .png"),
         (["--output", "taken.png"], "taken.png"),
         (["--size", "0"], "--size: 0 is not positive"),
         (["--images", "-1"], "--images: -1 is not positive"),

@@ -64,9 +64,9 @@ def test_folders_of_one_name_have_their_parents_in_front_and_their_ids_as_before
 @pytest.mark.parametrize(
     ("folder", "categories", "message"),
     [
-        ("one", ["tile", "wod"], "There is no category wod; there are tile, wood"),
-        ("other layout", ["03"], "There is no category 03; there are 01, 02"),
-        ("empty", ["tile"], "There is no category tile; there are none"),
+        ("one", ["tile", "wod"], "There is no category wod; available: tile, wood"),
+        ("other layout", ["03"], "There is no category 03; available: 01, 02"),
+        ("empty", ["tile"], "There is no category tile; available: none"),
         ("nowhere", ["tile"], "There is no folder .*nowhere"),
         ("nowhere", None, "There is no folder .*nowhere"),
     ],
@@ -93,7 +93,7 @@ def test_categories_are_looked_for_where_they_can_be(tmp_path):
 
 def test_models_and_budget_can_be_chosen():
     assert [model.class_path for model in with_models(SWEEP, ["theirs"]).models] == ["x.Theirs"]
-    with pytest.raises(PlanError, match="no model nobody; the models are ours, theirs"):
+    with pytest.raises(PlanError, match="no model nobody; available: ours, theirs"):
         with_models(SWEEP, ["nobody"])
     assert with_budget(SWEEP, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
 
