@@ -37,7 +37,7 @@ def main() -> None:
     inferencer = OpenVINOInferencer(options.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     options.outbox.mkdir(parents=True, exist_ok=True)
     table = ResultTable(options.outbox / "results.csv", ["score", "decision", "problem"])
-    announce(f"watching {options.inbox}, rejecting scores above {options.threshold}, results in {options.outbox}")
+    announce(f"monitoring {options.inbox}, rejecting scores above {options.threshold}, results in {options.outbox}")
     before = {}
     while True:
         images = images_in(options.inbox)

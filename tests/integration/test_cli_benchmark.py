@@ -127,5 +127,5 @@ def test_ray_gives_what_a_local_run_gives(sweep):
     for job_id, record in local.items():
         assert on_ray[job_id]["status"] == "ok", on_ray[job_id]["error"]
         assert on_ray[job_id]["metrics"] == record["metrics"]
-        for picture in on_ray[job_id]["gallery"]:
-            assert (Path("ray") / picture["files"]["map"]).is_file()
+        for entry in on_ray[job_id]["gallery"]:
+            assert (Path("ray") / entry["files"]["map"]).is_file()

@@ -69,9 +69,9 @@ def test_rows_are_the_originals_the_results_and_the_masks() -> None:
     assert all((labels[row * 44 : row * 44 + 40] < 128).any() for row in range(3))
 
 
-def test_a_long_summary_is_not_cut_off_on_narrow_pictures() -> None:
+def test_a_long_summary_is_not_cut_off_on_narrow_images() -> None:
     class Wordy(LeftHalfInverted):
-        __doc__ = "A summary much wider than the one picture below it, to its last word."
+        __doc__ = "A summary much wider than the one image below it, to its last word."
 
     narrow = np.asarray(draw_gallery(torch.rand(1, 3, 32, 32), {"wordy": Wordy()}))
     wide = np.asarray(draw_gallery(torch.rand(32, 3, 32, 32), {"wordy": Wordy()}))

@@ -19,13 +19,8 @@ Plan = TypeVar("Plan", Sweep, "DeploymentPlan")
 def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | None = None) -> Sweep:
     """Return the sweep on other folders: each data set from each root, labelled with the folder's name.
 
-    Args:
-        sweep: The sweep.
-        roots: Folders of categories; equal names get their parents' names in front. Empty: the sweep's own folders.
-        categories: Categories to run; None for the sweep's own, or all in a root.
-
-    Raises:
-        PlanError: If a folder or a category does not exist.
+    Equal names get their parents' names in front. Without ``roots``, the sweep's own folders are used; without
+    ``categories``, the sweep's own ones, or all in a root. A folder or category that does not exist is a PlanError.
     """
     for root in roots:
         if not root.is_dir():
@@ -79,11 +74,7 @@ def _root(data: DataEntry) -> Path | None:
 
 
 def with_models(plan: Plan, labels: Sequence[str]) -> Plan:
-    """Return a sweep or deployment plan with only the models of these labels.
-
-    Raises:
-        PlanError: If a label is not in it.
-    """
+    """Return a sweep or deployment plan with only the models of these labels; an unknown label is a PlanError."""
     known = {label_of(model).lower() for model in plan.models}
     wanted = {label.lower() for label in labels}
     if wanted - known:
@@ -99,11 +90,7 @@ def with_budget(sweep: Plan, changes: Mapping[str, float | int]) -> Plan:
 
 
 def with_image_size(sweep: Sweep, size: Sequence[int]) -> Sweep:
-    """Return the sweep with another image height and width.
-
-    Raises:
-        PlanError: If they are not positive.
-    """
+    """Return the sweep with another image height and width; a PlanError unless they are positive."""
     return replace(sweep, protocol=read(Protocol, asdict(sweep.protocol) | {"image_size": [*size]}, "protocol"))
 
 

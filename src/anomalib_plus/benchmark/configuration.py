@@ -32,13 +32,8 @@ def choose_training(
 ) -> tuple[dict[str, Any], str]:
     """Return the model's arguments and the category of a row.
 
-    Args:
-        found: Cells of a table, figure or variant.
-        row: Name of a training. If there is only one training: None, or a category.
-        categories: The category to use instead of the first one.
-
-    Raises:
-        PlanError: If the row is unknown or missing, or there are several categories.
+    If there is only one training, ``row`` may be None or a category; ``categories`` replaces the row's first category.
+    A PlanError if the row is unknown or missing, or there are several categories.
     """
     trainings = {name: (arguments, cell) for cell in reversed(found) for name, arguments in cell.variants.items()}
     names = list(dict.fromkeys(name for cell in found for name in cell.variants))
@@ -62,14 +57,9 @@ def choose_training(
 
 
 def configuration(sweep: Sweep, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a file for ``anomalib train --config``.
+    """Return a configuration for ``anomalib train --config`` of a sweep with one model and one category.
 
-    Args:
-        sweep: One model on one data set with one category.
-        recipe: The table's recipe, for its metrics and its arguments of printed configurations.
-
-    Raises:
-        PlanError: If the sweep has a limit that anomalib's command line does not know.
+    A PlanError if the sweep has a limit that anomalib's command line lacks.
     """
     model, data, budget = sweep.models[0], sweep.data[0], sweep.budget
     if budget.max_cpu_seconds is not None:

@@ -21,9 +21,7 @@ logger = logging.getLogger(__name__)
 def inference_costs(network: nn.Module, images: Tensor) -> dict[str, Any]:
     """Measure parameters, multiply-accumulates, latency and throughput of a network in evaluation mode.
 
-    Args:
-        network: Takes pre-processed images.
-        images: (1 or more, C, H, W), on the network's device; repeated to the larger batch.
+    ``images`` (1 or more, C, H, W) are pre-processed and on the network's device; they are repeated to a full batch.
     """
     one = images[:1].contiguous()
     many = images.repeat(-(-BATCH // len(images)), 1, 1, 1)[:BATCH].contiguous()
@@ -56,10 +54,7 @@ def seconds_in_turns(
 ) -> dict[str, list[float]]:
     """Time functions in turns, so that other load on the machine slows all of them equally.
 
-    Args:
-        calls: Functions by name; each has two warm-up runs.
-        max_runs: Largest number of runs of each.
-        seconds_per_call: Mean time limit for each function; at least three runs are made.
+    Each function has two warm-up runs, then between three and ``max_runs`` runs, in ``seconds_per_call`` on average.
 
     Returns:
         Seconds of each run, by name; the same number of runs for all, in the same order.
@@ -78,11 +73,7 @@ def seconds_in_turns(
 
 @torch.no_grad()
 def count_gmacs(network: nn.Module, images: Tensor) -> float | None:
-    """Count the multiply-accumulates (10^9) of a forward pass: convolutions, matrix products and attention.
-
-    Returns:
-        None if torch's counter fails on the network.
-    """
+    """Count the multiply-accumulates (10^9) of a forward pass; None if torch's counter fails on the network."""
     counter = FlopCounterMode(display=False)
     try:
         with counter:

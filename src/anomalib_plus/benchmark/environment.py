@@ -48,11 +48,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str, Path]) -> dict[str, str | None]:
     """SHA-256 of the files of a model's pre-trained weights.
 
-    Args:
-        model: The built model. Its optional attribute ``training_networks`` lists timm's names of further pre-trained
-            networks that its training used.
-        arguments: Its arguments; files among them are hashed.
-        offered: Files by backbone from :func:`~.offline_weights.offer_lite_weights`.
+    The model's optional attribute ``training_networks`` lists timm's names of further networks of its training.
+    ``offered`` are the files of :func:`~.offline_weights.offer_lite_weights`.
 
     Returns:
         Hashes by argument for files and by weight tag for timm's weights; None for weights that are not in its cache.

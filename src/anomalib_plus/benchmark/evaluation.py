@@ -51,13 +51,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -> Predictions:
-    """Predict all images of a loader.
-
-    Args:
-        model: An anomalib module in evaluation mode, on ``device``.
-        loader: Batches of anomalib.
-        protocol: Sizes and rules of maps and masks.
-        device: Where the model is.
+    """Predict all images of a loader with an anomalib module in evaluation mode on ``device``.
 
     Raises:
         ValueError: If the pre-processor gives images of another size than the protocol's, for example crops, which do
@@ -188,12 +182,7 @@ def find_threshold(
 ) -> dict[str, Any]:
     """Find anomalib's threshold: the image score with the best F1 on the validation images.
 
-    Args:
-        model: The anomalib module, in evaluation mode.
-        datamodule: Its data.
-        tested: Predictions for the test images; used again where these are the validation images.
-        protocol: Sizes of the images.
-        device: Where the model is.
+    ``tested`` are the predictions for the test images, used again if these are the validation images.
 
     Returns:
         ``value``, above which anomalib rejects an image, and ``source``, a phrase on the images that it comes from.

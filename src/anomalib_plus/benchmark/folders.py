@@ -7,11 +7,7 @@ from anomalib_plus.benchmark.schema import PlanError
 
 
 def find_categories(root: Path) -> list[str]:
-    """Names of the folders in ``root`` that have the layout of an MVTec AD category.
-
-    Raises:
-        PlanError: If there are none.
-    """
+    """Names of the folders in ``root`` with the layout of an MVTec AD category; a PlanError if there are none."""
     parts = (Path("train", "good"), Path("test"))
     found = [name for name in subfolders(root) if all((root / name / part).is_dir() for part in parts)]
     if not found:

@@ -57,17 +57,7 @@ def choose(predictions: Predictions, count: int, seed: int) -> dict[str, list[in
 def save_gallery(
     model: Any, predictions: Predictions, folder: Path, prefix: str, count: int, seed: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Save the gallery and return its entries for the record.
-
-    Args:
-        model: The anomalib module, in evaluation mode.
-        predictions: Its predictions for the test images.
-        folder: Existing folder to write to.
-        prefix: Path of the folder in the record.
-        count: Images of each kind.
-        seed: Seed of the random choice.
-        device: Device of the model.
-    """
+    """Save ``count`` images of each kind to a folder, named ``prefix`` in the record; return the record's entries."""
     names = relative_paths(predictions.paths)
     gallery = []
     for kind, chosen in choose(predictions, count, seed).items():

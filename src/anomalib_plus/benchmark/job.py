@@ -28,8 +28,7 @@ _CPU_ALLOCATION = ("can't allocate memory", "not enough memory")
 def run_job(job: Job, store: ResultStore, threads: int | None = None) -> dict[str, Any] | None:
     """Train, evaluate and measure; return the record, also of a failure.
 
-    Returns:
-        None in the processes of rank 1 and above of a distributed training.
+    None in the processes of rank 1 and above of a distributed training.
     """
     record = new_record(job, now())
     try:

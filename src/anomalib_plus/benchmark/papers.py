@@ -100,11 +100,7 @@ def load_recipe(paper: str, name: int | str, kind: Kind = "table") -> dict[str, 
 
 
 def load_table(paper: str, number: int | str) -> list[dict[str, str]]:
-    """Return the rows of a printed table, each a mapping from column to text.
-
-    Raises:
-        PlanError: If the table does not exist.
-    """
+    """Return the rows of a printed table by column; a PlanError if the table does not exist."""
     names = [file.name for file in _TABLES.iterdir() if file.name.endswith(".csv")]
     stem = f"{paper}_table{number}"
     matching = sorted((name for name in names if name.split(".")[0] == stem or name.startswith(f"{stem}_")), key=len)

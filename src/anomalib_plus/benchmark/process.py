@@ -20,12 +20,8 @@ Death = Literal["crash", "out_of_memory", "timeout"]
 class ModuleProcess:
     """Child process ``python -m MODULE ARGUMENTS --supervised``; it ends when its standard input is closed.
 
-    Args:
-        module: Module to run; it calls :func:`end_with_parent` first.
-        arguments: Its command line.
-        log: File to which its output is appended.
-        timeout_seconds: Time after which :meth:`poll` ends the process; None for no limit.
-        environment: Variables to set in it.
+    The module calls :func:`end_with_parent` first. Its output is appended to ``log``; :meth:`poll` ends it after
+    ``timeout_seconds`` (None: no limit); ``environment`` is added to the variables of this process.
     """
 
     def __init__(

@@ -14,11 +14,7 @@ from anomalib_plus.benchmark.plan import Job
 class SweepProgress:
     """Context manager that shows finished jobs and the time left: mean duration x jobs left / workers.
 
-    Args:
-        total: Number of jobs of the sweep.
-        done: Number of jobs that were finished before.
-        workers: Jobs that run at a time.
-        console: Console to print to.
+    ``done`` of the ``total`` jobs were finished before.
     """
 
     def __init__(self, total: int, done: int, workers: int, console: Console) -> None:

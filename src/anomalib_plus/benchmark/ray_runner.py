@@ -61,13 +61,8 @@ def run_on_ray(
 ) -> None:
     """Run jobs on a cluster and return when all have a record.
 
-    Args:
-        jobs: Jobs to run.
-        store: Store of the records.
-        progress: Progress to update.
-        wish: CPUs and GPUs that each job reserves and uses.
-        retries: Repetitions of a job whose machine or Ray worker died.
-        address: Address of the cluster (``auto`` for the one running here); None starts one on this machine.
+    ``address`` is that of the cluster (``auto`` for the one running here); None starts one on this machine. A job
+    whose machine or Ray worker dies is repeated up to ``retries`` times.
 
     Raises:
         PlanError: If Ray is not installed, or no machine of the cluster has enough resources.
@@ -94,12 +89,8 @@ def run_on_ray(
 def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:
     """Return the CPUs that a job reserves: the requested number, else the smallest share of a suitable machine.
 
-    Args:
-        wish: Resources of a job.
-        machines: ``CPU`` and ``GPU`` of each, as Ray counts them.
-
-    Raises:
-        PlanError: If no machine has enough resources; Ray would wait for one silently.
+    ``machines`` are ``CPU`` and ``GPU`` of each, as Ray counts them. A PlanError if none has enough resources; Ray
+    would wait for one silently.
     """
     least = wish.threads or 1
     able = [machine for machine in machines if _room(machine, least, wish.gpus)]
@@ -189,11 +180,7 @@ def _failure(task: _Task, error: Exception, kinds: Any) -> dict[str, Any]:
 
 
 def work(job: str, threads: int) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Run one job in a process of its own; this is the task of the cluster.
-
-    Returns:
-        The record, and the job's image files by name.
-    """
+    """Run one job in a process of its own, as a task of the cluster; return its record and image files by name."""
     description = Job.from_json(job)
     with TemporaryDirectory() as folder:
         record = run_in_process(description, Path(folder), threads)

@@ -66,11 +66,7 @@ def fetch_advice(kind: str, root: Path) -> str:
 
 
 def chosen_categories(available: Sequence[str], names: Sequence[str], root: Path) -> list[str]:
-    """Return the available categories with the given names.
-
-    Raises:
-        PlanError: If one is not available.
-    """
+    """Return the available categories with the given names; a PlanError if one is not available."""
     missing = [name for name in names if name not in available]
     if missing:
         msg = f"There is no category {', '.join(missing)} in {root}; available: {', '.join(available)}."
@@ -81,11 +77,8 @@ def chosen_categories(available: Sequence[str], names: Sequence[str], root: Path
 def possible_cells(wanted: Sequence[Cell], available: Sequence[str], own_data: bool) -> list[Cell]:
     """Return the cells whose categories are all available.
 
-    Args:
-        wanted: The table's cells.
-        available: Names of categories.
-        own_data: True if the categories are not the paper's: each cell's arguments run on all of them, and nothing is
-            compared.
+    If the categories are not the paper's (``own_data``), each cell's arguments run on all of them, and nothing is
+    compared.
     """
     if not own_data:
         return [cell for cell in wanted if set(cell.categories) <= set(available)]

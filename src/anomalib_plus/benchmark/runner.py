@@ -28,17 +28,10 @@ def run_local(
     threads: int | None = None,
     devices: Sequence[str] = (),
 ) -> None:
-    """Run jobs, each in a process of its own, and return when all have a record.
+    """Run jobs in this order, each in a process of its own, and return when all have a record.
 
-    Jobs that another sweep on the same store is running are not repeated; this one waits for them.
-
-    Args:
-        jobs: Jobs to run, in this order.
-        store: Store of the records.
-        progress: Progress to update.
-        workers: Processes at a time.
-        threads: Threads of torch in each.
-        devices: CUDA devices, assigned to the workers in turn.
+    Jobs that another sweep on the same store is running are not repeated; this one waits for them. CUDA ``devices``
+    are assigned to the workers in turn.
     """
     waiting = deque(jobs)
     not_before: dict[str, float] = {}

@@ -14,15 +14,10 @@ class PlanError(ValueError):
 
 
 def read(kind: type[Dataclass], value: Any, place: str) -> Dataclass:
-    """Convert a mapping, and mappings nested in it, to a dataclass.
+    """Convert a mapping from YAML, and mappings nested in it, to a dataclass.
 
-    Args:
-        kind: The dataclass.
-        value: Value from YAML.
-        place: Path of the value for messages, e.g. ``models[0].budget``.
-
-    Raises:
-        PlanError: If a key is unknown or missing, or a value has the wrong type.
+    ``place`` is the path of the value for messages, e.g. ``models[0].budget``. A PlanError if a key is unknown or
+    missing, or a value has the wrong type.
     """
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(value, Mapping):

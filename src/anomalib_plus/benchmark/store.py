@@ -25,11 +25,7 @@ WORK = "jobs"
 
 
 class ResultStore:
-    """Records and artifacts in a folder, which is created.
-
-    Args:
-        folder: Folder of ``results.jsonl`` and ``artifacts/``.
-    """
+    """Records (``results.jsonl``) and ``artifacts/`` in a folder, which is created."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -91,14 +87,7 @@ class ResultStore:
             raise PlanError(msg) from error
 
     def add_to_plan(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Add jobs to the plan, which is on the disk when this returns.
-
-        Args:
-            entries: :attr:`Job.entry` of each.
-
-        Raises:
-            PlanError: If the file is damaged.
-        """
+        """Add the :attr:`Job.entry` of jobs to the plan, which is then on the disk; a PlanError if it is damaged."""
         with self.lock(PLAN):
             before = self.plan()
             jobs = {entry["job_id"]: entry for entry in (*before, *entries)}
@@ -118,11 +107,7 @@ class ResultStore:
         return FileLock(self.work_file(name, "lock"))
 
     def claim(self, job_id: str) -> BaseFileLock | None:
-        """Reserve a job for this process; None if another process has it.
-
-        Returns:
-            The lock; the job is reserved until it is released, or the process dies.
-        """
+        """Reserve a job until the returned lock is released or this process dies; None if another process has it."""
         lock = self.lock(job_id)
         try:
             lock.acquire(timeout=0)

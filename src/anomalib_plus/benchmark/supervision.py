@@ -18,12 +18,8 @@ JOB_MODULE = "anomalib_plus.benchmark.job"
 class JobProcess(ModuleProcess):
     """Running job.
 
-    Args:
-        job: Job to run.
-        store: Store of its record.
-        threads: Threads of torch; None for torch's default.
-        devices: Value of ``CUDA_VISIBLE_DEVICES``; None for the inherited one.
-        again: Run the job although it has failed before.
+    ``threads`` are those of torch (None: its default), ``devices`` the value of ``CUDA_VISIBLE_DEVICES`` (None: the
+    inherited one). ``again`` runs the job although it has failed before.
     """
 
     def __init__(
@@ -51,8 +47,7 @@ class JobProcess(ModuleProcess):
     def settle(self) -> str | None:
         """Wait for the end of the job and write its record if it left none.
 
-        Returns:
-            The job's state, ``"ok"`` or ``"failed"``; None if another process runs the job.
+        Returns its state, ``"ok"`` or ``"failed"``; None if another process runs the job.
         """
         if self.wait() == BUSY:
             return None

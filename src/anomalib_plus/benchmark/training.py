@@ -86,14 +86,8 @@ def build_and_fit(
 ) -> Trained:
     """Seed everything, build model and data, fit and validate.
 
-    Args:
-        model: ``class_path`` and ``arguments`` of the model.
-        data: ``class_path`` and ``arguments`` of the datamodule.
-        image_size: Height and width of the model's input; None for its default.
-        post_processor: The model's post-processor.
-        trainer: Arguments of the trainer.
-        seed: Seed of all random generators.
-        folder: Scratch folder of the engine.
+    ``model`` and ``data`` have a ``class_path`` and ``arguments``; ``image_size`` None is the model's default.
+    ``folder`` is the engine's scratch folder.
     """
     seed_everything(seed, workers=True, verbose=False)
     datamodule = load_class(data["class_path"], AnomalibDataModule)(**data["arguments"])

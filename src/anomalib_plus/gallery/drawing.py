@@ -74,12 +74,9 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
 
 
 def draw_gallery(images: Tensor, synthesizers: Mapping[str, nn.Module], seed: int = 0) -> Image.Image:
-    """Draw one block per transform: title, originals, results, masks.
+    """Draw one block per transform (by title) on images (N, 3, H, W) in [0, 1]: title, originals, results, masks.
 
-    Args:
-        images: (N, 3, H, W), float in [0, 1].
-        synthesizers: Transforms by title.
-        seed: Seed of every transform, so that none depends on the others.
+    Every transform starts from ``seed``, so that none depends on the others.
     """
     blocks = [_draw_block(name, synthesize, images, seed) for name, synthesize in synthesizers.items()]
     size = max(block.width for block in blocks), sum(block.height for block in blocks)

@@ -137,14 +137,8 @@ def line_chart(
 ) -> Chart | None:
     """Lines over a common x axis; None if there are no points.
 
-    Args:
-        title: Title of the chart.
-        x_label: Label of the x axis.
-        y_label: Label of the y axis.
-        series: Name, style number and points of each line.
-        unit_square: Axes over [0, x_limit] and [0, 1] instead of the range of the values.
-        x_limit: End of the x axis, and of the lines, for ``unit_square``.
-        diagonal: Draw the diagonal, the ROC curve of a random guess.
+    ``series`` are name, style number and points of each line. ``unit_square`` fixes the axes to [0, x_limit] and
+    [0, 1]; the lines end at ``x_limit``. ``diagonal`` adds the ROC curve of a random guess.
     """
     drawn = [(name, style, _cut(points, x_limit) if unit_square else points) for name, style, points in series]
     drawn = [(name, style, points) for name, style, points in drawn if len(points)]

@@ -31,17 +31,7 @@ class Gallery:
 
 
 def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, title: str) -> tuple[str, int]:
-    """Write the page.
-
-    Args:
-        summary: The numbers.
-        papers: Numbers of the papers; the section is left out if none of them was measured.
-        limits: Number and size of the gallery's images.
-        title: Title of the page.
-
-    Returns:
-        The HTML text, and the number of gallery images that could not be read.
-    """
+    """Write the page; return the HTML text and the number of gallery images that could not be read."""
     galleries, missing, left_out = _galleries(summary, limits)
     compared = tables.comparisons(summary, papers)
     script = _resource("report.js")

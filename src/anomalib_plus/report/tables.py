@@ -185,21 +185,12 @@ class Failure:
 
 def failures(summary: Summary) -> list[Failure]:
     """Return the failed jobs."""
-    return [_failure(record, summary.titles[record["job_id"]]) for record in summary.store.failed]
-
-
-def _failure(record: Record, title: str) -> Failure:
-    error = part(record, "error")
-    texts = {name: str(error.get(name) or "") for name in ("kind", "message", "traceback")}
-    return Failure(
-        record["data"]["label"],
-        category(record),
-        title,
-        str(record["seed"]),
-        texts["kind"] or "unknown",
-        texts["message"] or "the record gives no message",
-        texts["traceback"],
-    )
+    found = []
+    for record in summary.store.failed:
+        job = record["data"]["label"], category(record), summary.titles[record["job_id"]], str(record["seed"])
+        kind, message, trace = (str(part(record, "error").get(key) or "") for key in ("kind", "message", "traceback"))
+        found.append(Failure(*job, kind or "unknown", message or "the record gives no message", trace))
+    return found
 
 
 def missing_table(summary: Summary) -> Table:
@@ -209,7 +200,7 @@ def missing_table(summary: Summary) -> Table:
         place = model_name(entry), str(entry["data"]["label"]), category(entry)
         seeds.setdefault(place, []).append(str(entry["seed"]))
     rows = [
-        [*map(Cell, place), Cell(", ".join(found)), Cell(str(len(found)), len(found))] for place, found in seeds.items()
+        [*map(Cell, (*place, ", ".join(found))), Cell(str(len(found)), len(found))] for place, found in seeds.items()
     ]
     columns = ["model", "data set", "category", "seeds", "jobs"]
     return Table("Planned jobs without a result", columns, rows, frozenset({4}))

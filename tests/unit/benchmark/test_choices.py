@@ -1,4 +1,4 @@
-"""What the command line changes about a sweep."""
+"""Changes to a sweep by options of the command line."""
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_folders_of_one_name_have_their_parents_in_front_and_their_ids_as_before
         ("nowhere", None, "There is no folder .*nowhere"),
     ],
 )
-def test_a_wrong_place_is_named(tmp_path, folder, categories, message):
+def test_a_missing_folder_or_category_is_named(tmp_path, folder, categories, message):
     layout(tmp_path / "one", "tile", "wood")
     (tmp_path / "empty").mkdir()
     for name in ("01", "02"):
@@ -80,7 +80,7 @@ def test_a_wrong_place_is_named(tmp_path, folder, categories, message):
         with_roots(ONE_MODEL, [tmp_path / folder], categories)
 
 
-def test_categories_are_looked_for_where_they_can_be(tmp_path):
+def test_categories_are_searched_in_folders_only(tmp_path):
     (tmp_path / "01" / "train" / "ok").mkdir(parents=True)
     root = {"root": str(tmp_path)}
     assert places(with_roots(on(DataEntry("x.BTAD", init_args=root)), [], ["01"])) == [("BTAD", "01")]

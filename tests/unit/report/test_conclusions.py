@@ -1,4 +1,4 @@
-"""What the report says about who is best, and what it calls short."""
+"""Sentences on the best model and on short trainings."""
 
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def test_the_interval_is_that_of_a_paired_t_test() -> None:
         ({"A": [0.9]}, "Parts: A has image AUROC 90.0 %. No other model has results on every category."),
     ],
 )
-def test_a_sentence_says_who_is_best_and_whether_the_spread_allows_it(
+def test_a_sentence_names_the_best_model_and_the_support_by_the_spread(
     values: dict[str, list[float | None]], expected: str
 ) -> None:
     assert conclusion(summarize(values), "Parts") == expected

@@ -48,16 +48,7 @@ def attempt(work: Callable[[], Result]) -> tuple[Result | None, str | None]:
 def open_backends(
     model: Any, exports: Mapping[str, Exported], threads: int
 ) -> tuple[dict[str, Predict], dict[str, str]]:
-    """Open every backend whose exported file exists.
-
-    Args:
-        model: An anomalib module in evaluation mode.
-        exports: Exported files by format.
-        threads: Threads of each runtime.
-
-    Returns:
-        Backends by name, and the errors of those that cannot be opened.
-    """
+    """Open every backend whose exported file exists; return backends by name, and the errors of the others."""
     makers: dict[str, Callable[[], Predict]] = {
         EAGER: partial(eager_backend, model),
         "torch.compile": partial(compiled_backend, model),
@@ -121,14 +112,10 @@ def onnx_backend(path: Path, threads: int) -> Predict:
 
 
 def openvino_backend(path: Path, threads: int, precision: str | None, fixed_shape: bool) -> Predict:
-    """Open an OpenVINO file on the CPU.
+    """Open an OpenVINO file (``.xml``) on the CPU.
 
-    Args:
-        path: The ``.xml`` file.
-        threads: Number of threads.
-        precision: ``f32`` computes layers that are not quantised in single precision; None leaves the choice to
-            OpenVINO: bfloat16 on CPUs with instructions for it.
-        fixed_shape: Compile the network for the shape of the images, and again when it changes.
+    Precision ``f32`` computes layers that are not quantised in single precision; None leaves the choice to OpenVINO,
+    bfloat16 on CPUs with instructions for it. ``fixed_shape`` compiles the network again for each shape of images.
     """
     import openvino
     from openvino import properties

@@ -41,13 +41,7 @@ TASK, RECORD = "task.json", "record.json"
 
 
 def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
-    """Train, export, compare and time a model.
-
-    Args:
-        plan: The plan.
-        index: Index of the model in the plan.
-        threads: Threads of every backend.
-        folder: Folder of the exports.
+    """Train, export to ``folder``, compare and time a model of the plan.
 
     Returns:
         The model's record: ``formats`` and ``backends`` by name, each with its own ``error`` where something failed.
