@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from anomalib_plus.benchmark.plan import ID_LENGTH
 from anomalib_plus.benchmark.store import ResultStore
 
 RUN = "import sys; from anomalib_plus.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -73,7 +74,7 @@ def is_alive(job_id: str) -> bool:
 def test_a_killed_training_starts_again_and_finishes(sweep):
     config = sweep([RAMFAE], [0])
     killed = start(config, "out")
-    kill_when(killed, lambda: list(Path("out/jobs").glob("*.lock")) if Path("out").exists() else False)
+    kill_when(killed, lambda: list(Path("out/jobs").glob("?" * ID_LENGTH + ".lock")))
     assert results("out") == []
     (description,) = Path("out/jobs").glob("*.json")
     deadline = time.monotonic() + 30

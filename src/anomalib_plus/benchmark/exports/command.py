@@ -16,10 +16,8 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.choices import with_budget, with_models
 from anomalib_plus.benchmark.command import usable_cores
-from anomalib_plus.benchmark.environment import device_name
 from anomalib_plus.benchmark.exports.formats import FORMATS
-from anomalib_plus.benchmark.exports.measure import RECORD, TASK
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, with_folder
+from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan, with_folder
 from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
 from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.benchmark.process import ModuleProcess
@@ -130,7 +128,9 @@ def _environment(threads: int) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    import torch
+    import torch  # here, because --help should be fast
+
+    from anomalib_plus.benchmark.environment import device_name
 
     return device_name(torch.device("cpu"))
 

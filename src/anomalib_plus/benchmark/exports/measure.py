@@ -27,7 +27,7 @@ from anomalib_plus.benchmark.evaluation import prepare as resize_like_engine
 from anomalib_plus.benchmark.exports import agreement
 from anomalib_plus.benchmark.exports.backends import Images, Predict, attempt, engine_backend, open_backends
 from anomalib_plus.benchmark.exports.formats import EAGER, FORMATS, Exported, export
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan
+from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
 from anomalib_plus.benchmark.plan import ModelEntry, label_of
 from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
@@ -37,7 +37,6 @@ from anomalib_plus.benchmark.store import replace_file
 from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class, trainer_arguments
 
 MIB = 2**20
-TASK, RECORD = "task.json", "record.json"
 
 
 def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:

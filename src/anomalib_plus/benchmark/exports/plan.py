@@ -7,6 +7,9 @@ from typing import Any
 from anomalib_plus.benchmark.exports.formats import FORMATS
 from anomalib_plus.benchmark.plan import Budget, DataEntry, ModelEntry
 
+TASK, RECORD = "task.json", "record.json"
+"""Files with the input and the result of the process that measures a model."""
+
 
 @dataclass(frozen=True)
 class DeploymentPlan:
