@@ -1,7 +1,7 @@
-"""Metrics of RamFAE's anomaly map with a constant grey image in place of the reconstruction.
+"""Evaluate RamFAE's anomaly map with a constant grey image instead of the reconstruction.
 
-A constant image has no gradient, so the map marks every edge. Where this is as good as a trained model, the defects are
-stronger edges than anything in a normal image, and the data set says nothing about the model.
+A constant image has no gradient, so the map marks every edge. If this scores as well as a trained model, the defects
+are the strongest edges of the images, and the data set cannot show the quality of a model.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from anomalib_plus.data import MVTec
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, help="folder of categories in MVTec layout; the demo if left out")
+    parser.add_argument("--root", type=Path, help="folder of categories in MVTec layout (default: the demo)")
     parser.add_argument("--category", default="washer")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     options = parser.parse_args()

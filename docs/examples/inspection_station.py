@@ -1,4 +1,4 @@
-"""Judges each image that appears in INBOX; writes a heatmap of it and a line of results.csv into OUTBOX."""
+"""Predict each image that appears in INBOX; write its heatmap and a line of results.csv to OUTBOX."""
 
 import argparse
 import time
@@ -13,18 +13,18 @@ from anomalib_plus.data.image_files import inspect_image
 from anomalib_plus.deployment.station import ResultTable, announce, images_in
 
 
-def judge(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:
+def predict(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:
     try:
         if problem := inspect_image(path).fault:
             raise ValueError(problem)
-        verdict = inferencer.predict(read_image(path))
-        score = float(verdict.pred_score.item())
-        colours = visualize_anomaly_map(verdict.anomaly_map.squeeze())
+        prediction = inferencer.predict(read_image(path))
+        score = float(prediction.pred_score.item())
+        colours = visualize_anomaly_map(prediction.anomaly_map.squeeze())
         with Image.open(path) as image:
             overlay_image(image.convert("RGB"), colours.resize(image.size), alpha=0.4).save(heatmap)
-    except Exception as error:  # a bad file must not stop the line: it is for a person to look at
+    except Exception as error:  # a bad file must not stop the station: a person checks it
         return {"decision": "unreadable", "problem": str(error)}
-    return {"score": round(score, 4), "decision": "accept" if score <= threshold else "reject"}  # NaN is no pass
+    return {"score": round(score, 4), "decision": "accept" if score <= threshold else "reject"}  # NaN is rejected
 
 
 def main() -> None:
@@ -32,19 +32,19 @@ def main() -> None:
     for name in ("model", "inbox", "outbox"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--threshold", type=float, default=0.5)
-    parser.add_argument("--once", action="store_true", help="judge what is there and end")
+    parser.add_argument("--once", action="store_true", help="predict the images in INBOX and end")
     options = parser.parse_args()
     inferencer = OpenVINOInferencer(options.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     options.outbox.mkdir(parents=True, exist_ok=True)
     table = ResultTable(options.outbox / "results.csv", ["score", "decision", "problem"])
-    announce(f"watching {options.inbox}, rejecting scores above {options.threshold}, results in {options.outbox}")
+    announce(f"monitoring {options.inbox}, rejecting scores above {options.threshold}, results in {options.outbox}")
     before = {}
     while True:
         images = images_in(options.inbox)
         for key in table.missing(images):
-            if options.once or key in before:  # the others are perhaps still being written
+            if options.once or key in before:  # new images may still be incomplete
                 path = images[key]
-                row = judge(inferencer, path, options.threshold, options.outbox / f"{path.name}.heatmap.png")
+                row = predict(inferencer, path, options.threshold, options.outbox / f"{path.name}.heatmap.png")
                 table.add(key, row)
                 announce(key[0], *row.values())
         if options.once:

@@ -1,6 +1,6 @@
-"""What INT8 changes of the image AUROC, on several draws of the demo's test pictures.
+"""Measure the change of the image AUROC by INT8 on several draws of the demo's test images.
 
-The first draw sets the value ranges; neither training nor export has seen the others.
+The first draw sets the value ranges; the others were used neither in training nor in the export.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from sklearn.metrics import roc_auc_score
 
-import anomalib_plus.deployment  # this package keeps OpenVINO from sending usage data
+import anomalib_plus.deployment  # disables OpenVINO's usage data
 
 
 def main() -> None:

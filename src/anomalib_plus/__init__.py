@@ -1,9 +1,8 @@
-"""Five published anomaly detection methods as first-class anomalib models.
+"""Five published anomaly detection methods as models of anomalib.
 
-``from anomalib_plus import RamFAE`` gives a model, transform, datamodule, metric or post-processor by name. Importing
-this package is cheap: nothing of torch or anomalib is loaded before a name is used, because anomalib's start-up hook
-imports it while anomalib itself is still loading. It makes sure that anomalib knows the models, now or when anomalib is
-imported.
+Models, transforms, datamodules, metrics and post-processors are imported by name: ``from anomalib_plus import RamFAE``.
+The package loads torch and anomalib only when a name is used, because the start-up hook imports it while anomalib is
+still loading. It registers the models in anomalib, now or when anomalib is imported.
 """
 
 from importlib import import_module

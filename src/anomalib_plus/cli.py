@@ -1,4 +1,4 @@
-"""The ``anomalib-plus`` command: commands of its own, and every command of anomalib."""
+"""The ``anomalib-plus`` command: its own commands and every command of anomalib."""
 
 import difflib
 import logging
@@ -18,7 +18,7 @@ _TRACEBACK = "ANOMALIB_PLUS_TRACEBACK"
 
 
 class OwnCommand(NamedTuple):
-    """A command of ours: the module whose ``main(arguments) -> exit status`` runs it, and what it does."""
+    """Command of this package: the module whose ``main(arguments) -> exit status`` runs it, and a summary."""
 
     module: str
     summary: str
@@ -27,7 +27,7 @@ class OwnCommand(NamedTuple):
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
-    "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "a paper's table beside ours, on your data"),
+    "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "train a paper's models and compare with its table"),
     "deployment": OwnCommand(
         "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"
     ),
@@ -40,7 +40,7 @@ OWN_COMMANDS = {
 
 def _run_anomalib(arguments: Sequence[str]) -> None:
     _check_command(arguments[0])
-    register()  # unlike the start-up hook, it raises what is broken
+    register()  # unlike the start-up hook, it raises errors
     from anomalib.loggers import configure_logger
 
     from anomalib_plus.seeded_cli import SeededCLI
@@ -48,12 +48,12 @@ def _run_anomalib(arguments: Sequence[str]) -> None:
     configure_logger()
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, RichHandler)]:
-        root.removeHandler(handler)  # another one writes the same to stderr, and this into `--print_config > file`
+        root.removeHandler(handler)  # a duplicate on stdout, which would end up in `--print_config > file`
     SeededCLI(arguments)
 
 
 def _check_command(command: str) -> None:
-    """Exit where there is no such command; anomalib's parser would name its own commands only."""
+    """Exit if the command is unknown; anomalib's parser would list its own commands only."""
     from anomalib.cli.cli import AnomalibCLI
     from anomalib.cli.pipelines import pipeline_subcommands
 
@@ -64,7 +64,7 @@ def _check_command(command: str) -> None:
     hint = f" Did you mean {similar[0]!r}?" if similar else ""
     sys.stderr.write(
         f"anomalib-plus: there is no command {command!r}.{hint}\n"
-        f"  Commands of its own: {', '.join(OWN_COMMANDS)}\n"
+        f"  Commands of anomalib-plus: {', '.join(OWN_COMMANDS)}\n"
         f"  Commands of anomalib: {', '.join(sorted(theirs - OWN_COMMANDS.keys()))}\n"
     )
     raise SystemExit(2)
@@ -73,14 +73,13 @@ def _check_command(command: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``anomalib-plus``.
 
-    An error that tells the user what to do is printed without its traceback, unless ``ANOMALIB_PLUS_TRACEBACK`` is set.
+    Expected errors are printed without a traceback, unless ``ANOMALIB_PLUS_TRACEBACK`` is set.
 
     Args:
-        arguments: What follows the command's name; taken from ``sys.argv`` by default.
+        arguments: Arguments after the command's name; by default those of ``sys.argv``.
 
     Returns:
-        The exit status, 1 after such an error. anomalib's own parser raises ``SystemExit`` for help and for wrong
-        arguments.
+        The exit status, 1 after such an error. anomalib's parser raises ``SystemExit`` for help and wrong arguments.
     """
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
@@ -93,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    # Without this module OpenVINO and nncf send no usage data; anomalib's command imports both.
+    # Without this module, OpenVINO and nncf, which anomalib's command imports, send no usage data.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     command = arguments[0] if arguments else "--help"
     if command == "--version":
@@ -103,7 +102,7 @@ def _run(arguments: list[str]) -> int:
         return import_module(OWN_COMMANDS[command].module).main(arguments[1:])
     if command in {"-h", "--help"}:
         print("anomalib-plus: anomalib's command with the models and datamodules of anomalib-plus.\n")
-        print("Commands of its own:")
+        print("Commands of anomalib-plus:")
         for name, own in OWN_COMMANDS.items():
             print(f"  {name:12}{own.summary}")
         print("\nAnd every command of anomalib, with a --seed_everything that takes effect:\n", flush=True)

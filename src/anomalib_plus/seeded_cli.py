@@ -1,4 +1,4 @@
-"""anomalib's command line with a working ``--seed_everything``, which anomalib 2.7 accepts and ignores."""
+"""Command line of anomalib with a working ``--seed_everything``, which anomalib 2.7 ignores."""
 
 import os
 import secrets
@@ -10,10 +10,10 @@ _LARGEST_SEED = 2**32 - 1
 
 
 class SeededCLI(AnomalibCLI):
-    """Seeds every random generator, dataloader workers included, before model and data are built.
+    """Command line that seeds all random generators, also of dataloader workers, before building model and data.
 
-    As the option's help says: an integer is the seed, True draws one, False leaves the generators alone. The seed goes
-    into the ``config.yaml`` beside the results, from where the run can be repeated.
+    An integer is the seed, True draws one, False does not seed. The seed is stored in ``config.yaml`` beside the
+    results, so that the run can be repeated.
     """
 
     def instantiate_classes(self) -> None:
@@ -27,5 +27,5 @@ class SeededCLI(AnomalibCLI):
     def _choose(seed: bool | int) -> int | None:
         if seed is not True:
             return seed
-        # The processes of one distributed training must agree: Lightning hands them the seed of the first.
+        # All processes of a distributed training need one seed: Lightning passes them that of the first.
         return None if "PL_GLOBAL_SEED" in os.environ else secrets.randbelow(_LARGEST_SEED)

@@ -18,6 +18,7 @@ from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder, PredictDataset
 from anomalib.data.utils import read_image
 from anomalib.visualization import ImageVisualizer
+from anomalib_plus.report.pictures import _picture
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
@@ -28,7 +29,6 @@ from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.gallery.drawing import load_images
 from anomalib_plus.models.rbae.reference import read_reference
 from anomalib_plus.post_processing import MaskFolder
-from anomalib_plus.report.pictures import _picture
 from anomalib_plus.transforms import TextureSource
 from anomalib_plus.transforms.texture_source import _read_texture
 from awkward_files import Awkward, AwkwardMask, awkward_masks, encode, write_awkward_files

@@ -176,11 +176,14 @@ def checkpoint():
         (["--data", "images", "--ckpt_path", "absent.ckpt"], "absent.ckpt"),
         (["--data", "absent", "--ckpt_path", "model.ckpt"], "absent"),
         (["--data", "bad", "--ckpt_path", "model.ckpt", "--model.widths", "[4,8,8,8]"], "bad/image.png"),
-        (["--data", "images", "--model.delete_paste_area", "[0.5,0.1]"], "area_ratio must satisfy"),
+        (
+            ["--data", "images", "--model.augmenter", "DeletePaste", "--model.augmenter.area_ratio", "[0.5,0.1]"],
+            "area_ratio must satisfy",
+        ),
     ],
     ids=["other arguments", "no checkpoint", "no data", "bad data", "bad argument"],
 )
-def test_what_the_user_can_mend_is_said_without_a_traceback(options, message, checkpoint, capfd, monkeypatch):
+def test_user_errors_are_printed_without_a_traceback(options, message, checkpoint, capfd, monkeypatch):
     for folder in ("images", "bad"):
         Path(folder).mkdir()
     Image.new("RGB", (64, 64)).save("images/image.png")

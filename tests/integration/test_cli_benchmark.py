@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from anomalib_plus.benchmark.plan import ID_LENGTH
 from anomalib_plus.benchmark.store import ResultStore
 
 RUN = "import sys; from anomalib_plus.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -73,7 +74,7 @@ def is_alive(job_id: str) -> bool:
 def test_a_killed_training_starts_again_and_finishes(sweep):
     config = sweep([RAMFAE], [0])
     killed = start(config, "out")
-    kill_when(killed, lambda: list(Path("out/jobs").glob("*.lock")) if Path("out").exists() else False)
+    kill_when(killed, lambda: list(Path("out/jobs").glob("?" * ID_LENGTH + ".lock")))
     assert results("out") == []
     (description,) = Path("out/jobs").glob("*.json")
     deadline = time.monotonic() + 30
@@ -127,5 +128,5 @@ def test_ray_gives_what_a_local_run_gives(sweep):
     for job_id, record in local.items():
         assert on_ray[job_id]["status"] == "ok", on_ray[job_id]["error"]
         assert on_ray[job_id]["metrics"] == record["metrics"]
-        for picture in on_ray[job_id]["gallery"]:
-            assert (Path("ray") / picture["files"]["map"]).is_file()
+        for entry in on_ray[job_id]["gallery"]:
+            assert (Path("ray") / entry["files"]["map"]).is_file()

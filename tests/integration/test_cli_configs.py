@@ -204,7 +204,7 @@ def test_a_category_is_a_row_where_there_is_one_training(capsys):
         (["ramfae", "--table", "3"], "Several trainings are possible: choose one by --row, of gmsd, ssim, msgms"),
         (["rbae", "--variant", "nothing"], "the variants are temperature_0.05, temperature_0.1, strides_all_2, "),
         (["fear"], "--print-config needs --table, --figure or --variant"),
-        (["fear", "--table", "1", "--data.category", "pill", "screw"], "of one category, got pill, screw"),
+        (["fear", "--table", "1", "--data.category", "pill", "screw"], "takes one category, got pill, screw"),
         (["fear", "--table", "1", "--max-cpu-seconds", "9"], "no limit of CPU seconds"),
     ],
 )

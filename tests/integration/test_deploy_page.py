@@ -58,7 +58,7 @@ def run_station(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[dic
         return list(csv.DictReader(file))
 
 
-def test_the_station_judges_good_and_bad_files_once(
+def test_the_station_predicts_good_and_bad_files_once(
     model: tuple[RamFAE, Path], mvtec_layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained, exported = model
@@ -80,8 +80,8 @@ def test_the_station_judges_good_and_bad_files_once(
     assert "8 bits" in unreadable["deep.png"]
     for name in rows.keys() - unreadable.keys():
         with torch.inference_mode():
-            verdict = trained(read_image(inbox / name, as_tensor=True)[None])
-        score = verdict.pred_score.item()
+            prediction = trained(read_image(inbox / name, as_tensor=True)[None])
+        score = prediction.pred_score.item()
         assert float(rows[name]["score"]) == pytest.approx(score, abs=1e-3)
         assert abs(score - 0.5) < 1e-3 or rows[name]["decision"] == ("reject" if score > 0.5 else "accept")
         with Image.open(outbox / f"{name}.heatmap.png") as heatmap, Image.open(inbox / name) as image:
@@ -108,14 +108,14 @@ def test_the_station_takes_a_network_of_fixed_shape(
         Image.fromarray(np.random.default_rng(0).integers(0, 256, size, np.uint8)).save(inbox / name)
     fits, other = run_station(monkeypatch, "weights/openvino/fixed.xml", inbox, tmp_path / "outbox")
     with torch.inference_mode():
-        verdict = trained(read_image(inbox / fits["file"], as_tensor=True)[None])
-    assert float(fits["score"]) == pytest.approx(verdict.pred_score.item(), abs=1e-3)
+        prediction = trained(read_image(inbox / fits["file"], as_tensor=True)[None])
+    assert float(fits["score"]) == pytest.approx(prediction.pred_score.item(), abs=1e-3)
     assert other["decision"] == "unreadable"
     assert "shape" in other["problem"]
 
 
 @pytest.fixture
-def verdict(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def prediction(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What a station without a network says about every image."""
     said = SimpleNamespace(pred_score=np.array([0.2]), anomaly_map=np.zeros((1, 1, 8, 8), np.float32))
     fake = SimpleNamespace(predict=lambda _: said)
@@ -136,24 +136,24 @@ def inbox(tmp_path: Path) -> Path:
     ("score", "decision"), [(0.2, "accept"), (0.5, "accept"), (0.51, "reject"), (np.nan, "reject"), (np.inf, "reject")]
 )
 def test_the_station_accepts_only_what_lies_below_the_threshold(
-    verdict: SimpleNamespace,
+    prediction: SimpleNamespace,
     inbox: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     score: float,
     decision: str,
 ) -> None:
-    verdict.pred_score[:] = score
+    prediction.pred_score[:] = score
     (row,) = run_station(monkeypatch, "model.xml", inbox, inbox.parent / "outbox")
     assert (row["decision"], row["score"]) == (decision, str(score))
     assert datetime.fromisoformat(row["modified"]).tzinfo is not None
     start, line = capsys.readouterr().out.splitlines()
-    assert f"watching {inbox}, rejecting scores above 0.5" in start
+    assert f"monitoring {inbox}, rejecting scores above 0.5" in start
     assert line.endswith(f" part.png {score} {decision}")
 
 
 def test_the_station_survives_links_odd_names_and_a_torn_table(
-    verdict: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch
+    prediction: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = inbox.parent / "outbox"
     for name in (b"=1+1.png", b"no text \xff.png", b"two\nlines.png"):
@@ -172,8 +172,8 @@ def test_the_station_survives_links_odd_names_and_a_torn_table(
     assert run_station(monkeypatch, "model.xml", inbox, outbox)[-1]["file"] == "new.png"
 
 
-def test_the_station_judges_a_file_that_rests_whatever_its_date(
-    verdict: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_station_predicts_a_file_that_rests_whatever_its_date(
+    prediction: SimpleNamespace, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tomorrow = time.time() + 86_400
     os.utime(inbox / "part.png", (tomorrow, tomorrow))
@@ -194,7 +194,7 @@ def test_the_station_judges_a_file_that_rests_whatever_its_date(
 
 
 @pytest.mark.slow
-def test_int8_is_judged_on_draws_of_the_demo(
+def test_int8_is_predicted_on_draws_of_the_demo(
     model: tuple[RamFAE, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("nncf")

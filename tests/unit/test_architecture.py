@@ -35,7 +35,7 @@ NAMELESS = (
     "benchmark",
     "report",
 )
-"""Rooms whose code names no model of ours."""
+"""Rooms whose code and templates name no model of ours."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODELS = sorted(path for path in (PACKAGE / "models").iterdir() if (path / "torch_model.py").exists())
 
@@ -98,6 +98,8 @@ def test_models_stand_alone(folder: Path) -> None:
 @pytest.mark.parametrize("room", NAMELESS)
 def test_only_models_name_models(room: str) -> None:
     names = re.compile(rf"\b({'|'.join(anomalib_plus.models.__all__)})\b", re.IGNORECASE)
+    templates = [file for file in (PACKAGE / room).rglob("*") if file.suffix in {".j2", ".js"}]
+    assert not [file for file in templates if names.search(file.read_text())]
     for file in (PACKAGE / room).rglob("*.py"):
         tree = ast.parse(file.read_text())
         documented = {

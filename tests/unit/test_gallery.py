@@ -69,9 +69,9 @@ def test_rows_are_the_originals_the_results_and_the_masks() -> None:
     assert all((labels[row * 44 : row * 44 + 40] < 128).any() for row in range(3))
 
 
-def test_a_long_summary_is_not_cut_off_on_narrow_pictures() -> None:
+def test_a_long_summary_is_not_cut_off_on_narrow_images() -> None:
     class Wordy(LeftHalfInverted):
-        __doc__ = "A summary much wider than the one picture below it, to its last word."
+        __doc__ = "A summary much wider than the one image below it, to its last word."
 
     narrow = np.asarray(draw_gallery(torch.rand(1, 3, 32, 32), {"wordy": {"": Wordy()}}))
     wide = np.asarray(draw_gallery(torch.rand(32, 3, 32, 32), {"wordy": {"": Wordy()}}))
@@ -182,10 +182,10 @@ def test_a_texture_folder_reaches_the_transforms_that_paste_textures(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "empty"], "in empty.\n"),
-        (["--data", "missing"], "There is no folder missing. Give a folder of images"),
+        (["--data", "empty"], "in empty: give a folder with images.\n"),
+        (["--data", "missing"], "There is no folder missing: give a folder of images"),
         (["--output", "file/gallery.png"], "--output file/gallery.png cannot be written"),
-        (["--output", "gallery"], "--output gallery does not end like an image file, .png for instance"),
+        (["--output", "gallery"], "--output gallery has no suffix of an image file: use .png"),
         (["--output", "taken.png"], "taken.png"),
         (["--roi", "missing.png"], "--roi: there is no mask missing.png; give an image file or foreground"),
         (["--defects", "empty"], "Defect folder empty holds no image with a mask"),

@@ -1,5 +1,4 @@
-"""The benchmark: models, data sets and seeds side by side under one protocol, with results that outlive any crash.
+"""Benchmark of models, data sets and seeds under one protocol.
 
-Nothing of torch or anomalib is imported at the top of the modules that plan, run and store: a sweep's own process stays
-small, and only the processes of its jobs load them.
+Modules that plan, run and store import neither torch nor anomalib at the top: only the processes of the jobs load them.
 """

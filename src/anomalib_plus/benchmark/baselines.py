@@ -1,4 +1,4 @@
-"""Baselines that anomalib does not have in a usable form. Name them by path in a sweep; nothing registers them."""
+"""Baselines that anomalib lacks. A sweep names them by their class path; they are not registered in anomalib."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 
 class FocalTerm(nn.Module):
-    """DRAEM's focal loss with both classes weighed alike: mean over pixels of ``-(1 - p)^2 log p``.
+    """DRAEM's focal loss with equal class weights: mean over pixels of ``-(1 - p)^2 log p``.
 
-    anomalib passes ``alpha=1`` to kornia, which thereby gives class 0, the normal pixels, no weight at all. kornia's
-    mean divides by pixels times classes, hence the factor.
+    anomalib passes ``alpha=1`` to kornia, which gives the normal pixels (class 0) no weight. kornia's mean divides by
+    pixels times classes, hence the factor 2.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class FocalTerm(nn.Module):
 
 
 class DraemVariant(Draem):
-    """anomalib's Draem in other widths, without a download, and with its loss repaired or as shipped.
+    """anomalib's Draem with configurable widths, no download, and its loss repaired or as shipped.
 
     Args:
         repaired: Give normal pixels weight in the focal loss.
         widths: Channels of the first stage of the reconstruction and of the segmentation; anomalib's are 128 and 64.
-        dtd_dir: Folder of textures; None fills defects with the noise that anomalib uses in their place.
-        learning_rate: Of Adam.
+        dtd_dir: Folder of textures; without it, defects are filled with anomalib's noise.
+        learning_rate: Learning rate of Adam.
         **kwargs: Anomalib's components.
     """
 

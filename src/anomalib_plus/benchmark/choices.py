@@ -1,4 +1,4 @@
-"""The changes to a sweep that the command line can make."""
+"""Changes to a sweep by options of the command line."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,19 +17,14 @@ Plan = TypeVar("Plan", Sweep, "DeploymentPlan")
 
 
 def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | None = None) -> Sweep:
-    """The sweep on other folders: each data set of it from each root, filed under the folder's name.
+    """Return the sweep on other folders: each data set from each root, labelled with the folder's name.
 
-    Args:
-        sweep: The sweep.
-        roots: Folders of categories; those of one name get their parents' in front. Without any, the sweep's own count.
-        categories: Those to take; by default the sweep's own, or all that lie in a root.
-
-    Raises:
-        PlanError: If there is no such folder, or a category is nowhere.
+    Equal names get their parents' names in front. Without ``roots``, the sweep's own folders are used; without
+    ``categories``, the sweep's own ones, or all in a root. A folder or category that does not exist is a PlanError.
     """
     for root in roots:
         if not root.is_dir():
-            msg = f"There is no folder {root}."
+            msg = f"There is no folder {root}: give a folder of categories in MVTec layout."
             raise PlanError(msg)
     if roots:
         sweep = replace(sweep, data=tuple(_moved(sweep.data, roots)))
@@ -51,18 +46,18 @@ def _with_categories(sweep: Sweep, names: Sequence[str]) -> Sweep:
     unknown = [name for name in names if not any(name in there for there in known)]
     if unknown and all(map(_root, sweep.data)):
         listing = ", ".join(dict.fromkeys(name for there in known for name in there)) or "none"
-        msg = f"There is no category {', '.join(unknown)}; there are {listing}."
+        msg = f"There is no category {', '.join(unknown)}; available: {listing}."
         raise PlanError(msg)
     entries = []
     for data, there in zip(sweep.data, known, strict=True):
-        others = [] if _root(data) else unknown  # without a folder, only the class knows what there is
+        others = [] if _root(data) else unknown  # without a folder, only the datamodule knows its categories
         taken = tuple(there.get(name, name) for name in names if name in there or name in others)
         entries.append(replace(data, categories=taken))
     return replace(sweep, data=tuple(entries))
 
 
 def _known_categories(data: DataEntry) -> dict[str, str | int]:
-    """Categories by name: the folders below the root; where they are no folders, those that the sweep lists."""
+    """Categories by name: the folders below the root, or the sweep's list where categories are not folders."""
     root = _root(data)
     if root is None or not root.is_dir() or data.category_argument != "category":
         return {str(category): category for category in data.categories or ()}
@@ -79,35 +74,27 @@ def _root(data: DataEntry) -> Path | None:
 
 
 def with_models(plan: Plan, labels: Sequence[str]) -> Plan:
-    """Return a sweep, or a plan of exports, with some of its models only.
-
-    Raises:
-        PlanError: If a label is not in it.
-    """
+    """Return a sweep or deployment plan with only the models of these labels; an unknown label is a PlanError."""
     known = {label_of(model).lower() for model in plan.models}
     wanted = {label.lower() for label in labels}
     if wanted - known:
-        msg = f"There is no model {', '.join(sorted(wanted - known))}; the models are {', '.join(sorted(known))}."
+        msg = f"There is no model {', '.join(sorted(wanted - known))}; available: {', '.join(sorted(known))}."
         raise PlanError(msg)
     return replace(plan, models=tuple(model for model in plan.models if label_of(model).lower() in wanted))
 
 
 def with_budget(sweep: Plan, changes: Mapping[str, float | int]) -> Plan:
-    """Return a sweep, or a plan of exports, with another budget for all models."""
+    """Return a sweep or deployment plan with another budget for all models."""
     budget = read(Budget, dict(changes), "budget")
     return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))
 
 
 def with_image_size(sweep: Sweep, size: Sequence[int]) -> Sweep:
-    """The sweep with images of another height and width.
-
-    Raises:
-        PlanError: If they are not positive.
-    """
+    """Return the sweep with another image height and width; a PlanError unless they are positive."""
     return replace(sweep, protocol=read(Protocol, asdict(sweep.protocol) | {"image_size": [*size]}, "protocol"))
 
 
 def with_accelerator(sweep: Sweep, name: str) -> Sweep:
-    """The sweep with all models on another kind of device."""
+    """Return the sweep with all models on another accelerator."""
     models = [replace(model, trainer=model.trainer | {"accelerator": name}) for model in sweep.models]
     return replace(sweep, models=tuple(models))

@@ -1,8 +1,7 @@
-"""``anomalib-plus benchmark``: models, data sets and seeds side by side, from one YAML file.
+"""``anomalib-plus benchmark``: compare models on data sets and seeds, as a YAML file lists them.
 
-Each training and its evaluation is a job in a process of its own; a crash is a result. Call the same command again to
-resume: what is finished is not repeated. (anomalib's own pipeline of this name stays reachable as ``anomalib
-benchmark``.)
+Each training with its evaluation is a job in its own process; a crash is recorded as a result. The same command resumes
+a sweep and does not repeat finished jobs. (anomalib's own pipeline of this name remains ``anomalib benchmark``.)
 """
 
 import argparse
@@ -17,7 +16,7 @@ from rich.table import Column, Table
 
 from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
 from anomalib_plus.benchmark.papers import save_published
-from anomalib_plus.benchmark.plan import Job, Sweep, expand, load_sweep
+from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
 from anomalib_plus.benchmark.progress import SweepProgress, printable
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.schema import PlanError
@@ -36,12 +35,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ray-address", help="address of the Ray cluster (default: a local one)")
     parser.add_argument("--gpus-per-job", type=float, default=0.0, help="GPUs that Ray reserves for a job (default: 0)")
-    parser.add_argument("--retries", type=int, default=3, help="how often Ray repeats a job whose machine died")
+    parser.add_argument("--retries", type=int, default=3, help="repetitions of a job whose machine died (with Ray)")
     parser.add_argument("--retry-failed", action="store_true", help="run failed jobs once more")
     parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the file's")
     parser.add_argument("--max-steps", type=int, help="likewise")
-    parser.add_argument("--max-seconds", type=float, help="likewise, by the clock")
-    parser.add_argument("--max-cpu-seconds", type=float, help="likewise, of the job's process on the CPU")
+    parser.add_argument("--max-seconds", type=float, help="likewise, wall-clock time")
+    parser.add_argument("--max-cpu-seconds", type=float, help="likewise, CPU time of the job's process")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds, instead of the file's")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"), help="image size, instead of the file's")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and what is finished; run nothing")
@@ -62,10 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
-    """Return the sweep as changed by the options of :func:`add_run_options`.
+    """Apply the options of :func:`add_run_options` to a sweep.
 
     Raises:
-        PlanError: If a value cannot be used.
+        PlanError: If a value is invalid.
     """
     limits = {name: getattr(options, name) for name in ("max_epochs", "max_steps", "max_seconds", "max_cpu_seconds")}
     if any(limit is not None for limit in limits.values()):
@@ -80,7 +79,7 @@ def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
 
 
 def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespace, console: Console) -> int:
-    """Run what is not finished.
+    """Run the unfinished jobs.
 
     Returns:
         The exit status: 0 if all jobs have succeeded, 1 if one has failed.
@@ -140,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console = Console(markup=False)
     try:
-        sweep = load_sweep(options.config)
+        sweep = load(Sweep, options.config)
         if options.models:
             sweep = with_models(sweep, options.models)
         if options.roots or options.categories:
@@ -157,5 +156,5 @@ def main(arguments: Sequence[str]) -> int:
     except PlanError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
+        sys.stderr.write("Interrupted. Run the same command again to resume.\n")
         return 130

@@ -1,4 +1,4 @@
-"""A training of a paper as a configuration file of anomalib's command line, with metrics of raw scores."""
+"""Configuration files for anomalib's command line from a paper's recipe, with metrics of raw scores."""
 
 import json
 import math
@@ -30,22 +30,17 @@ METRIC_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 def choose_training(
     found: Sequence[Cell], row: str | None, categories: Sequence[str] | None
 ) -> tuple[dict[str, Any], str]:
-    """Return the arguments and the category that a row stands for.
+    """Return the model's arguments and the category of a row.
 
-    Args:
-        found: Cells of a table, figure or variant.
-        row: Name of a training; where there is one only, it may be a category, or be left out.
-        categories: The category to take instead of the training's first one.
-
-    Raises:
-        PlanError: If the row is unknown or missing, or there are several categories.
+    If there is only one training, ``row`` may be None or a category; ``categories`` replaces the row's first category.
+    A PlanError if the row is unknown or missing, or there are several categories.
     """
     trainings = {name: (arguments, cell) for cell in reversed(found) for name, arguments in cell.variants.items()}
     names = list(dict.fromkeys(name for cell in found for name in cell.variants))
     places = {category_name(cell.row) for cell in found if category_name(cell.row) in cell.categories}
     by_lower_case = {name.lower(): name for name in names}
     if categories and len(categories) > 1:
-        msg = f"A configuration is of one category, got {', '.join(categories)}."
+        msg = f"--print-config takes one category, got {', '.join(categories)}."
         raise PlanError(msg)
     category = categories[0] if categories else None
     if row is not None and len(names) == 1 and category_name(row) in places:
@@ -62,14 +57,9 @@ def choose_training(
 
 
 def configuration(sweep: Sweep, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a file for ``anomalib train --config``.
+    """Return a configuration for ``anomalib train --config`` of a sweep with one model and one category.
 
-    Args:
-        sweep: One model on one data set with one category.
-        recipe: The table's recipe, for its metrics and its arguments of printed configurations.
-
-    Raises:
-        PlanError: If the sweep has a limit that anomalib's command line does not know.
+    A PlanError if the sweep has a limit that anomalib's command line lacks.
     """
     model, data, budget = sweep.models[0], sweep.data[0], sweep.budget
     if budget.max_cpu_seconds is not None:
@@ -107,7 +97,8 @@ def to_yaml(content: Mapping[str, Any], title: str) -> str:
     """Return a configuration as YAML with its title and a warning as comments."""
     return (
         f"# {title}\n"
-        "# For ranking: labels and masks mean nothing here. For a model to be used, add --model.post_processor true.\n"
+        "# For ranking by raw scores: labels and masks are meaningless.\n"
+        "# For production, add --model.post_processor true.\n"
         + yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, width=120)
     )
 

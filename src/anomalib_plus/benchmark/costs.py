@@ -1,4 +1,4 @@
-"""Costs of running a trained model, without reading files and without metrics."""
+"""Parameters, operations, latency and memory of a trained model, without reading files or computing metrics."""
 
 import logging
 import sys
@@ -19,11 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 def inference_costs(network: nn.Module, images: Tensor) -> dict[str, Any]:
-    """Parameters, multiply-accumulates, latency and throughput of a network in evaluation mode.
+    """Measure parameters, multiply-accumulates, latency and throughput of a network in evaluation mode.
 
-    Args:
-        network: Takes images as they come from the pre-processor.
-        images: (1 or more, C, H, W), on the network's device; repeated to the larger batch.
+    ``images`` (1 or more, C, H, W) are pre-processed and on the network's device; they are repeated to a full batch.
     """
     one = images[:1].contiguous()
     many = images.repeat(-(-BATCH // len(images)), 1, 1, 1)[:BATCH].contiguous()
@@ -41,7 +39,7 @@ def inference_costs(network: nn.Module, images: Tensor) -> dict[str, Any]:
 
 @torch.inference_mode()
 def latency(network: nn.Module, images: Tensor) -> float:
-    """Median seconds of a forward pass after two to warm up."""
+    """Median seconds of a forward pass after two warm-up passes."""
 
     def run() -> None:
         network(images)
@@ -54,15 +52,12 @@ def latency(network: nn.Module, images: Tensor) -> float:
 def seconds_in_turns(
     calls: Mapping[str, Callable[[], object]], max_runs: int = _MAX_RUNS, seconds_per_call: float = _SECONDS
 ) -> dict[str, list[float]]:
-    """Time calls that take turns, so that other work of the machine slows all of them alike.
+    """Time functions in turns, so that other load on the machine slows all of them equally.
 
-    Args:
-        calls: Functions by name. Each runs twice before it counts.
-        max_runs: How often each runs at most.
-        seconds_per_call: Mean time that the calls may take; none runs less than three times.
+    Each function has two warm-up runs, then between three and ``max_runs`` runs, in ``seconds_per_call`` on average.
 
     Returns:
-        Seconds of each run, by name: equally many for each call, and in the same order.
+        Seconds of each run, by name; the same number of runs for all, in the same order.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-2, max_runs):
@@ -78,23 +73,19 @@ def seconds_in_turns(
 
 @torch.no_grad()
 def count_gmacs(network: nn.Module, images: Tensor) -> float | None:
-    """Multiply-accumulates of a forward pass in units of 10^9: convolutions, matrix products and attention.
-
-    Returns:
-        None if the network does something that torch's counter cannot follow.
-    """
+    """Count the multiply-accumulates (10^9) of a forward pass; None if torch's counter fails on the network."""
     counter = FlopCounterMode(display=False)
     try:
         with counter:
             network(images)
     except Exception:  # a missing count must not cost the trained model
-        logger.warning("The multiply-accumulates cannot be counted.", exc_info=True)
+        logger.warning("The multiply-accumulates cannot be counted; gmacs is null.", exc_info=True)
         return None
     return counter.get_total_flops() / 2e9
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """Largest memory so far: allocated by torch on a CUDA device, else resident in this process."""
+    """Peak memory so far: allocated by torch on a CUDA device, else resident memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""Origin of a result: device, code and weights."""
+"""Device, code revision and weights behind a result."""
 
 import hashlib
 import platform
@@ -14,7 +14,7 @@ from torch import nn
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or that of the CPU."""
+    """Name of the GPU or the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
@@ -28,7 +28,7 @@ def device_name(device: torch.device) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of this source tree, with ``-dirty`` where it was changed; None outside a repository of ours."""
+    """Commit of this source tree, with ``-dirty`` if it has changes; None outside its repository."""
     here = Path(__file__)
     tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
     return (
@@ -46,16 +46,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str, Path]) -> dict[str, str | None]:
-    """SHA-256 of the files that a model's pre-trained weights came from.
+    """SHA-256 of the files of a model's pre-trained weights.
 
-    Args:
-        model: The built model; its attribute ``training_networks``, if it has one, lists timm's names of pre-trained
-            networks that its training used besides its modules.
-        arguments: Its arguments; those that are files are hashed.
-        offered: Files by backbone that were offered to timm.
+    The model's optional attribute ``training_networks`` lists timm's names of further networks of its training.
+    ``offered`` are the files of :func:`~.offline_weights.offer_lite_weights`.
 
     Returns:
-        Hashes by argument for files and by weight tag for timm's weights; None where those are not in its cache.
+        Hashes by argument for files and by weight tag for timm's weights; None for weights that are not in its cache.
     """
     texts = {name: value for name, value in _values(arguments) if isinstance(value, str)}
     found: dict[str, str | None] = {name: file_hash(Path(text)) for name, text in texts.items() if _is_file(text)}
@@ -71,9 +68,9 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
 
 
 def _from_timm(path: str, arguments: dict[str, Any]) -> bool:
-    """True if the network at a path (``model.student.network``) has weights from timm: not from a file, not random.
+    """Return True if the network at a path (``model.student.network``) has timm's weights: no file, not random.
 
-    The arguments that say otherwise hold for the whole model, or begin with the network's name.
+    The arguments that decide hold for the whole model, or begin with the network's name.
     """
     owners = ["", *(f"{part}_" for part in path.split("."))]
     switches = [f"{owner}{ending}" for owner in owners for ending in ("pre_trained", "pretrained")]
@@ -99,7 +96,7 @@ def _cached_hash(configuration: dict[str, Any]) -> str | None:
 
 
 def _values(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Single values in nested arguments, with the path of names and positions to each."""
+    """Leaves of nested arguments, each with its dotted path."""
     if isinstance(value, (dict, list, tuple)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:

@@ -1,11 +1,14 @@
-"""From a model's raw maps and scores to the metrics of the protocol; anomalib's post-processor has no part in it."""
+"""Evaluation of a model's raw maps and scores by the protocol, without anomalib's normalisation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from anomalib.data import ImageBatch
+from anomalib.data.utils import ValSplitMode
+from anomalib.metrics import F1AdaptiveThreshold
 from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,7 +22,7 @@ from anomalib_plus.metrics.size_split_auroc import auroc_of_size
 
 @dataclass
 class Predictions:
-    """A model's output for the test images, in their order.
+    """Output of a model for the test images, in their order.
 
     Args:
         scores: (N,) float64.
@@ -40,32 +43,29 @@ class Predictions:
 
 @dataclass
 class Evaluation:
-    """Metrics by name, None where they do not apply, and the curves behind them."""
+    """Metrics by name (None where they do not apply) and their curves."""
 
     metrics: dict[str, float | None]
-    curves: dict[str, dict[str, list[float]] | None] = field(default_factory=dict)
+    curves: dict[str, dict[str, list[float]] | None]
 
 
 @torch.inference_mode()
 def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -> Predictions:
-    """Predict all images of a loader.
-
-    Args:
-        model: An anomalib module in evaluation mode, on ``device``.
-        loader: Batches of anomalib.
-        protocol: Sizes and rules of maps and masks.
-        device: Where the model is.
+    """Predict all images of a loader with an anomalib module in evaluation mode on ``device``.
 
     Raises:
-        ValueError: If the model's pre-processor gives images of another size than the protocol's, a crop for one: maps
-            and masks would not show the same.
+        ValueError: If the pre-processor gives images of another size than the protocol's, for example crops, which do
+            not match the masks.
     """
     scores, labels, paths, maps, masks, sizes = [], [], [], [], [], []
     for batch in loader:
         images = prepare(model, batch.image.to(device))
         if images.shape[-2:] != protocol.image_size:
             size = "x".join(map(str, images.shape[-2:]))
-            msg = f"The model's pre-processor gives images of {size} pixels; the protocol says {protocol.image_size}."
+            msg = (
+                f"The model's pre-processor gives images of {size} pixels, the protocol asks for "
+                f"{protocol.image_size}: resize without cropping."
+            )
             raise ValueError(msg)
         output = _without_background(model, images, model.model(images), batch.image_path)
         batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
@@ -89,7 +89,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
 
 
 def _without_background(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
-    """Let a post-processor that removes the background do so; all else that post-processors do is left out."""
+    """Apply the post-processor's removal of the background, where it has one, and nothing else of it."""
     remove = getattr(model.post_processor, "remove_background", None)
     if remove is None:
         return output
@@ -103,18 +103,18 @@ def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
         return scores.flatten()
     if maps is not None:
         return maps.amax(dim=(1, 2))
-    msg = "The model gives neither scores nor maps."
+    msg = "The model returns neither pred_score nor anomaly_map: it cannot be evaluated."
     raise ValueError(msg)
 
 
 def prepare(model: Any, images: Tensor) -> Tensor:
-    """Apply the model's pre-processor as anomalib's engine does (its ``forward`` is for exports)."""
+    """Apply the model's pre-processor as anomalib's engine does; its ``forward`` is for exports."""
     transform = model.pre_processor.transform if model.pre_processor else None
     return transform(images) if transform else images
 
 
 def fit_maps(maps: Tensor, protocol: Protocol) -> Tensor:
-    """Bring maps (B, [1,] H, W) to the protocol's size (bilinear) and smooth them; (B, h, w)."""
+    """Resize maps (B, [1,] H, W) to the protocol's size, bilinearly, and smooth them; (B, h, w)."""
     single = maps.reshape(len(maps), 1, *maps.shape[-2:])
     if single.shape[-2:] != protocol.size_of_maps:
         single = F.interpolate(single, protocol.size_of_maps, mode="bilinear", align_corners=False)
@@ -125,7 +125,7 @@ def fit_maps(maps: Tensor, protocol: Protocol) -> Tensor:
 
 
 def fit_masks(masks: Tensor, protocol: Protocol) -> Tensor:
-    """Bring masks (B, H, W), float, to the size of the maps; bool."""
+    """Resize float masks (B, H, W) to the size of the maps by the protocol's rule; bool."""
     size = protocol.size_of_maps
     if protocol.mask_rule == "area, > 0":
         return F.interpolate((masks[:, None] > 0.5).float(), size, mode="area")[:, 0] > 0
@@ -138,40 +138,60 @@ def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
     Raises:
         ValueError: If a score or a pixel of a map is not finite.
     """
-    found: dict[str, float | None] = dict.fromkeys(protocol.metrics)
     curves: dict[str, dict[str, list[float]] | None] = {"roc_image": None, "roc_pixel": None, "pro": None}
-    ranked = ranking.rank(predictions.scores)
-    _score(found, curves, "image", ranked, predictions.labels)
+    found = _rank("image", predictions.scores, predictions.labels, curves)
     if predictions.sizes is not None:
         scores, sizes, labels = map(torch.from_numpy, (predictions.scores, predictions.sizes, predictions.labels))
         for size in SIZES:
             value = auroc_of_size(scores, sizes, labels, size, protocol.defect_size_bounds)
-            _set(found, f"image_auroc_{size}", lambda value=value: _finite(value))
+            found[f"image_auroc_{size}"] = _finite(value)
     if predictions.maps is not None and predictions.masks is not None:
         maps, masks = predictions.maps, predictions.masks
-        pixels = ranking.rank(maps)
-        _score(found, curves, "pixel", pixels, masks)
-        arrays = torch.from_numpy(maps), torch.from_numpy(masks)
-        _set(found, "pixel_auroc_per_image", lambda: _finite(aurocs_of_images(*arrays).mean()))
-        if "aupro" in found and (curve := ranking.per_region_overlap(pixels, masks)):
-            found["aupro"] = ranking.area_up_to(curve, protocol.aupro_fpr_limit)
+        found |= _rank("pixel", maps, masks, curves)
+        found["pixel_auroc_per_image"] = _finite(
+            aurocs_of_images(torch.from_numpy(maps), torch.from_numpy(masks)).mean()
+        )
+        if curve := ranking.per_region_overlap(maps, masks):
+            found["aupro"] = ranking.area_under(curve, protocol.aupro_fpr_limit)
             curves["pro"] = ranking.thin_out(curve)
-    return Evaluation(found, curves)
+    return Evaluation({name: found.get(name) for name in protocol.metrics}, curves)
 
 
-def _score(found: dict, curves: dict, level: str, ranked: ranking.Ranked, labels: NDArray[np.bool_]) -> None:
-    curve = ranking.roc_curve(ranked, labels)
-    if curve is not None:
-        _set(found, f"{level}_auroc", lambda: ranking.area_under(curve))
-        _set(found, f"{level}_ap", lambda: ranking.average_precision(ranked, labels))
-        _set(found, f"{level}_f1_max", lambda: ranking.f1_max(ranked, labels))
-        curves[f"roc_{level}"] = ranking.thin_out(curve)
+def _rank(
+    level: str, scores: NDArray[np.floating], labels: NDArray[np.bool_], curves: dict[str, Any]
+) -> dict[str, float | None]:
+    """Metrics of the images or of the pixels; adds their ROC curve to ``curves``."""
+    ranking.check_finite(scores)
+    curve = ranking.roc_curve(scores, labels)
+    if curve is None:
+        return {}
+    curves[f"roc_{level}"] = ranking.thin_out(curve)
+    return {
+        f"{level}_auroc": ranking.area_under(curve),
+        f"{level}_ap": ranking.average_precision(scores, labels),
+        f"{level}_f1_max": ranking.f1_max(scores, labels),
+    }
 
 
 def _finite(value: Tensor) -> float | None:
     return float(value) if value.isfinite() else None
 
 
-def _set(found: dict, name: str, compute: Any) -> None:
-    if name in found:
-        found[name] = compute()
+def find_threshold(
+    model: Any, datamodule: Any, tested: Predictions, protocol: Protocol, device: torch.device
+) -> dict[str, Any]:
+    """Find anomalib's threshold: the image score with the best F1 on the validation images.
+
+    ``tested`` are the predictions for the test images, used again if these are the validation images.
+
+    Returns:
+        ``value``, above which anomalib rejects an image, and ``source``, a phrase on the images that it comes from.
+    """
+    is_test = datamodule.val_split_mode == ValSplitMode.SAME_AS_TEST
+    found = tested if is_test else predict(model, datamodule.val_dataloader(), protocol, device)
+    metric = F1AdaptiveThreshold(fields=["pred_score", "gt_label"])
+    metric.update(SimpleNamespace(pred_score=torch.from_numpy(found.scores), gt_label=torch.from_numpy(found.labels)))
+    source = "best F1 on the validation images" + (", which are the test images" if is_test else "")
+    if not found.labels.any():
+        source = "highest score of the validation images, none of which is defective"
+    return {"value": float(metric.compute()), "source": source}

@@ -1,4 +1,4 @@
-"""Folders of data: which categories lie in them, and what to call them."""
+"""Categories in folders of data, and titles for the folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,7 @@ from anomalib_plus.benchmark.schema import PlanError
 
 
 def find_categories(root: Path) -> list[str]:
-    """Names of the folders in ``root`` that are laid out like a category of MVTec AD.
-
-    Raises:
-        PlanError: If there are none.
-    """
+    """Names of the folders in ``root`` with the layout of an MVTec AD category; a PlanError if there are none."""
     parts = (Path("train", "good"), Path("test"))
     found = [name for name in subfolders(root) if all((root / name / part).is_dir() for part in parts)]
     if not found:
@@ -21,12 +17,12 @@ def find_categories(root: Path) -> list[str]:
 
 
 def subfolders(root: Path) -> list[str]:
-    """Names of the folders in ``root``; none where it does not exist."""
+    """Names of the folders in ``root``; empty if it does not exist."""
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
 
 
 def folder_titles(roots: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many parents in front as tell them apart."""
+    """Names of the folders, with as many parents in front as are needed to make them unique."""
     places = [root.resolve() for root in roots]
     return [_title(place, {*places} - {place}) for place in places]
 

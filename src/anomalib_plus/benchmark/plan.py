@@ -1,4 +1,4 @@
-"""A sweep in YAML, and the jobs that follow from it: model x data category x seed, under one protocol."""
+"""Sweeps in YAML and their jobs: model x data category x seed, under one protocol."""
 
 import hashlib
 import json
@@ -17,19 +17,19 @@ from anomalib_plus.benchmark.schema import Dataclass, PlanError, read
 ID_LENGTH = 12
 _COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
 _LIMITS = {"max_epochs", "max_steps", "max_time", "callbacks"}
-"""Arguments of the trainer that would undo the budget."""
+"""Trainer arguments that would override the budget."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When a training ends; the tightest of the limits counts. Memory banks need one epoch, whatever is said here.
+    """Limits of a training; the first one reached ends it. Memory banks always train one epoch.
 
     Args:
         max_epochs: Passes over the training images.
-        max_steps: Updates of the weights.
-        max_seconds: Seconds by the clock.
-        max_cpu_seconds: Seconds that the job's process is on the CPU, all of its threads together, without data loading
-            processes. A busy machine takes nothing from it.
+        max_steps: Optimizer steps.
+        max_seconds: Wall-clock seconds.
+        max_cpu_seconds: CPU seconds of all threads of the job's process, without data loading processes; independent
+            of other load on the machine.
     """
 
     max_epochs: int | None = None
@@ -40,7 +40,7 @@ class Budget:
     def __post_init__(self) -> None:
         """Check that each limit is positive and finite."""
         if not all(limit is None or 0 < limit < math.inf for limit in asdict(self).values()):
-            msg = f"limits must be positive and finite, got {self}; leave out those that shall not count."
+            msg = f"limits must be positive and finite, got {self}; leave out limits that you do not need."
             raise ValueError(msg)
 
 
@@ -49,13 +49,13 @@ class ModelEntry:
     """One model of a sweep.
 
     Args:
-        class_path: Where the class is, e.g. ``anomalib.models.Padim``.
+        class_path: Import path of the class, e.g. ``anomalib.models.Padim``.
         init_args: Its arguments, plain data. The pre-processor follows from the protocol.
-        label: Its name in results; the class's by default.
-        variant: What tells it from other entries with this label.
-        budget: Instead of the sweep's.
-        data: Arguments of the datamodule that this model needs, e.g. ``{train_batch_size: 1}``.
-        trainer: Arguments of the trainer that this model needs.
+        label: Its name in results; the name of the class by default.
+        variant: Name that distinguishes entries with the same label.
+        budget: Budget of this model, instead of the sweep's.
+        data: Arguments of the datamodule for this model, e.g. ``{train_batch_size: 1}``.
+        trainer: Arguments of the trainer for this model.
     """
 
     class_path: str
@@ -72,12 +72,12 @@ class DataEntry:
     """One data set of a sweep.
 
     Args:
-        class_path: The datamodule, e.g. ``anomalib_plus.data.MVTec``.
-        categories: Values of its argument ``category_argument``; None for every category below ``root`` in MVTec
-            layout (folders that hold ``train/good`` and ``test``).
+        class_path: Import path of the datamodule, e.g. ``anomalib_plus.data.MVTec``.
+        categories: Values of ``category_argument``; None for every category below ``root`` in MVTec layout (folders
+            with ``train/good`` and ``test``).
         init_args: Its arguments.
-        label: Its name in results; the class's by default. Where ``--data.root`` gives a folder, the folder's counts.
-        category_argument: The argument that the categories are for.
+        label: Its name in results; the name of the class by default, or of the folder given by ``--data.root``.
+        category_argument: The datamodule's argument that takes a category.
     """
 
     class_path: str
@@ -94,13 +94,13 @@ class Sweep:
     Args:
         models: Models to compare.
         data: Data sets to compare them on.
-        seeds: Every job runs once with each.
-        budget: When trainings end.
-        protocol: How trained models are evaluated.
+        seeds: Seeds; each model trains once with each on every category.
+        budget: Limits of the trainings.
+        protocol: Rules of the evaluation.
         trainer: Further arguments of Lightning's trainer: accelerator, devices, strategy, precision, ...
-        timeout_seconds: A job that takes longer is ended and recorded as failed; None waits forever.
-        gallery: Test images of each kind to keep pictures of: the defective ones with the highest and the lowest
-            scores, the good ones with the highest, and some of both drawn at random.
+        timeout_seconds: Time after which a job is ended and recorded as failed; None for no limit.
+        gallery: Number of test images of each kind to save: defective ones with the highest and the lowest scores, good
+            ones with the highest, and random ones of both.
         output: Folder of the results.
     """
 
@@ -117,7 +117,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Job:
-    """One training with its evaluation; plain data, so that it can travel to another process or machine."""
+    """One training with its evaluation, as plain data that can be sent to another process or machine."""
 
     model: dict[str, Any]
     data: dict[str, Any]
@@ -130,20 +130,20 @@ class Job:
 
     @property
     def job_id(self) -> str:
-        """Hash of all that decides the result: not of the kind of device, the gallery or the timeout."""
-        trainer = {key: value for key, value in self.trainer.items() if _is_decisive(key, value)}
-        decisive = [self.model, _identity(self.data), self.seed, self.budget, self.protocol, trainer]
-        return digest(decisive)[:ID_LENGTH]
+        """Hash of everything that affects the result; not the kind of device, the gallery or the timeout."""
+        trainer = {key: value for key, value in self.trainer.items() if _affects_result(key, value)}
+        parts = [self.model, _identity(self.data), self.seed, self.budget, self.protocol, trainer]
+        return digest(parts)[:ID_LENGTH]
 
     @property
     def title(self) -> str:
-        """For people: model, data, seed."""
+        """Readable name: model, data, seed."""
         variant = f" ({self.model['variant']})" if self.model["variant"] else ""
         return f"{self.model['label']}{variant} / {self.data['label']} {self.data['category']} / seed {self.seed}"
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The job in a plan: as much as a list of missing jobs needs."""
+        """Short description for ``plan.json``, enough to list missing jobs."""
         return {
             "job_id": self.job_id,
             "model": {name: self.model[name] for name in ("label", "class_path", "variant")},
@@ -152,43 +152,38 @@ class Job:
         }
 
     def to_json(self) -> str:
-        """The job as JSON; what JSON cannot hold, a date for one, is text."""
+        """Return the job as JSON; values that JSON cannot hold, such as dates, become text."""
         return json.dumps(asdict(self), indent=1, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
-        """A job from :meth:`to_json`."""
+        """Read a job written by :meth:`to_json`."""
         return cls(**json.loads(text))
 
 
-def _is_decisive(key: str, value: Any) -> bool:
-    """True if an argument of the trainer moves the numbers: several devices do, their kind does not."""
+def _affects_result(key: str, value: Any) -> bool:
+    """Return True if a trainer argument changes the numbers: several devices do, their kind does not."""
     is_one = value in (1, "1", "auto", None) or (isinstance(value, list) and len(value) == 1)
     return key != "accelerator" and not (key in {"devices", "num_nodes"} and is_one)
 
 
 def _identity(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data as the hash sees them: with the folder's bare name, whatever stands in front to tell it from others."""
+    """Return the data for the hash: with the folder's bare name, without the parents that make a title unique."""
     root, parts = data.get("arguments", {}).get("root"), Path(data["label"]).parts
     is_folder = isinstance(root, str) and Path(root).parts[-len(parts) :] == parts
     return {**data, "label": parts[-1]} if is_folder else dict(data)
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of plain data, whatever the order of keys."""
+    """SHA-256 of plain data, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def load_sweep(file: Path) -> Sweep:
-    """Read a sweep from YAML; errors are those of :func:`load`."""
-    return load(Sweep, file)
 
 
 def load(kind: type[Dataclass], file: Path) -> Dataclass:
     """Read a dataclass from YAML.
 
     Raises:
-        PlanError: If the file is missing or something in it is wrong; the message names the place.
+        PlanError: If the file cannot be read or a key or value is wrong; the message names it.
     """
     try:
         content = yaml.safe_load(file.read_text())
@@ -199,10 +194,10 @@ def load(kind: type[Dataclass], file: Path) -> Dataclass:
 
 
 def expand(sweep: Sweep) -> list[Job]:
-    """The jobs of a sweep: data by data, so that all models of a category are soon complete.
+    """Return the jobs of a sweep, category by category, so that the models of one are soon comparable.
 
     Raises:
-        PlanError: If nothing limits a training, an argument is reserved, two jobs are the same, or there are none.
+        PlanError: If a training has no limit, an argument is reserved, two jobs are equal, or there are none.
     """
     if not sweep.models or not sweep.data or not sweep.seeds:
         msg = "A sweep needs at least one model, one data set and one seed."
@@ -229,10 +224,10 @@ def expand(sweep: Sweep) -> list[Job]:
 def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, seed: int) -> Job:
     trainer = sweep.trainer | model.trainer
     if reserved := _COMPONENTS & set(model.init_args):
-        msg = f"{model.class_path}: {', '.join(sorted(reserved))} follow from the protocol and cannot be given."
+        msg = f"{model.class_path}: {', '.join(sorted(reserved))} follow from the protocol: remove from init_args."
         raise PlanError(msg)
     if reserved := _LIMITS & set(trainer):
-        msg = f"trainer: {', '.join(sorted(reserved))} cannot be given: budget says when a training ends."
+        msg = f"trainer: {', '.join(sorted(reserved))} cannot be given: set the limits of a training in budget."
         raise PlanError(msg)
     budget = model.budget or sweep.budget
     if all(limit is None for limit in asdict(budget).values()):
@@ -262,7 +257,7 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
 
 
 def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that mean the same in every working folder; an absolute root stays as written, for it is hashed."""
+    """Make a relative root absolute; an absolute one stays as written, because it is part of the hash."""
     root = arguments.get("root")
     if not isinstance(root, str) or Path(root).is_absolute():
         return arguments
@@ -270,7 +265,7 @@ def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def label_of(entry: ModelEntry | DataEntry) -> str:
-    """Return the name in results."""
+    """Return the name of a model or data set in results."""
     return entry.label or entry.class_path.rpartition(".")[2]
 
 
@@ -280,6 +275,6 @@ def _categories(data: DataEntry) -> Iterator[str | int]:
         return
     root = data.init_args.get("root")
     if root is None:
-        msg = f"{data.class_path} needs categories, or a root in which to look for them (--data.root FOLDER)."
+        msg = f"{data.class_path} needs categories, or a root that contains them (--data.root FOLDER)."
         raise PlanError(msg)
     yield from find_categories(Path(root))

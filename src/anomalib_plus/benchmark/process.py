@@ -1,4 +1,4 @@
-"""A Python module in a process of its own, which never outlives its parent: the runner of trainings and of exports."""
+"""Run a Python module in a child process that ends with its parent; for trainings and exports."""
 
 import os
 import signal
@@ -18,14 +18,10 @@ Death = Literal["crash", "out_of_memory", "timeout"]
 
 
 class ModuleProcess:
-    """``python -m MODULE ARGUMENTS --supervised``, running; its standard input is the lifeline.
+    """Child process ``python -m MODULE ARGUMENTS --supervised``; it ends when its standard input is closed.
 
-    Args:
-        module: Calls :func:`end_with_parent` first.
-        arguments: Its command line.
-        log: Receives its output, behind what is there.
-        timeout_seconds: :meth:`poll` ends the process after this time; None waits forever.
-        environment: Variables to set in it.
+    The module calls :func:`end_with_parent` first. Its output is appended to ``log``; :meth:`poll` ends it after
+    ``timeout_seconds`` (None: no limit); ``environment`` is added to the variables of this process.
     """
 
     def __init__(
@@ -51,18 +47,18 @@ class ModuleProcess:
 
     @property
     def seconds(self) -> float:
-        """Time since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._begin
 
     def poll(self) -> int | None:
-        """Return the exit status, or None while the process runs; end it when its time is up."""
+        """Return the exit status, or None while the process runs; end it after the timeout."""
         if self.timeout_seconds is not None and self.seconds > self.timeout_seconds and self.process.poll() is None:
             self._timed_out = True
             self.end()
         return self.process.poll()
 
     def wait(self) -> int:
-        """Return the exit status when there is one; an exception here, Ctrl-C for one, ends the process."""
+        """Wait for the exit status; an exception meanwhile, such as Ctrl-C, ends the process."""
         try:
             while (status := self.poll()) is None:
                 time.sleep(_POLL_SECONDS)
@@ -71,7 +67,7 @@ class ModuleProcess:
         return status
 
     def end(self) -> None:
-        """Kill the process and all that it started."""
+        """Kill the process and its children."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -79,23 +75,23 @@ class ModuleProcess:
             self.process.stdin.close()
 
     def death(self) -> tuple[Death, str]:
-        """Return kind and description of the end of a process that left no result."""
+        """Return kind and description of the failure of a process that left no result."""
         status = self.process.wait()
         if self._timed_out:
             return "timeout", f"Not finished after {self.timeout_seconds:g} seconds."
         if status == -signal.SIGKILL:
-            return "out_of_memory", "Killed by signal 9: where nobody did that, the system had run out of memory."
+            return "out_of_memory", "Killed by signal 9: probably by the system, out of memory."
         if status < 0:
             return "crash", f"Killed by {signal.Signals(-status).name}."
         return "crash", f"The process ended with status {status} and left no record."
 
 
 def end_with_parent() -> None:
-    """End this process when the other end of its standard input is closed, as a kill of the parent does."""
+    """End this process when its parent closes the other end of standard input or dies."""
 
-    def watch() -> None:
+    def wait_for_end() -> None:
         while os.read(0, 1):  # not sys.stdin: a thread that waits there aborts the interpreter's shutdown
             pass
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait_for_end, daemon=True).start()

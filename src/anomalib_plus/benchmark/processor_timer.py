@@ -1,4 +1,4 @@
-"""A time limit that a busy machine does not shorten."""
+"""Time limit in CPU seconds, which other load on the machine does not shorten."""
 
 import time
 from datetime import timedelta
@@ -9,9 +9,9 @@ from lightning.pytorch.trainer.states import RunningStage
 
 
 class ProcessorTimer(Timer):
-    """Ends a fit after so many seconds of this process on the CPU: all of its threads, no data loading processes.
+    """Callback that ends a fit after a number of CPU seconds of this process, without data loading processes.
 
-    Schedules that follow a :class:`~lightning.pytorch.callbacks.Timer` follow this one too.
+    Schedules that follow a :class:`~lightning.pytorch.callbacks.Timer` follow it too.
 
     Args:
         seconds: CPU seconds of the training, above 0.
@@ -23,7 +23,7 @@ class ProcessorTimer(Timer):
         self._used = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Begin to count."""
+        """Start counting."""
         self._started = time.process_time()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""Progress of a sweep: a bar with the time left on a terminal, one line per finished job elsewhere."""
+"""Progress of a sweep: a bar on a terminal, and one line per finished job."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -12,16 +12,9 @@ from anomalib_plus.benchmark.plan import Job
 
 
 class SweepProgress:
-    """Context manager that counts finished jobs.
+    """Context manager that shows finished jobs and the time left: mean duration x jobs left / workers.
 
-    The time left is the mean duration of the jobs that this run has finished, times those that are left, by the number
-    of workers.
-
-    Args:
-        total: Jobs of the sweep.
-        done: Those that were finished before.
-        workers: Jobs that run at a time.
-        console: Where to show it.
+    ``done`` of the ``total`` jobs were finished before.
     """
 
     def __init__(self, total: int, done: int, workers: int, console: Console) -> None:
@@ -51,12 +44,12 @@ class SweepProgress:
         self._bar.stop()
 
     def running(self, jobs: Sequence[Job]) -> None:
-        """Name what runs now."""
+        """Show the titles of the running jobs."""
         titles = "; ".join(job.title for job in jobs)
         self._bar.update(self._task, description=printable(titles) or "benchmark")
 
     def finished(self, job: Job, record: dict[str, Any] | None, seconds: float | None) -> None:
-        """Count a job and print its outcome; ``seconds`` is None where it is not known how long the job took."""
+        """Count a job and print its outcome; ``seconds`` is None if its duration is unknown."""
         self.done += 1
         if seconds is not None:
             self._seconds.append(seconds)
@@ -67,7 +60,7 @@ class SweepProgress:
         self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def left(self) -> str:
-        """Return the time that the rest will take, as text; empty while it is unknown."""
+        """Return the estimated time left as text; empty while unknown."""
         rest = self.total - self.done
         if not rest:
             return "done"
@@ -77,7 +70,7 @@ class SweepProgress:
 
 
 def outcome(job: Job, record: dict[str, Any] | None) -> str:
-    """One line about a finished job."""
+    """Describe a finished job in one line."""
     if record is None or record["status"] != "ok":
         error = (record or {}).get("error") or {}
         return f"FAILED {job.title}: {error.get('kind')}: {str(error.get('message')).splitlines()[0]}"
@@ -88,12 +81,12 @@ def outcome(job: Job, record: dict[str, Any] | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that a terminal takes: names of files may hold bytes that are no UTF-8, which become escapes."""
+    """Escape bytes that are not UTF-8, which file names may contain, so that a terminal can print the text."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Format seconds as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""The rules of evaluation: written beside every result, because every line of them moves the numbers."""
+"""Rules of the evaluation, stored with every result because each of them affects the numbers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,18 +13,18 @@ MaskRule = Literal["nearest, > 0.5", "area, > 0"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules of evaluation.
+    """Rules of the evaluation.
 
     Args:
         image_size: Height and width to which every model's own pre-processor resizes.
-        mask_rule: How true masks get the size of the maps: "nearest, > 0.5", or "area, > 0", by which a pixel is
-            anomalous if any part of it is.
-        map_size: Height and width of maps and masks when they are compared; None for ``image_size``.
-        smoothing_sigma: Standard deviation in pixels of a Gaussian over the maps, besides what a model does by itself;
-            0 for none.
-        metrics: What is computed. ``aupro`` and the pixel metrics need masks; without masks they are null.
+        mask_rule: Resizing of the masks: "nearest, > 0.5", or "area, > 0", where a pixel is anomalous if any part of it
+            is.
+        map_size: Height and width of maps and masks in the comparison; None for ``image_size``.
+        smoothing_sigma: Standard deviation in pixels of a Gaussian filter on the maps, in addition to the model's own
+            smoothing; 0 for none.
+        metrics: Metrics to compute. ``aupro`` and the pixel metrics are null without masks.
         aupro_fpr_limit: False positive rate up to which the per-region overlap is integrated.
-        defect_size_bounds: Shares of the image's area where middle-sized defects begin and large ones begin.
+        defect_size_bounds: Smallest shares of the image's area of middle-sized and of large defects.
     """
 
     image_size: tuple[int, int] = (256, 256)
@@ -39,7 +39,7 @@ class Protocol:
         """Check ranges."""
         unknown = [metric for metric in self.metrics if metric not in METRICS]
         if unknown:
-            msg = f"there is no metric {unknown[0]!r}; the metrics are {', '.join(METRICS)}."
+            msg = f"there is no metric {unknown[0]!r}; available: {', '.join(METRICS)}."
             raise ValueError(msg)
         if min(*self.image_size, *(self.map_size or (1,))) < 1:
             msg = f"sizes must be positive, got {self.image_size} and {self.map_size}."
@@ -56,11 +56,11 @@ class Protocol:
 
     @property
     def size_of_maps(self) -> tuple[int, int]:
-        """Height and width of maps and masks when they are compared."""
+        """Height and width of maps and masks in the comparison."""
         return self.map_size or self.image_size
 
     def as_record(self) -> dict[str, Any]:
-        """The protocol as it stands beside a result."""
+        """Return the protocol for a record."""
         own = "the model's own"
         smoothing = f"{own}, then Gaussian, sigma {self.smoothing_sigma:g} px" if self.smoothing_sigma else own
         return {

@@ -1,18 +1,17 @@
-"""Metrics of raw scores: nothing but their order counts, so no range, threshold or normalisation can touch them.
-
-The counts behind all curves come from one sort. The numbers equal scikit-learn's and the AUPRO of MVTec's evaluation.
-"""
+"""Metrics of raw scores: only their order counts, so no range, threshold or normalisation can change them."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as connected_components
+from sklearn import metrics
 
 MAX_POINTS = 200
 """Points of a curve in a record."""
 
 Floats = NDArray[np.floating]
+Labels = NDArray[np.bool_]
 
 
 class Curve(NamedTuple):
@@ -22,94 +21,54 @@ class Curve(NamedTuple):
     y: NDArray[np.float64]
 
 
-class Ranked(NamedTuple):
-    """Scores in descending order; of equal scores, only the last position counts as a threshold."""
-
-    order: NDArray[np.int64]
-    ends: NDArray[np.int64]
-
-
-def rank(scores: Floats) -> Ranked:
-    """Sort ``scores`` (any shape) in descending order.
-
-    Raises:
-        ValueError: If a score is not finite.
-    """
-    flat = scores.reshape(-1)
-    if not np.isfinite(flat).all():
-        msg = f"{int((~np.isfinite(flat)).sum())} of {flat.size} scores are NaN or infinite: there is no ranking."
+def check_finite(scores: Floats) -> None:
+    """Raise a ValueError if a score is NaN or infinite."""
+    if bad := np.count_nonzero(~np.isfinite(scores)):
+        msg = f"{bad} of {scores.size} scores are NaN or infinite: they cannot be ranked."
         raise ValueError(msg)
-    order = np.argsort(flat)[::-1]
-    ordered = flat[order]
-    return Ranked(order, np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)))
 
 
-def roc_curve(ranked: Ranked, labels: NDArray[np.bool_]) -> Curve | None:
-    """True positive rate over false positive rate; None unless both classes occur."""
-    positives = labels.reshape(-1)[ranked.order]
-    total = np.count_nonzero(positives)
-    if total in (0, positives.size):
+def roc_curve(scores: Floats, labels: Labels, weights: Floats | None = None) -> Curve | None:
+    """ROC curve of scores and labels of equal shape, optionally weighted; None unless both classes occur."""
+    if labels.all() or not labels.any():
         return None
-    true_positives = np.cumsum(positives, dtype=np.int64)[ranked.ends]
-    false_positives = ranked.ends + 1 - true_positives
-    return Curve(_from_zero(false_positives / (positives.size - total)), _from_zero(true_positives / total))
+    sample_weight = None if weights is None else weights.ravel()
+    x, y, _ = metrics.roc_curve(labels.ravel(), scores.ravel(), sample_weight=sample_weight, drop_intermediate=False)
+    return Curve(x, y)
 
 
-def area_under(curve: Curve) -> float:
-    """Area by the trapezoidal rule."""
-    return float(np.trapezoid(curve.y, curve.x))
+def average_precision(scores: Floats, labels: Labels) -> float:
+    """Average precision as scikit-learn defines it."""
+    return float(metrics.average_precision_score(labels.ravel(), scores.ravel()))
 
 
-def average_precision(ranked: Ranked, labels: NDArray[np.bool_]) -> float | None:
-    """Mean precision weighted by the gain in recall, as scikit-learn has it; None without positives."""
-    positives = labels.reshape(-1)[ranked.order]
-    true_positives = np.cumsum(positives, dtype=np.int64)[ranked.ends]
-    if true_positives[-1] == 0:
-        return None
-    precision = true_positives / (ranked.ends + 1)
-    recall = _from_zero(true_positives / true_positives[-1])
-    return float(np.sum(np.diff(recall) * precision))
+def f1_max(scores: Floats, labels: Labels) -> float:
+    """Largest F1 over all thresholds; scores at the threshold count as anomalous."""
+    precision, recall, _ = metrics.precision_recall_curve(labels.ravel(), scores.ravel())
+    return float(np.max(2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)))
 
 
-def f1_max(ranked: Ranked, labels: NDArray[np.bool_]) -> float | None:
-    """Largest F1 over all thresholds, scores at the threshold included; None without positives."""
-    positives = labels.reshape(-1)[ranked.order]
-    true_positives = np.cumsum(positives, dtype=np.int64)[ranked.ends]
-    if true_positives[-1] == 0:
-        return None
-    return float(np.max(2 * true_positives / (ranked.ends + 1 + true_positives[-1])))
+def per_region_overlap(maps: Floats, masks: Labels) -> Curve | None:
+    """Mean recall of the defects against the false positive rate, as in MVTec AD's evaluation.
 
-
-def per_region_overlap(ranked: Ranked, masks: NDArray[np.bool_]) -> Curve | None:
-    """Mean recall of the defects, each connected region (8 neighbours) counting alike, over the false positive rate.
+    It is the ROC curve of the pixels where each connected region (8 neighbours) has the same total weight.
 
     Args:
-        ranked: The scores of all pixels of all maps.
+        maps: (N, H, W).
         masks: (N, H, W).
 
     Returns:
         The curve; None unless there are defects and normal pixels.
     """
-    weights = np.zeros(masks.shape, np.float64)
-    count = 0
+    weights = np.ones(masks.shape)
     for mask, weight in zip(masks, weights, strict=True):
-        if mask.any():
-            regions, found = connected_components(mask, connectivity=2, return_num=True)
-            sizes = np.bincount(regions.reshape(-1), minlength=found + 1)
-            inverse = np.append(0.0, 1 / sizes[1:])
-            weight[...] = inverse[regions]
-            count += found
-    negatives = ~masks.reshape(-1)[ranked.order]
-    normal = np.count_nonzero(negatives)
-    if count == 0 or normal == 0:
-        return None
-    overlap = np.cumsum(weights.reshape(-1)[ranked.order])[ranked.ends] / count
-    false_positives = np.cumsum(negatives, dtype=np.int64)[ranked.ends]
-    return Curve(_from_zero(false_positives / normal), _from_zero(np.minimum(overlap, 1.0)))
+        regions = connected_components(mask, connectivity=2)
+        weight[mask] = 1 / np.bincount(regions.ravel())[regions[mask]]
+    return roc_curve(maps, masks, weights)
 
 
-def area_up_to(curve: Curve, limit: float) -> float:
-    """Area up to x = ``limit``, divided by ``limit``."""
+def area_under(curve: Curve, limit: float = 1.0) -> float:
+    """Area by the trapezoidal rule up to x = ``limit``, divided by ``limit``."""
     inside = curve.x <= limit
     x, y = curve.x[inside], curve.y[inside]
     if x[-1] < limit:
@@ -118,11 +77,7 @@ def area_up_to(curve: Curve, limit: float) -> float:
 
 
 def thin_out(curve: Curve, points: int = MAX_POINTS) -> dict[str, list[float]]:
-    """At most ``points`` of a curve's points, evenly spread along its length, both ends included; for drawing."""
-    way = _from_zero(np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y))))
-    chosen = np.unique(np.searchsorted(way, np.linspace(0, way[-1], points)).clip(max=len(way) - 1))
-    return {"x": [round(float(v), 6) for v in curve.x[chosen]], "y": [round(float(v), 6) for v in curve.y[chosen]]}
-
-
-def _from_zero(values: NDArray) -> NDArray[np.float64]:
-    return np.concatenate([[0.0], values])
+    """Reduce a curve to ``points`` points at most, evenly spread along its length, both ends included."""
+    length = np.append(0.0, np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y))))
+    chosen = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)).clip(max=len(length) - 1))
+    return {"x": curve.x[chosen].round(6).tolist(), "y": curve.y[chosen].round(6).tolist()}

@@ -1,15 +1,12 @@
 """Run the jobs of a sweep on a Ray cluster; needs ``pip install ".[ray]"`` on every machine.
 
-Each job is a Ray task that reserves CPUs and GPUs and runs the job in a process of its own, so that a crash is a result
-here too. Data and weights must lie at the same paths on every machine; the store is only touched by the process that
-started the sweep, which receives record and pictures. A job whose machine dies is repeated elsewhere.
+Each job is a Ray task that reserves CPUs and GPUs and runs the job in a process of its own, so that a crash is recorded
+as a result. Data and weights must have the same paths on every machine. Only the process that started the sweep writes
+to the store; the tasks send it their records and image files. A job whose machine dies is repeated elsewhere.
 """
 
-import io
 import math
-import os
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +25,7 @@ from anomalib_plus.benchmark.supervision import run_in_process
 
 _BUSY_SECONDS = 2.0
 _MAX_IN_FLIGHT = 200
-"""Jobs handed to Ray at a time; each holds a file open here."""
+"""Jobs submitted to Ray at a time; each holds a lock file open."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,9 @@ class Share:
     """Resources of a machine for one job.
 
     Args:
-        threads: CPUs; None for all that come with its GPUs, or for cores / workers where it takes none.
+        threads: CPUs; None for the CPUs per reserved GPU, or cores / workers without GPUs.
         gpus: GPUs; a fraction lets jobs share one.
-        workers: Jobs at a time on a machine, where neither threads nor GPUs say so.
+        workers: Jobs at a time on a machine, if neither threads nor GPUs are given.
     """
 
     threads: int | None = None
@@ -64,16 +61,11 @@ def run_on_ray(
 ) -> None:
     """Run jobs on a cluster and return when all have a record.
 
-    Args:
-        jobs: What to run.
-        store: Where records go.
-        progress: Told of every finished job.
-        wish: CPUs and GPUs that each job reserves and uses.
-        retries: How often a job is repeated whose machine or Ray worker died.
-        address: Of the cluster (``auto`` for the one that runs here); None starts one on this machine.
+    ``address`` is that of the cluster (``auto`` for the one running here); None starts one on this machine. A job
+    whose machine or Ray worker dies is repeated up to ``retries`` times.
 
     Raises:
-        PlanError: If Ray is not installed, or no machine of the cluster has what a job needs.
+        PlanError: If Ray is not installed, or no machine of the cluster has enough resources.
     """
     try:
         import ray
@@ -95,21 +87,18 @@ def run_on_ray(
 
 
 def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:
-    """Return the CPUs that a job reserves: as many as wished, else as every machine that can run it has to spare.
+    """Return the CPUs that a job reserves: the requested number, else the smallest share of a suitable machine.
 
-    Args:
-        wish: Resources of a job.
-        machines: ``CPU`` and ``GPU`` of each, as Ray counts them.
-
-    Raises:
-        PlanError: If no machine has enough; Ray would wait for one silently.
+    ``machines`` are ``CPU`` and ``GPU`` of each, as Ray counts them. A PlanError if none has enough resources; Ray
+    would wait for one silently.
     """
     least = wish.threads or 1
     able = [machine for machine in machines if _room(machine, least, wish.gpus)]
     if not able:
         there = "; ".join(f"{_count(machine, 'CPU'):g} CPUs, {_count(machine, 'GPU'):g} GPUs" for machine in machines)
         msg = (
-            f"A job needs {least} CPUs and {wish.gpus:g} GPUs; the machines of the Ray cluster have {there or 'none'}."
+            f"A job needs {least} CPUs and {wish.gpus:g} GPUs; the machines of the Ray cluster have {there or 'none'}. "
+            "Lower --threads or --gpus-per-job."
         )
         raise PlanError(msg)
     return wish.threads or min(_fair_threads(machine, wish) for machine in able)
@@ -139,7 +128,7 @@ def _run(
     gpus: float,
     retries: int,
 ) -> None:
-    # Ray's own retries have no end where memory runs out, so it gets none and we repeat what its machine took along.
+    # Ray retries forever when memory runs out; so it gets no retries, and lost jobs are repeated here.
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
     before = store.states()
     running: dict[Any, _Task] = {}
@@ -148,7 +137,7 @@ def _run(
         for job in waiting[: _MAX_IN_FLIGHT - len(running)]:
             claim = store.claim(job.job_id)
             if claim is None:
-                continue  # another sweep has it: look again later
+                continue  # another sweep runs it: try again later
             waiting.remove(job)
             if finished_elsewhere(job, store, before):
                 claim.release()
@@ -161,16 +150,16 @@ def _run(
         for reference in ready:
             task = running.pop(reference)
             try:
-                record, pictures = ray.get(reference)
+                record, files = ray.get(reference)
             except ray.exceptions.RayError as error:
                 if task.retries and _is_lost(error, ray.exceptions):
                     again = remote.remote(task.job.to_json(), threads)
                     running[again] = replace(task, started=now(), retries=task.retries - 1)
                     continue
                 store.append(_failure(task, error, ray.exceptions))
-                took = None  # unknown since when it ran
+                took = None  # its start is unknown
             else:
-                unpack(pictures, store.artifacts(task.job.job_id))
+                write_files(files, store.artifacts(task.job.job_id))
                 store.append(record)
                 took = seconds(record)
             task.claim.release()
@@ -179,41 +168,28 @@ def _run(
 
 
 def _is_lost(error: Exception, kinds: Any) -> bool:
-    """True if a job's machine or worker died, or the machine that had its result."""
+    """Return True if the machine or worker of a job, or the machine with its result, died."""
     return isinstance(error, (kinds.WorkerCrashedError, kinds.NodeDiedError, kinds.ObjectLostError))
 
 
 def _failure(task: _Task, error: Exception, kinds: Any) -> dict[str, Any]:
     record = new_record(task.job, task.started)
     if isinstance(error, kinds.OutOfMemoryError):
-        return failed(record, "out_of_memory", f"Ray ended the job, for its machine had run out of memory: {error}")
+        return failed(record, "out_of_memory", f"Ray ended the job because its machine ran out of memory: {error}")
     return failed(record, "crash", f"Ray lost the job: {error}")
 
 
-def work(job: str, threads: int) -> tuple[dict[str, Any], bytes]:
-    """Run one job in a process of its own; this is the task of the cluster.
-
-    Returns:
-        The record, and the pictures as a ZIP archive.
-    """
+def work(job: str, threads: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Run one job in a process of its own, as a task of the cluster; return its record and image files by name."""
     description = Job.from_json(job)
     with TemporaryDirectory() as folder:
         record = run_in_process(description, Path(folder), threads)
-        return record, pack(ResultStore(Path(folder)).artifacts(description.job_id))
+        images = ResultStore(Path(folder)).artifacts(description.job_id).glob("*")
+        return record, {file.name: file.read_bytes() for file in images}
 
 
-def pack(folder: Path) -> bytes:
-    """The files of a folder as a ZIP archive."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for file in sorted(folder.glob("*")):
-            archive.write(file, file.name)
-    return content.getvalue()
-
-
-def unpack(content: bytes, folder: Path) -> None:
-    """Write the files of a ZIP archive from :func:`pack` to a folder."""
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files into a folder; of their names, only the last part counts."""
     folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for name in archive.namelist():
-            (folder / os.path.basename(name)).write_bytes(archive.read(name))  # noqa: PTH119 -- names only
+    for name, content in files.items():
+        (folder / Path(name).name).write_bytes(content)

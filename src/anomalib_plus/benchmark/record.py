@@ -1,4 +1,4 @@
-"""One record per finished job, as it stands in ``results.jsonl``; the report reads nothing else."""
+"""Records of finished jobs, the lines of ``results.jsonl``; the report reads nothing else."""
 
 import math
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from anomalib_plus import __version__
 from anomalib_plus.benchmark.plan import Job, digest
 from anomalib_plus.benchmark.protocol import METRICS, Protocol
+from anomalib_plus.benchmark.schema import read
 
 FORMAT = 1
 COSTS = (
@@ -32,12 +33,12 @@ FailureKind = Literal["crash", "exception", "out_of_memory", "timeout"]
 
 
 def now() -> str:
-    """Time in ISO format, to the second, UTC."""
+    """Current time, UTC, in ISO format to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def new_record(job: Job, started: str) -> dict[str, Any]:
-    """A record with all keys; what only a successful job knows is null or empty."""
+    """Create a record with all keys; values that a training gives are null or empty."""
     return {
         "format": FORMAT,
         "job_id": job.job_id,
@@ -50,7 +51,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
         "trainer": dict(job.trainer),
         "protocol": protocol_of(job).as_record(),
         "environment": {
-            **{name: _version(name) for name in LIBRARIES},
+            **{name: package_version(name) for name in LIBRARIES},
             "anomalib_plus": __version__,
             "python": python_version(),
             "device": None,
@@ -72,7 +73,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
 
 
 def failed(record: dict[str, Any], kind: FailureKind, message: str, traceback: str | None = None) -> dict[str, Any]:
-    """The record of a job that gave no result, as JSON can hold it."""
+    """Turn a record into that of a failed job, as plain data."""
     error = {"kind": kind, "message": message, "traceback": traceback}
     return plain({**record, "status": "failed", "error": error, "finished": now()})
 
@@ -84,15 +85,12 @@ def seconds(record: Mapping[str, Any]) -> float:
 
 
 def protocol_of(job: Job) -> Protocol:
-    """The job's protocol as an object."""
-    return Protocol(**{key: _tupled(value) for key, value in job.protocol.items()})
+    """Return the job's protocol as an object."""
+    return read(Protocol, job.protocol, "protocol")
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -100,7 +98,7 @@ def _version(name: str) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Nested data as JSON can hold it: NaN and infinities become null, numpy's numbers Python's, tuples lists."""
+    """Convert nested data for JSON: NaN and infinity to null, numpy's numbers to Python's, tuples to lists."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,12 +1,12 @@
-"""``anomalib-plus reproduce PAPER --table N``: the cells of a paper's table that your data allow, beside ours.
+"""``anomalib-plus reproduce PAPER --table N``: train a paper's models on your data, compare with its table.
 
-``--figure N`` runs the rows of a figure, whose values are not in the paper's text, and ``--variant NAME`` settings that
-the paper does not have: there, nothing is compared. ``--print-config`` runs nothing and writes the training of a row as
-a file for ``anomalib train --config``.
+``--figure N`` runs the rows of a figure, ``--variant NAME`` a setting that is not in the paper; both have no printed
+numbers to compare with. ``--print-config`` runs nothing and prints the training of a row as a configuration for
+``anomalib train --config``.
 
-It trains with the paper's recipe, so a whole table takes GPU days; --max-epochs, --image-size and --set make it
-smaller, and what it prints then is no reproduction. Results are shared by the tables of a paper, and the same command
-goes on where it stopped. Folders in MVTec layout with other categories work too: the paper has no number for them.
+The trainings follow the paper's recipe; a whole table takes GPU days. --max-epochs, --image-size and --set make them
+smaller, but then they do not reproduce the paper. Tables of a paper share their results, and the same command resumes.
+Folders in MVTec layout with other categories work too, without numbers to compare with.
 """
 
 import argparse
@@ -45,7 +45,7 @@ _DIGITS = {"fraction": 3, "percent": 2, "millions": 1}
 
 
 def available_categories(kind: str, root: Path) -> list[str]:
-    """Return the categories of a kind of data (``mvtec``, ``btad``, ``mnist``) that lie below a folder."""
+    """Return the categories below a folder for a kind of data: ``mvtec``, ``btad`` or ``mnist``."""
     if kind == "mnist":
         return [str(digit) for digit in range(10)] if (root / "MNIST" / "raw").is_dir() else []
     if kind == "btad" and root.is_dir():
@@ -57,23 +57,19 @@ def available_categories(kind: str, root: Path) -> list[str]:
 
 
 def fetch_advice(kind: str, root: Path) -> str:
-    """Return one sentence: what to fetch and where to put it."""
+    """Return a sentence that tells which data to download, and where to put them."""
     data = load_recipes()["data"][kind]
     return (
-        f"Nothing to run: fetch {data['fetch']} and put it into {root}, or say where it is with --data.root FOLDER "
+        f"There are no data in {root}: download {data['fetch']} into it, or pass its location by --data.root FOLDER "
         "(any folder of categories in MVTec layout works)."
     )
 
 
 def chosen_categories(available: Sequence[str], names: Sequence[str], root: Path) -> list[str]:
-    """Return those of the available categories that are asked for.
-
-    Raises:
-        PlanError: If one is not there.
-    """
+    """Return the available categories with the given names; a PlanError if one is not available."""
     missing = [name for name in names if name not in available]
     if missing:
-        msg = f"There is no category {', '.join(missing)} in {root}; there are {', '.join(available)}."
+        msg = f"There is no category {', '.join(missing)} in {root}; available: {', '.join(available)}."
         raise PlanError(msg)
     return [name for name in available if name in names]
 
@@ -81,11 +77,8 @@ def chosen_categories(available: Sequence[str], names: Sequence[str], root: Path
 def possible_cells(wanted: Sequence[Cell], available: Sequence[str], own_data: bool) -> list[Cell]:
     """Return the cells whose categories are all available.
 
-    Args:
-        wanted: The table's cells.
-        available: Names of categories.
-        own_data: The categories are not the paper's: each cell's arguments are run on all of them, the cells of the
-            paper's categories are merged, and nothing is compared.
+    If the categories are not the paper's (``own_data``), each cell's arguments run on all of them, and nothing is
+    compared.
     """
     if not own_data:
         return [cell for cell in wanted if set(cell.categories) <= set(available)]
@@ -102,14 +95,14 @@ def possible_cells(wanted: Sequence[Cell], available: Sequence[str], own_data: b
 def build_sweep(
     recipe: Mapping[str, Any], chosen: Sequence[Cell], kind: str, root: Path, changes: Mapping[str, Any]
 ) -> Sweep:
-    """Return all trainings that some cells need."""
+    """Return the trainings that cells need, as a sweep."""
     data = load_recipes()["data"][kind]
-    variants = {_key(variant): variant for cell in chosen for variant in cell.variants.values()}
+    variants = {_title(variant): variant for cell in chosen for variant in cell.variants.values()}
     categories = list(dict.fromkeys(category for cell in chosen for category in cell.categories))
     return Sweep(
         models=tuple(
-            ModelEntry(recipe["class_path"], init_args={**variant, **changes}, variant=_title(variant))
-            for variant in variants.values()
+            ModelEntry(recipe["class_path"], init_args={**variant, **changes}, variant=title)
+            for title, variant in variants.items()
         ),
         data=(
             DataEntry(
@@ -126,7 +119,7 @@ def build_sweep(
 
 
 def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
-    """Return the jobs of the sweep that a cell needs, which are not all arguments with all categories."""
+    """Return the jobs of the sweep that the cells need; not every variant needs every category."""
     pairs = {
         (_title(variant), category)
         for cell in chosen
@@ -137,13 +130,12 @@ def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
 
 
 def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return our value of a cell: the mean over seeds of the mean over categories of the best variant.
+    """Return our value of a cell: the best variant, averaged over categories and seeds.
 
-    A category in which nothing can be measured, because it has no defects of a size for one, is left out of the mean,
-    as the papers do.
+    A category without a value, for example without defects of a size, is left out of the mean, as in the papers.
 
     Returns:
-        None unless all of its jobs have succeeded and one of them has measured something.
+        None unless all jobs of the cell have succeeded and one of them has a value.
     """
     by_key: dict[tuple[str | None, str, int], Job] = {
         (job.model["variant"], job.data["category"], job.seed): job for job in jobs
@@ -163,7 +155,7 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
 
 
 def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console: Console) -> None:
-    """Print paper, ours and the difference, in the paper's unit."""
+    """Print the paper's and our values and the differences, in the paper's unit."""
     columns = ("row", "column", "paper", "ours", "difference")
     table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
     for cell, number in zip(chosen, numbers, strict=True):
@@ -172,10 +164,6 @@ def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console
         shown = ["-" if value is None else f"{cell.in_unit(value):.{digits}f}" for value in (cell.paper, number)]
         table.add_row(*map(printable, (cell.row, cell.column, *shown, gap)))
     console.print(table)
-
-
-def _key(variant: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(variant), sort_keys=True, default_flow_style=True)
 
 
 def _title(variant: Mapping[str, Any]) -> str | None:
@@ -194,21 +182,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="anomalib-plus reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paper", choices=paper_names(), help="paper, by the name of its model")
+    parser.add_argument("paper", choices=paper_names(), help="name of the paper's model")
     entry = parser.add_mutually_exclusive_group()
-    entry.add_argument("--table", type=int, help="its number; without one, tables, figures and variants are listed")
-    entry.add_argument("--figure", type=int, help="likewise, of a figure; it has no printed numbers")
-    entry.add_argument("--variant", metavar="NAME", help="likewise, a setting that is not in the paper")
-    parser.add_argument("--print-config", action="store_true", help="write a row for anomalib train --config FILE")
+    entry.add_argument("--table", type=int, help="number of a table (default: list tables, figures and variants)")
+    entry.add_argument("--figure", type=int, help="number of a figure; it has no printed numbers")
+    entry.add_argument("--variant", metavar="NAME", help="a setting that is not in the paper")
+    parser.add_argument("--print-config", action="store_true", help="print a row as a file for anomalib train --config")
     parser.add_argument("--row", metavar="NAME", help="the row of --print-config")
     parser.add_argument("--data.root", dest="root", type=Path, metavar="FOLDER", help="folder of the categories")
     parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
                         help="categories to take")  # fmt: skip
     parser.add_argument(
-        "--own-data", action="store_true", help="the categories are not the paper's, whatever their names"
+        "--own-data", action="store_true", help="do not compare, although categories have names of the paper's"
     )
     parser.add_argument("--set", dest="changes", type=_change, action="append", default=[], metavar="NAME=VALUE",
-                        help="another argument of the model, e.g. --set widths=[8,16,32,64]")  # fmt: skip
+                        help="change an argument of the model, e.g. --set widths=[8,16,32,64]")  # fmt: skip
     add_run_options(parser)
     return parser
 
@@ -234,7 +222,7 @@ def _print_config(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what is missing and print the table, or write the configuration of a row.
+    """Run the missing jobs and print the table, or print the configuration of a row.
 
     Returns:
         The exit status: 0 if every job succeeded, 1 if one failed or there are no data, 130 after Ctrl-C.
@@ -258,7 +246,7 @@ def main(arguments: Sequence[str]) -> int:
     except PlanError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. The same command goes on where it stopped.\n")
+        sys.stderr.write("Interrupted. Run the same command again to resume.\n")
         return 130
 
 

@@ -1,4 +1,4 @@
-"""Run the jobs of a sweep that are not finished yet, on this machine."""
+"""Run the unfinished jobs of a sweep on this machine."""
 
 import time
 from collections import deque
@@ -14,7 +14,7 @@ _BUSY_SECONDS = 2.0
 
 
 def unfinished(jobs: Sequence[Job], store: ResultStore, retry_failed: bool = False) -> list[Job]:
-    """Jobs without a record, and failed ones if ``retry_failed``."""
+    """Return the jobs without a record, and failed ones if ``retry_failed``."""
     states = store.states()
     enough = {"ok"} if retry_failed else {"ok", "failed"}
     return [job for job in jobs if states.get(job.job_id) not in enough]
@@ -28,17 +28,10 @@ def run_local(
     threads: int | None = None,
     devices: Sequence[str] = (),
 ) -> None:
-    """Run jobs, each in a process of its own, and return when all have a record.
+    """Run jobs in this order, each in a process of its own, and return when all have a record.
 
-    A job that another sweep on the same store is running is waited for, not repeated.
-
-    Args:
-        jobs: What to run, in this order.
-        store: Where records go.
-        progress: Told of every finished job.
-        workers: Processes at a time.
-        threads: Threads of torch in each.
-        devices: CUDA devices, dealt out to the workers in turn.
+    Jobs that another sweep on the same store is running are not repeated; this one waits for them. CUDA ``devices``
+    are assigned to the workers in turn.
     """
     waiting = deque(jobs)
     not_before: dict[str, float] = {}
@@ -58,7 +51,7 @@ def run_local(
                 if process.poll() is None:
                     continue
                 del running[slot]
-                if process.settle() is None:  # another sweep has it: look again later
+                if process.settle() is None:  # another sweep runs it: try again later
                     not_before[process.job.job_id] = time.monotonic() + _BUSY_SECONDS
                     waiting.append(process.job)
                 else:
@@ -80,6 +73,6 @@ def _next(waiting: deque[Job], not_before: dict[str, float]) -> Job | None:
 
 
 def finished_elsewhere(job: Job, store: ResultStore, before: dict[str, str]) -> bool:
-    """True if another sweep has finished a job since this one started with the states ``before``."""
+    """Return True if another sweep has finished a job since the states ``before``."""
     state = store.states().get(job.job_id)
     return state == "ok" or (state is not None and job.job_id not in before)

@@ -1,4 +1,4 @@
-"""From YAML to dataclasses, with errors that name the key and what it may be."""
+"""Convert YAML to dataclasses, with errors that name the key and the values it takes."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,14 @@ Dataclass = TypeVar("Dataclass")
 
 
 class PlanError(ValueError):
-    """A configuration that cannot be used; the message says where and why."""
+    """Error in a configuration; the message names the key and the reason."""
 
 
 def read(kind: type[Dataclass], value: Any, place: str) -> Dataclass:
-    """Make a dataclass of a mapping, and of mappings in its fields.
+    """Convert a mapping from YAML, and mappings nested in it, to a dataclass.
 
-    Args:
-        kind: The dataclass.
-        value: What YAML gave.
-        place: Where it stands, for messages (``models[0].budget``).
-
-    Raises:
-        PlanError: If a key is unknown or missing, or a value has the wrong type.
+    ``place`` is the path of the value for messages, e.g. ``models[0].budget``. A PlanError if a key is unknown or
+    missing, or a value has the wrong type.
     """
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(value, Mapping):
@@ -87,7 +82,7 @@ def _convert_union(members: Sequence[Any], value: Any, place: str) -> Any:
 
 
 def _describe(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false", dict: "a mapping"}
     plain = get_origin(hint) or hint
     if plain is tuple:
         arguments = get_args(hint)

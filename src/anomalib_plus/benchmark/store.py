@@ -1,9 +1,9 @@
-"""The results of a sweep: one JSON-lines file that survives a kill at any moment and any number of writers.
+"""Store of a sweep's results: a JSON-lines file that survives kills and takes several writers.
 
-A record is one line, written and synchronised under a lock. A line that a power cut tore is cut off by the next writer
-and ignored by readers. Of several records of a job, the last one counts.
+A record is one line, written and synchronised under a lock. A line that is incomplete after a power cut is ignored by
+readers and removed by the next writer. If a job has several records, the last one counts.
 
-Beside it stands the plan: every job that a sweep into this folder was to run, so that what a kill left undone is known.
+The plan beside it lists every job of the sweeps into this folder, so that missing jobs are known.
 """
 
 import json
@@ -21,15 +21,11 @@ FILE = "results.jsonl"
 PLAN = "plan.json"
 ARTIFACTS = "artifacts"
 WORK = "jobs"
-"""Descriptions, logs and locks of the jobs; may be deleted when no sweep runs."""
+"""Folder of the jobs' descriptions, logs and locks; may be deleted when no sweep runs."""
 
 
 class ResultStore:
-    """Records and artifacts in a folder, which is created.
-
-    Args:
-        folder: Where ``results.jsonl`` and ``artifacts/`` are.
-    """
+    """Records (``results.jsonl``) and ``artifacts/`` in a folder, which is created."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,7 +34,7 @@ class ResultStore:
         (folder / ARTIFACTS).mkdir(exist_ok=True)
 
     def records(self) -> list[dict[str, Any]]:
-        """The last record of each job, in the order in which jobs first finished."""
+        """Return the last record of each job, in the order in which the jobs first finished."""
         found: dict[str, dict[str, Any]] = {}
         if self.file.exists():
             for line in self.file.read_bytes().split(b"\n"):
@@ -47,18 +43,18 @@ class ResultStore:
         return list(found.values())
 
     def states(self) -> dict[str, str]:
-        """``"ok"`` or ``"failed"`` by job."""
+        """Return ``"ok"`` or ``"failed"`` by job."""
         return {record["job_id"]: record["status"] for record in self.records()}
 
     def record(self, job_id: str) -> dict[str, Any] | None:
-        """The last record of a job."""
+        """Return the last record of a job."""
         return next((record for record in self.records() if record["job_id"] == job_id), None)
 
     def append(self, record: dict[str, Any]) -> bool:
         """Add a record, unless its job has already succeeded.
 
         Returns:
-            Whether it was added. When this returns, the record is on the disk.
+            True if it was added; then it is on the disk.
         """
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         with self.lock(FILE):
@@ -75,7 +71,7 @@ class ResultStore:
         return True
 
     def plan(self) -> list[dict[str, Any]]:
-        """Entries of all jobs that were ever to be run into this folder; none for folders of older versions.
+        """Return the entries of all jobs of the sweeps into this folder; empty for folders of older versions.
 
         Raises:
             PlanError: If the file is damaged.
@@ -87,61 +83,48 @@ class ResultStore:
             entries = json.loads(file.read_bytes())["jobs"]
             return [entry for entry in entries if entry["job_id"]]
         except (ValueError, LookupError, TypeError) as error:
-            msg = f"{file} is damaged ({error!r}). Delete it: the next sweep writes it anew."
+            msg = f"{file} is damaged ({error!r}). Delete it: the next sweep writes a new one."
             raise PlanError(msg) from error
 
     def add_to_plan(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Add jobs to the plan; the file is whole at any moment, and on the disk when this returns.
-
-        Args:
-            entries: :attr:`Job.entry` of each.
-
-        Raises:
-            PlanError: If the file is damaged.
-        """
+        """Add the :attr:`Job.entry` of jobs to the plan, which is then on the disk; a PlanError if it is damaged."""
         with self.lock(PLAN):
             before = self.plan()
             jobs = {entry["job_id"]: entry for entry in (*before, *entries)}
-            if list(jobs.values()) == before:
-                return
-            unfinished = self.folder / f".{PLAN}"  # the lock keeps others from writing it
-            with unfinished.open("w", encoding="utf-8") as stream:
-                json.dump({"jobs": list(jobs.values())}, stream, indent=1)
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(self.folder / PLAN)
-            _synchronise_folder(self.folder)
+            if list(jobs.values()) != before:
+                replace_file(self.folder / PLAN, json.dumps({"jobs": list(jobs.values())}, indent=1))
 
     def work_file(self, job_id: str, ending: str) -> Path:
         """Return the path of a job's description (``json``), log (``log``) or lock (``lock``)."""
         return self.folder / WORK / f"{job_id}.{ending}"
 
-    def describe(self, job_id: str, description: str) -> None:
-        """Write a job's description, whole at any moment: a process of another sweep may be about to read it."""
-        unfinished = self.work_file(job_id, uuid4().hex)
-        unfinished.write_text(description)
-        unfinished.replace(self.work_file(job_id, "json"))
-
     def artifacts(self, job_id: str) -> Path:
-        """Folder of a job's pictures."""
+        """Return the folder of a job's images."""
         return self.folder / ARTIFACTS / job_id
 
     def lock(self, name: str) -> BaseFileLock:
-        """Return the lock of a file or a job; it is free once its holder releases it or dies."""
+        """Return the lock of a file or a job; it is released when its holder dies."""
         return FileLock(self.work_file(name, "lock"))
 
     def claim(self, job_id: str) -> BaseFileLock | None:
-        """Reserve a job for this process until the returned lock is released, or the process dies.
-
-        Returns:
-            None if another process has it.
-        """
+        """Reserve a job until the returned lock is released or this process dies; None if another process has it."""
         lock = self.lock(job_id)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return None
         return lock
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new content; it is on the disk when this returns."""
+    unfinished = file.with_name(f".{file.name}.{uuid4().hex}")  # another process may write the same file
+    with unfinished.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(file)
+    _synchronise_folder(file.parent)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -153,7 +136,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _cut_torn_line(stream: BinaryIO) -> None:
-    """Complete the last line if only its end is missing, else cut it off."""
+    """Add the missing end of a whole last line, or remove an incomplete one."""
     stream.seek(0)
     content = stream.read()
     start = content.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""A job's process as its parent sees it."""
+"""Child process of a job."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from anomalib_plus.benchmark.job import BUSY
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.record import failed, new_record, now
-from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.benchmark.store import ResultStore, replace_file
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TAIL = 4000
@@ -16,14 +16,10 @@ JOB_MODULE = "anomalib_plus.benchmark.job"
 
 
 class JobProcess(ModuleProcess):
-    """A running job.
+    """Running job.
 
-    Args:
-        job: What to run.
-        store: Where its record goes.
-        threads: Threads of torch; None leaves the choice to torch.
-        devices: Value of ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
-        again: Run the job although it has failed before.
+    ``threads`` are those of torch (None: its default), ``devices`` the value of ``CUDA_VISIBLE_DEVICES`` (None: the
+    inherited one). ``again`` runs the job although it has failed before.
     """
 
     def __init__(
@@ -37,9 +33,9 @@ class JobProcess(ModuleProcess):
         self.job = job
         self.store = store
         self.started = now()
-        self.log = store.work_file(job.job_id, "log")  # another sweep's process may write to it: ours empties it later
-        self._former = store.record(job.job_id) if again else None  # else a record is this run's or another sweep's
-        store.describe(job.job_id, job.to_json())
+        self.log = store.work_file(job.job_id, "log")  # another sweep may be writing to it: the job empties it
+        self._former = store.record(job.job_id) if again else None  # otherwise, any record is new
+        replace_file(store.work_file(job.job_id, "json"), job.to_json())
         options = ["--again"] if again else []
         environment = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
         if threads:
@@ -49,10 +45,9 @@ class JobProcess(ModuleProcess):
         super().__init__(JOB_MODULE, arguments, self.log, job.timeout_seconds, environment)
 
     def settle(self) -> str | None:
-        """Wait for the end of the job and make sure that it has a record.
+        """Wait for the end of the job and write its record if it left none.
 
-        Returns:
-            The job's state, ``"ok"`` or ``"failed"``; None if another process has the job.
+        Returns its state, ``"ok"`` or ``"failed"``; None if another process runs the job.
         """
         if self.wait() == BUSY:
             return None
@@ -65,9 +60,9 @@ class JobProcess(ModuleProcess):
 
 
 def run_in_process(job: Job, folder: Path, threads: int | None = None) -> dict[str, Any]:
-    """Run a job in a process of its own, with a store of its own in ``folder``, and return its record."""
+    """Run a job in a process of its own, with a new store in ``folder``, and return its record."""
     store = ResultStore(folder)
     JobProcess(job, store, threads).settle()
     record = store.record(job.job_id)
-    assert record is not None  # noqa: S101 -- settle has seen to that, for no other process knows the folder
+    assert record is not None  # noqa: S101 -- written by settle; no other process uses the folder
     return record

@@ -1,4 +1,4 @@
-"""Build model and data of a job and train them with anomalib's engine."""
+"""Build the model and the data of a job and train with anomalib's engine."""
 
 import time
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _NEVER = 10**9
 
 @dataclass
 class Trained:
-    """A trained model in evaluation mode with its data, and records of its training."""
+    """Trained model in evaluation mode with its data, and the losses of its training."""
 
     model: Any
     datamodule: Any
@@ -35,45 +35,41 @@ class Trained:
 
 
 class TrainingHistory(Callback):
-    """Keeps what the model logged for each epoch."""
+    """Callback that keeps the values that the model logged in each epoch."""
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Read the epoch's values, once an epoch."""
+        """Read the epoch's values."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.endswith("_step")}
         named = {name.removesuffix("_epoch"): value for name, value in logged.items()}
         self.epochs.append({"epoch": trainer.current_epoch, **named})
 
 
 def load_class(class_path: str, base: type) -> Any:
-    """Import a class by its path; a sweep cannot make anything else run.
+    """Import a subclass of ``base`` by its path; a sweep cannot call anything else.
 
     Raises:
-        ImportError: If there is no such module or class, or the class is not derived from ``base``.
+        ImportError: If there is no such module or class, or it is not a subclass.
     """
     module, _, name = class_path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (AttributeError, ValueError) as error:
-        msg = f"There is no class {class_path!r}."
+        msg = f"There is no class {class_path!r}: class_path must be MODULE.CLASS."
         raise ImportError(msg) from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        msg = f"{class_path!r} is no {base.__name__}."
+        msg = f"{class_path!r} is not a subclass of {base.__name__}."
         raise ImportError(msg)
     return found
 
 
 def train(job: Job, folder: Path) -> Trained:
-    """Seed everything, build, fit.
+    """Train the model of a job; ``folder`` is the engine's scratch folder.
 
-    A benchmark needs no thresholds, so there is no post-processor, no evaluator, and validation is one batch after the
-    fit, which some models use to finish their training.
-
-    Args:
-        job: Model, data, seed, budget and size of the images.
-        folder: Scratch folder of the engine.
+    A benchmark needs no post-processor and no evaluator. Validation is one batch after the fit, which some models need
+    to complete their training.
     """
     arguments = trainer_arguments(job.budget) | job.trainer
     return build_and_fit(job.model, job.data, tuple(job.protocol["image_size"]), False, arguments, job.seed, folder)
@@ -90,14 +86,8 @@ def build_and_fit(
 ) -> Trained:
     """Seed everything, build model and data, fit and validate.
 
-    Args:
-        model: Its ``class_path`` and ``arguments``.
-        data: Likewise, of the datamodule.
-        image_size: Height and width that the model works on; None for its own.
-        post_processor: Component of the model.
-        trainer: Arguments of the trainer.
-        seed: Of everything.
-        folder: Scratch folder of the engine.
+    ``model`` and ``data`` have a ``class_path`` and ``arguments``; ``image_size`` None is the model's default.
+    ``folder`` is the engine's scratch folder.
     """
     seed_everything(seed, workers=True, verbose=False)
     datamodule = load_class(data["class_path"], AnomalibDataModule)(**data["arguments"])
@@ -109,7 +99,7 @@ def build_and_fit(
         evaluator=False,
         visualizer=False,
     )
-    datamodule.prepare_data()  # its time is no part of the fit's
+    datamodule.prepare_data()  # not part of the training time
     history = TrainingHistory()
     engine = Engine(default_root_dir=folder, **{**trainer, "callbacks": [*trainer["callbacks"], history]})
     started = time.perf_counter()
@@ -121,14 +111,14 @@ def build_and_fit(
 
 
 def trainer_arguments(budget: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a trainer that ends by the budget, prints nothing and validates one batch, when it is told to."""
+    """Return trainer arguments for a budget: quiet, without loggers, and one batch of validation on request."""
     limits = {"max_epochs": budget["max_epochs"], "max_steps": budget["max_steps"] or -1}
     if budget["max_seconds"] is not None:
         limits["max_time"] = timedelta(seconds=budget["max_seconds"])
     timers = [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])]
     return {
         **limits,
-        "callbacks": [ModelCheckpoint(save_top_k=0), *timers],  # nobody reads a checkpoint, and writing them takes time
+        "callbacks": [ModelCheckpoint(save_top_k=0), *timers],  # writing checkpoints takes time
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,

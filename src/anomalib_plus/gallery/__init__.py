@@ -1,1 +1,1 @@
-"""Pictures of the synthetic anomalies on your images."""
+"""Gallery of the synthetic anomalies on your images."""

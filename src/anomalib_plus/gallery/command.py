@@ -1,4 +1,4 @@
-"""``anomalib-plus gallery``: what each synthetic anomaly looks like on your images, before you train on it."""
+"""``anomalib-plus gallery``: draw each synthetic anomaly on your images, before you train with it."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        msg = f"{number} is not positive"
+        msg = f"{number} is not positive: give 1 or more"
         raise argparse.ArgumentTypeError(msg)
     return number
 
@@ -44,10 +44,10 @@ def _demo_folder() -> Path:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draw every available transform at probability 1 and three severities and write the picture.
+    """Draw every available transform at probability 1 and three severities and write the image.
 
     Returns:
-        The exit status 0. Wrong arguments, no images and an output that cannot be written exit with status 2.
+        The exit status 0. Wrong arguments, missing images and an output that cannot be written exit with status 2.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     from anomalib_plus.transforms import DefectBank
 
     if options.output.suffix.lower() not in Image.registered_extensions():
-        parser.error(f"--output {options.output} does not end like an image file, .png for instance.")
+        parser.error(f"--output {options.output} has no suffix of an image file: use .png, for example.")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

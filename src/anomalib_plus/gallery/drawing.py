@@ -1,4 +1,4 @@
-"""Draw synthetic anomalies."""
+"""Drawing of the gallery."""
 
 import inspect
 import math
@@ -26,7 +26,7 @@ _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def available_transforms() -> dict[str, type[nn.Module]]:
-    """Public transforms that need no argument and take images (and a generator) to images and masks."""
+    """Find the public transforms that need no argument and map images and a generator to images and masks."""
     public = {name: getattr(transforms, name) for name in transforms.__all__}
     return {name: member for name, member in public.items() if _gives_masks(member)}
 
@@ -43,27 +43,27 @@ def _gives_masks(member: Any) -> TypeGuard[type[nn.Module]]:
 
 
 def constructor(member: type) -> Mapping[str, inspect.Parameter]:
-    """Parameters of a class's constructor by name."""
+    """Return the parameters of a class's constructor by name."""
     return inspect.signature(member).parameters
 
 
 def load_images(folder: Path, count: int, size: int) -> Tensor:
-    """Read ``count`` images, evenly spread over a folder, or all if it has fewer; (N, 3, size, size) in [0, 1].
+    """Read ``count`` evenly spread images of a folder, or all if it has fewer; (N, 3, size, size) in [0, 1].
 
-    Of a category in MVTec layout the good training images are taken, otherwise all images below the folder.
+    In a category in MVTec layout, these are good training images; otherwise all images below the folder count.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
-        ValueError: If an image cannot be used.
+        FileNotFoundError: If the folder does not exist or has no image.
+        ValueError: If an image is damaged or of an unsupported kind.
     """
     if not folder.is_dir():
-        msg = f"There is no folder {folder}. Give a folder of images or a category's folder."
+        msg = f"There is no folder {folder}: give a folder of images or of a category."
         raise FileNotFoundError(msg)
     good = folder / "train" / "good"
     searched = good if good.is_dir() else folder
     paths = sorted(path for path in searched.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
-        msg = f"No image ({', '.join(IMG_EXTENSIONS)}) in {searched}."
+        msg = f"There is no image ({', '.join(IMG_EXTENSIONS)}) in {searched}: give a folder with images."
         raise FileNotFoundError(msg)
     chosen = torch.linspace(0, len(paths) - 1, min(count, len(paths))).long().tolist()
     images = []
@@ -76,7 +76,7 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
 
 
 def draw_gallery(images: Tensor, synthesizers: Mapping[str, Mapping[str, nn.Module]], seed: int = 0) -> Image.Image:
-    """One block per transform: a title, then a row of originals, of results and of masks.
+    """Draw one block per transform: a title, then a row of originals, of results and of masks.
 
     Args:
         images: (N, 3, H, W), float in [0, 1].

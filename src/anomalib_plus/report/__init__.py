@@ -1,6 +1,6 @@
-"""The benchmark report: results folder in, one self-contained HTML page, Markdown or CSV out.
+"""Report of a benchmark as one self-contained HTML page, Markdown or CSV.
 
-Numbers come from the records alone; nothing here knows a model, a data set or a network.
+All numbers come from the records; the report imports no model, data set or network.
 """
 
 from .records import ResultsError, Store, read_store

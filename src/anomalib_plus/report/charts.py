@@ -1,6 +1,6 @@
-"""Geometry of small charts. A template draws them as inline SVG, coloured by style sheet (dark, light, print).
+"""Geometry of the charts. A template draws them as inline SVG; the style sheet colours them (dark, light, print).
 
-Series differ by colour and by dashes or marker shape, so that no chart depends on colour alone.
+Series differ in colour and in dashes or marker shape.
 """
 
 import math
@@ -18,7 +18,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear or logarithmic axis over [low, high], ``length`` units long."""
+    """Linear or logarithmic axis over [low, high], ``length`` units long."""
 
     label: str
     low: float
@@ -26,26 +26,26 @@ class Axis:
     length: float
     logarithmic: bool = False
 
-    def position(self, value: float) -> float:
-        """Distance from the low end."""
+    def coordinate(self, value: float) -> float:
+        """Return the distance of a value from the low end."""
         low, high = (math.log(self.low), math.log(self.high)) if self.logarithmic else (self.low, self.high)
         value = math.log(value) if self.logarithmic else value
         return round((value - low) / (high - low) * self.length, 1)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels of about five round values."""
+        """Coordinates and labels of about five round values."""
         spans_decades = self.logarithmic and self.high >= 10 * self.low
         locator = LogLocator(subs=(1, 2, 5)) if spans_decades else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         inside = [v for v in locator.tick_values(self.low, self.high) if self.low * 0.9999 <= v <= self.high * 1.0001]
         if spans_decades and len(inside) > 6:
             inside = [value for value in inside if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-6)]
-        return [(self.position(value), f"{value:.4g}") for value in inside]
+        return [(self.coordinate(value), f"{value:.4g}") for value in inside]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A named line; ``path`` is the SVG path in chart coordinates."""
+    """Named line; ``path`` is the SVG path in chart coordinates."""
 
     name: str
     style: int
@@ -54,7 +54,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Marker:
-    """A named point with its spread (pixels up and down), its text, and where its name stands."""
+    """Named point with its spread (pixels up and down), its text, and the location of its name."""
 
     name: str
     style: int
@@ -69,7 +69,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram in chart coordinates."""
+    """Bar of a histogram in chart coordinates."""
 
     x: float
     y: float
@@ -80,7 +80,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Axes and what lies between them. ``description`` tells the chart's content to those who do not see it."""
+    """Axes with lines, markers and bars. ``description`` is the text for screen readers."""
 
     title: str
     description: str
@@ -110,10 +110,10 @@ def _limits(values: Iterable[float], logarithmic: bool) -> tuple[float, float]:
 
 
 def _path(points: Points, x: Axis, y: Axis) -> str:
-    """An SVG path without the points that a straight line passes through anyway."""
+    """Return an SVG path without the inner points of straight segments."""
     corners: list[tuple[float, float]] = []
     for value, height in points:
-        point = x.position(value), round(y.length - y.position(height), 1)
+        point = x.coordinate(value), round(y.length - y.coordinate(height), 1)
         if corners and point == corners[-1]:
             continue
         if len(corners) > 1:
@@ -135,16 +135,10 @@ def line_chart(
     x_limit: float = 1.0,
     diagonal: bool = False,
 ) -> Chart | None:
-    """Lines over a common x axis; None where there is nothing to draw.
+    """Lines over a common x axis; None if there are no points.
 
-    Args:
-        title: What the chart shows.
-        x_label: Label of the x axis.
-        y_label: Label of the y axis.
-        series: Name, style number and points of each line.
-        unit_square: Axes over [0, x_limit] and [0, 1] instead of the values' range; lines end at ``x_limit``.
-        x_limit: End of the x axis for ``unit_square``.
-        diagonal: Draw the line of chance.
+    ``series`` are name, style number and points of each line. ``unit_square`` fixes the axes to [0, x_limit] and
+    [0, 1]; the lines end at ``x_limit``. ``diagonal`` adds the ROC curve of a random guess.
     """
     drawn = [(name, style, _cut(points, x_limit) if unit_square else points) for name, style, points in series]
     drawn = [(name, style, points) for name, style, points in drawn if len(points)]
@@ -165,7 +159,7 @@ def line_chart(
 
 
 def _cut(points: Points, limit: float) -> Points:
-    """Points up to ``limit``, the last one interpolated there."""
+    """Cut points at ``limit``, with an interpolated last point."""
     inside = [(x, y) for x, y in points if x <= limit]
     beyond = next(((x, y) for x, y in points if x > limit), None)
     if inside and beyond and inside[-1][0] < limit:
@@ -177,28 +171,19 @@ def _cut(points: Points, limit: float) -> Points:
 def scatter_chart(
     title: str, x_label: str, y_label: str, points: Sequence[tuple[str, int, float, float, float]]
 ) -> Chart | None:
-    """Named points over a logarithmic x axis; None without points.
+    """Named points over a logarithmic x axis; None if there are none.
 
-    Args:
-        title: What the chart shows.
-        x_label: Label of the x axis.
-        y_label: Label of the y axis.
-        points: Name, style number, x (positive), y and spread of y.
+    ``points`` are name, style number, x (positive), y and spread of y.
     """
     points = [point for point in points if point[2] > 0]
     if not points:
         return None
     heights = [edge for _, _, _, y, spread in points for edge in (y - spread, y + spread)]
-    x, y = _axes(
-        (x_label, *_limits([point[2] for point in points], True)),
-        (y_label, *_limits(heights, False)),
-        True,
-        False,
-        WIDE,
-    )
+    x_limits, y_limits = _limits([point[2] for point in points], True), _limits(heights, False)
+    x, y = _axes((x_label, *x_limits), (y_label, *y_limits), True, False, WIDE)
     markers: list[Marker] = []
     taken: list[tuple[float, float, float, float]] = []
-    at = [(x.position(value), y.length - y.position(height)) for _, _, value, height, _ in points]
+    at = [(x.coordinate(value), y.length - y.coordinate(height)) for _, _, value, height, _ in points]
     taken += [(left - 7, top - 7, left + 7, top + 7) for left, top in at]
     for (name, style, value, height, spread), (left, top) in zip(points, at, strict=True):
         pixels = spread / (y.high - y.low) * y.length
@@ -212,7 +197,7 @@ def scatter_chart(
 def _free_spot(
     left: float, top: float, width: float, taken: list[tuple[float, float, float, float]], size: tuple[float, float]
 ) -> tuple[float | None, float, str]:
-    """Where a name fits beside its point without covering others; nowhere where it does not (the legend has it)."""
+    """Find a free location for a name beside its point; None, 0 if there is none (the legend has the name)."""
     for x0, baseline, anchor in (
         (left + 10, top + 4, "start"),
         (left - 10 - width, top + 4, "end"),
@@ -229,7 +214,7 @@ def _free_spot(
 
 
 def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[float], bins: int = 24) -> Chart | None:
-    """Scores of good images as filled bars and of defective ones as outlines; None without scores."""
+    """Histogram of scores: good images as filled bars, defective ones as outlines; None without scores."""
     values = np.array([*normal, *anomalous], dtype=float)
     if not len(values):
         return None
@@ -246,7 +231,7 @@ def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[flo
     x, y = _axes(("image score", low, high), ("share of images", 0.0, top * 1.05), False, False)
     width = round(x.length / bins, 1)
     bars = [
-        Bar(x.position(edge), round(y.length - y.position(height), 1), width, y.position(height), kind)
+        Bar(x.coordinate(edge), round(y.length - y.coordinate(height), 1), width, y.coordinate(height), kind)
         for kind, share in shares.items()
         for edge, height in zip(edges, share, strict=False)
         if height > 0

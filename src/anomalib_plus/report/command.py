@@ -1,14 +1,12 @@
-"""``anomalib-plus report``: tables, charts and heatmaps of a benchmark, as one HTML file, Markdown or CSV."""
+"""``anomalib-plus report``: write tables, charts and heatmaps of a benchmark as one HTML file, Markdown or CSV."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .papers import read_published
-from .records import ResultsError, Store, read_store
+from .records import PaperNumbers, ResultsError, Store, read_published, read_store
 from .summary import Summary
-from .tables import PaperFigures
 
 SUFFIXES = (".html", ".md", ".csv")
 
@@ -27,44 +25,41 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--title", default="Anomaly detection benchmark", help="title of the report")
     parser.add_argument("--rank-by", metavar="METRIC", help="metric that ranks the models (default: image_auroc)")
     parser.add_argument(
-        "--examples", type=_count, default=2, help="heatmaps of each kind per model and category (default: 2; 0: none)"
+        "--examples",
+        type=_at_least(0),
+        default=2,
+        help="heatmaps of each kind per model and category (default: 2; 0: none)",
     )
     parser.add_argument(
-        "--max-examples", type=_count, default=400, help="heatmaps in all, so that the page stays small (default: 400)"
+        "--max-examples", type=_at_least(0), default=400, help="heatmaps in all, to limit the file size (default: 400)"
     )
-    parser.add_argument("--picture-size", type=_pixels, default=144, help="longer side of a picture (default: 144)")
+    parser.add_argument("--picture-size", type=_at_least(1), default=144, help="longer side of an image (default: 144)")
     return parser
 
 
 def _output(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in SUFFIXES:
-        msg = f"{text} ends in none of {', '.join(SUFFIXES)}"
+        msg = f"{text} has none of the suffixes {', '.join(SUFFIXES)}"
         raise argparse.ArgumentTypeError(msg)
     return path
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        msg = f"{number} is negative"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < minimum:
+            msg = f"{text} is less than {minimum}"
+            raise argparse.ArgumentTypeError(msg)
+        return int(text)
 
-
-def _pixels(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        msg = f"{number} is not positive"
-        raise argparse.ArgumentTypeError(msg)
     return number
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report in every format asked for, and say on stderr what is missing from it.
+    """Write the report in every requested format, and warn on stderr about missing results.
 
     Returns:
-        The exit status 0, also where jobs failed: the report lists them. Wrong arguments, a folder without readable
+        The exit status 0, also if jobs failed: the report lists them. Wrong arguments, a folder without readable
         results and an output that cannot be written exit with status 2.
     """
     parser = _parser()
@@ -75,25 +70,25 @@ def main(arguments: Sequence[str]) -> int:
         papers = read_published(options.results)
         for output in options.output:
             text, missing = _render(output.suffix.lower(), summary, papers, options)
-            content = text.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
+            content = text.encode("utf-8", "backslashreplace")  # file names may contain bytes that are not UTF-8
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_bytes(content)
             name = str(output).encode("utf-8", "backslashreplace").decode()
             sys.stdout.write(f"{name}: {len(content) / 1e6:.2f} MB\n")
             if missing:
-                _warn(f"{missing} pictures of the gallery are missing or no pictures")
+                _warn(f"{missing} images of the gallery are missing or cannot be read")
     except (OSError, ResultsError, ValueError) as error:
         parser.error(str(error))
     _warn_about(store)
     return 0
 
 
-def _render(suffix: str, summary: Summary, papers: PaperFigures, options: argparse.Namespace) -> tuple[str, int]:
+def _render(suffix: str, summary: Summary, papers: PaperNumbers, options: argparse.Namespace) -> tuple[str, int]:
     if suffix == ".html":
+        from .gallery import GalleryLimits
         from .page import render_page
-        from .pictures import PictureLimits
 
-        limits = PictureLimits(options.examples, options.picture_size, options.max_examples)
+        limits = GalleryLimits(options.examples, options.picture_size, options.max_examples)
         return render_page(summary, papers, limits, options.title)
     if suffix == ".md":
         from .markdown import render_markdown

@@ -1,4 +1,4 @@
-"""What the numbers allow saying: which model is best, by how much, and whether the spread over seeds supports it."""
+"""Sentences on the results: the best model, its lead, and the support by the spread over seeds."""
 
 import math
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ CONFIDENCE = 0.95
 _FEW_STEPS, _FEW_EPOCHS, _MANY_STEPS = 500, 10, 5000
 _ROUNDING = 1e-9
 SHORT = f"fewer than {_FEW_STEPS} steps, or fewer than {_FEW_EPOCHS} epochs and {_MANY_STEPS} steps"
-"""The rule by which a training is called short."""
+"""Definition of a short training."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference over ``n`` seeds that two models share, its standard deviation and confidence interval."""
+    """Mean difference of two models over ``n`` common seeds, with standard deviation and confidence interval."""
 
     mean: float
     std: float
@@ -30,9 +30,9 @@ class Difference:
 
 
 def difference(first: pd.Series, second: pd.Series) -> Difference | None:
-    """Compare two models by their figures of each seed (index: seed); None with fewer than two seeds in common.
+    """Compare two models by their averages per seed (the index); None with fewer than two common seeds.
 
-    The interval is that of Student's t over the paired differences.
+    The interval is Student's t interval of the paired differences.
     """
     paired = (first - second).dropna()
     if len(paired) < 2:
@@ -43,7 +43,7 @@ def difference(first: pd.Series, second: pd.Series) -> Difference | None:
 
 
 def conclusion(summary: Summary, data: str) -> str:
-    """Sentences on a data set: the best model, its lead, and whether the seeds support calling it better."""
+    """Name the best model of a data set, its lead, and whether the seeds support calling it better."""
     missing = sum(entry["data"]["label"] == data for entry in summary.store.missing or [])
     jobs = "1 planned job has" if missing == 1 else f"{missing} planned jobs have"
     return _ranking(summary, data) + (f" This may change: {jobs} no result yet." if missing else "")
@@ -72,13 +72,13 @@ def _ranking(summary: Summary, data: str) -> str:
 
 
 def _support(summary: Summary, data: str, ranked: list[str]) -> str:
-    """Whether the spread separates the first model from the others."""
+    """Tell whether the spread separates the best model from the others."""
     best, second, *_ = ranked
     figures = {model: summary.seed_averages(data, model, summary.rank_by) for model in ranked}
     found = {model: difference(figures[best], figures[model]) for model in ranked[1:]}
     near = found[second]
     if near is None:
-        return "They share fewer than two seeds, so there is no spread that could show whether this is chance."
+        return "They share fewer than two seeds, so the spread is unknown and this may be chance."
     numbers = (
         f"the difference over {near.n} seeds is {points(near.mean)} ± {percent(near.std)} points "
         f"({CONFIDENCE:.0%} interval {points(near.low)} to {points(near.high)})"
@@ -92,9 +92,9 @@ def _support(summary: Summary, data: str, ranked: list[str]) -> str:
 
 
 def short_training(records: Iterable[Record]) -> str | None:
-    """The length of those trainings that are :data:`SHORT`, ``3 epochs, 21 to 24 steps``; None where none is.
+    """Return the length of the short trainings, e.g. ``3 epochs, 21 to 24 steps``; None if there are none.
 
-    Models without a training loss, memory banks for example, have no training that could be too short.
+    Models without a training loss, such as memory banks, are not counted.
     """
     short = []
     for record in records:
@@ -112,20 +112,15 @@ def short_training(records: Iterable[Record]) -> str | None:
 
 
 def short_trainings(summary: Summary, data: str) -> str | None:
-    """A sentence that names the models of a data set with short trainings; None where there are none."""
+    """Name the models of a data set with short trainings; None if there are none."""
     lengths = {}
     for model in summary.models(data):
-        own = [
-            record
-            for record in summary.store.finished
-            if record["data"]["label"] == data and summary.titles[record["job_id"]] == model
-        ]
-        if length := short_training(own):
+        if length := short_training(summary.finished(data, model)):
             lengths[model] = length
     if not lengths:
         return None
     named = "; ".join(f"{model} ({length})" for model, length in lengths.items())
-    return f"{data}: short trainings ({SHORT}), whose figures and pictures do not show what the models can do: {named}."
+    return f"{data}: short trainings ({SHORT}), whose metrics and images do not show what the models can do: {named}."
 
 
 def _range(values: Iterable[float], unit: str) -> str:

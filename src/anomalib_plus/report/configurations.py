@@ -1,4 +1,4 @@
-"""Which runs repeat each other but for the seed, and what to call them in tables."""
+"""Titles for groups of runs that differ in the seed only."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from typing import Any
 from .records import Record, category, part
 
 _LONGEST_VALUE = 32
-_INDIFFERENT = {"data": {"root", "category"}, "trainer": {"accelerator"}}
-"""What does not split a model: where the data lie, which category it is, which kind of device trained."""
+_IGNORED = {"data": {"root", "category"}, "trainer": {"accelerator"}}
+"""Settings that do not distinguish runs of a model: location of the data, category, kind of device."""
 _BUDGETS = {
     "max_epochs": ("epoch", "epochs"),
     "max_steps": ("step", "steps"),
@@ -19,7 +19,7 @@ _BUDGETS = {
 
 
 def budget_words(budget: Mapping[str, Any]) -> str:
-    """A training budget as text: ``60 epochs``, ``500 steps, at most 90 s``; the model's own where nothing is set."""
+    """Describe a training budget: ``60 epochs`` or ``500 steps, at most 90 s``; "the model's own" without limits."""
     limits = [_limit_words(name, f"{budget[name]:g}") for name in _BUDGETS if budget.get(name) is not None]
     return ", at most ".join(limits) or "the model's own"
 
@@ -30,18 +30,18 @@ def _limit_words(name: str, number: str) -> str:
 
 
 def model_name(record: Record) -> str:
-    """The model's label, and its variant in brackets."""
+    """Return the model's label, with its variant in brackets."""
     model = record["model"]
     return f"{model['label']} ({model['variant']})" if model.get("variant") else model["label"]
 
 
 def configuration_titles(records: Iterable[Record]) -> dict[str, str]:
-    """A title for every job, equal for those jobs whose results may be averaged over seeds.
+    """Return a title for every job; jobs with equal titles are averaged over seeds.
 
-    The title is the model's name. Where one category of a data set was run with several settings under one name
-    (budgets, arguments, protocols, trainers, classes), the settings that differ are added, so that they become rows of
-    their own. Settings that follow the category, as some papers' recipes do, do not split a model. Runs of one seed
-    that nothing tells apart, but for the place of the data, get the job's id.
+    The title is the model's name. If a category was run with several settings under one name (budgets, arguments,
+    protocols, trainers, classes), the settings that differ are added, so that each gets its own row. Settings that
+    depend on the category only, as in some papers' recipes, are not added. Runs of one seed that differ in the location
+    of the data only get the job's id.
 
     Returns:
         Titles by job id.
@@ -54,14 +54,14 @@ def configuration_titles(records: Iterable[Record]) -> dict[str, str]:
         settings = [_settings(record) for record in group]
         differing = _differing_settings(group, settings)
         for record, own in zip(group, settings, strict=True):
-            details = [_setting_words(key, own.get(key)) for key in differing if _tells(record, key)]
+            details = [_setting_words(key, own.get(key)) for key in differing if _contains(record, key)]
             titles[record["job_id"]] = " · ".join([name, *details])
         titles |= _titles_with_ids(group, titles)
     return titles
 
 
 def _titles_with_ids(group: Iterable[Record], titles: Mapping[str, str]) -> dict[str, str]:
-    """Longer titles for the records that share title, category and seed, of which tables would show the last alone."""
+    """Add job ids to titles that share category and seed; tables would otherwise show the last one only."""
     places: dict[tuple[str, ...], list[str]] = {}
     for record in group:
         place = (titles[record["job_id"]], category(record), str(record["seed"]))
@@ -70,7 +70,7 @@ def _titles_with_ids(group: Iterable[Record], titles: Mapping[str, str]) -> dict
 
 
 def _settings(record: Record) -> dict[tuple[str, str], str]:
-    """Everything but the seed that may change a result, as JSON by (part, name)."""
+    """Collect all settings but the seed that may change a result, as JSON by (part, name)."""
     sources = {
         "class": {name: record[name].get("class_path") for name in ("model", "data")},
         "budget": part(record, "budget"),
@@ -83,27 +83,27 @@ def _settings(record: Record) -> dict[tuple[str, str], str]:
         (source, name): json.dumps(value, sort_keys=True)
         for source, values in sources.items()
         for name, value in values.items()
-        if name not in _INDIFFERENT.get(source, set()) | {"seed"}
+        if name not in _IGNORED.get(source, set()) | {"seed"}
     }
 
 
 def _differing_settings(
     group: Sequence[Record], settings: Sequence[Mapping[tuple[str, str], str]]
 ) -> list[tuple[str, str]]:
-    """Settings that have several values within a category."""
+    """Find the settings with several values within a category."""
     differing = []
     for key in dict.fromkeys(key for own in settings for key in own):
         values: dict[str, set[str | None]] = {}
         for record, own in zip(group, settings, strict=True):
-            if _tells(record, key):
+            if _contains(record, key):
                 values.setdefault(category(record), set()).add(own.get(key))
         if any(len(found) > 1 for found in values.values()):
             differing.append(key)
     return differing
 
 
-def _tells(record: Record, key: tuple[str, str]) -> bool:
-    """Whether a record knows of a setting: the first ones did not tell the trainer."""
+def _contains(record: Record, key: tuple[str, str]) -> bool:
+    """Return True if a record contains a setting; early versions did not store the trainer."""
     return key[0] != "trainer" or "trainer" in record
 
 

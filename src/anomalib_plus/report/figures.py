@@ -1,4 +1,4 @@
-"""Which charts the records give: speed against accuracy, training, ROC and PRO curves, score histograms."""
+"""Charts of the records: accuracy against speed, training losses, ROC and PRO curves, score histograms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from .records import Record, finite, part, parts
 from .summary import Summary
 from .words import metric_title
 
-CURVES = (  # name in the records, title, x label, y label, line of chance
+CURVES = (  # name in the records, title, x label, y label, diagonal
     ("roc_image", "image ROC", "false positive rate", "true positive rate", True),
     ("roc_pixel", "pixel ROC", "false positive rate", "true positive rate", True),
     ("pro", "PRO", "false positive rate", "per-region overlap", False),
@@ -21,12 +21,12 @@ _SPEEDS = {
 
 
 def styles(summary: Summary) -> dict[str, int]:
-    """A style number per model, the same in all charts."""
+    """Return a style number per model, the same in all charts."""
     return {model: number for number, model in enumerate(summary.models())}
 
 
 def speed_chart(summary: Summary, data: str) -> Chart | None:
-    """The ranking metric against latency, or against the first other time that was measured."""
+    """Draw the ranking metric against latency, or against the first other time that was measured."""
     style = styles(summary)
     for cost, label in _SPEEDS.items():
         points = []
@@ -46,16 +46,15 @@ def speed_chart(summary: Summary, data: str) -> Chart | None:
 
 
 def training_charts(summary: Summary, data: str) -> list[tuple[Chart, list[tuple[str, int]]]]:
-    """Per model the training loss by epoch, one line per category (mean over seeds), with its legend."""
+    """Draw the training loss of each model, one line per category (mean over seeds), with its legend."""
     found = []
     for model in summary.models(data):
         series = []
-        name = "train_loss"
         for number, of_category in enumerate(summary.categories(data)):
             runs = [parts(record, "training") for record in summary.finished(data, model, of_category)]
             losses: dict[float, list[float]] = {}
             for row in (row for run in runs for row in run):
-                epoch, loss = finite(row.get("epoch")), finite(row.get(name))
+                epoch, loss = finite(row.get("epoch")), finite(row.get("train_loss"))
                 if epoch is not None and loss is not None:
                     losses.setdefault(epoch, []).append(loss)
             points = [(epoch, sum(values) / len(values)) for epoch, values in sorted(losses.items())]
@@ -68,7 +67,7 @@ def training_charts(summary: Summary, data: str) -> list[tuple[Chart, list[tuple
 
 
 def curve_charts(summary: Summary, data: str, of_category: str) -> list[Chart]:
-    """Image ROC, pixel ROC and PRO of one category, one line per model: the run with the lowest seed."""
+    """Draw image ROC, pixel ROC and PRO of a category, one line per model: its run with the lowest seed."""
     style = styles(summary)
     records = first_runs(summary, data, of_category)
     charts = []
@@ -85,7 +84,7 @@ def curve_charts(summary: Summary, data: str, of_category: str) -> list[Chart]:
 
 
 def histograms(summary: Summary, data: str, of_category: str) -> list[Chart]:
-    """Image scores of good and defective test images, one chart per model: the run with the lowest seed."""
+    """Draw the image scores of good and defective test images, one chart per model: its run with the lowest seed."""
     charts = []
     for model, record in first_runs(summary, data, of_category).items():
         scores = part(record, "scores")
@@ -99,7 +98,7 @@ def histograms(summary: Summary, data: str, of_category: str) -> list[Chart]:
 
 
 def first_runs(summary: Summary, data: str, of_category: str) -> Mapping[str, Record]:
-    """Per model, the finished run with the lowest seed."""
+    """Return the finished run with the lowest seed of each model."""
     runs = {model: summary.finished(data, model, of_category) for model in summary.models(data)}
     return {model: found[0] for model, found in runs.items() if found}
 

@@ -1,13 +1,14 @@
-"""The report's tables as Markdown, for a README or a pull request."""
+"""Report in Markdown, for a README or a pull request."""
 
 from . import settings, tables
 from .conclusions import conclusion, short_trainings
 from .page import facts
+from .records import PaperNumbers
 from .summary import Summary
 
 
-def render_markdown(summary: Summary, papers: tables.PaperFigures, title: str) -> str:
-    """Leaderboards, categories, papers, costs, failed jobs and the protocol."""
+def render_markdown(summary: Summary, papers: PaperNumbers, title: str) -> str:
+    """Write leaderboards, categories, papers, costs, failed jobs and the protocol."""
     compared = tables.comparisons(summary, papers)
     blocks = [f"# {_escape(title)}", _bullets(facts(summary)), "## Leaderboard"]
     if summary.store.damaged_lines:
@@ -41,15 +42,13 @@ def render_markdown(summary: Summary, papers: tables.PaperFigures, title: str) -
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text so that Markdown shows it literally, on one line."""
     escaped = "".join(f"\\{character}" if character in r"\`*_{}[]|" else character for character in text)
     return " ".join(escaped.replace("&", "&amp;").replace("<", "&lt;").split())
 
 
 def _table(table: tables.Table) -> str:
-    rows = [
-        [f"**{_escape(cell.text)}**" if cell.best else _escape(cell.text) for cell in row] for row in (*table.rows,)
-    ]
+    rows = [[f"**{_escape(cell.text)}**" if cell.best else _escape(cell.text) for cell in row] for row in table.rows]
     rule = ["---:" if column in table.numeric else "---" for column in range(len(table.columns))]
     lines = [list(map(_escape, table.columns)), rule, *rows]
     return f"{_escape(table.caption)}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other file and no network."""
+"""Report as one HTML file that needs no other file and no network."""
 
 import base64
 import hashlib
@@ -14,8 +14,8 @@ from anomalib_plus import __version__
 
 from . import conclusions, figures, settings, tables
 from .charts import LEFT, TOP, Chart
-from .pictures import Example, PictureLimits, choose, decisions, example
-from .records import part
+from .gallery import Example, GalleryLimits, choose, decisions, example
+from .records import PaperNumbers, part
 from .summary import Summary
 
 _COLOURS, _DASHES = 8, 4
@@ -23,25 +23,15 @@ _COLOURS, _DASHES = 8, 4
 
 @dataclass(frozen=True)
 class Gallery:
-    """The examples of a run, its decisions, and how long its training was where that was short."""
+    """Examples of a run, its decisions, and the length of its training if that was short."""
 
     examples: list[Example]
     decisions: str | None
     short: str | None
 
 
-def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLimits, title: str) -> tuple[str, int]:
-    """Write the page.
-
-    Args:
-        summary: The numbers.
-        papers: What papers report; without entries that were measured, the page has no such section.
-        limits: Number and size of the pictures.
-        title: Title of the page.
-
-    Returns:
-        The HTML text, and how many pictures of the gallery could not be read.
-    """
+def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, title: str) -> tuple[str, int]:
+    """Write the page; return the HTML text and the number of gallery images that could not be read."""
     galleries, missing, left_out = _galleries(summary, limits)
     compared = tables.comparisons(summary, papers)
     script = _resource("report.js")
@@ -84,7 +74,7 @@ def render_page(summary: Summary, papers: tables.PaperFigures, limits: PictureLi
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
-    """The report in numbers: what was run, and when."""
+    """Summarise the benchmark: jobs, models, data sets, seeds, devices, time."""
     ends = sorted(str(record["finished"]) for record in summary.records if record.get("finished"))
     starts = sorted(str(record["started"]) for record in summary.records if record.get("started"))
     devices = {str(device) for r in summary.records if (device := part(r, "environment").get("device"))}
@@ -104,7 +94,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _finished_models(summary: Summary) -> dict[str, list[tuple[str, int]]]:
-    """Models with results and their styles, by data set."""
+    """Return the models with results and their styles, by data set."""
     found: dict[str, dict[str, int]] = {}
     styles = figures.styles(summary)
     for record in summary.store.finished:
@@ -126,8 +116,8 @@ def _by_category(summary: Summary, draw: Any) -> dict[str, dict[str, list[Chart]
     return found
 
 
-def _galleries(summary: Summary, limits: PictureLimits) -> tuple[dict[str, dict[str, dict[str, Gallery]]], int, int]:
-    """Galleries by data set, category and model; how many pictures are missing, and examples left out."""
+def _galleries(summary: Summary, limits: GalleryLimits) -> tuple[dict[str, dict[str, dict[str, Gallery]]], int, int]:
+    """Collect galleries by data set, category and model, and count missing images and examples left out."""
     runs = [
         (data, of_category, model, record)
         for data in summary.data_sets
@@ -141,7 +131,7 @@ def _galleries(summary: Summary, limits: PictureLimits) -> tuple[dict[str, dict[
         if entries := chosen.get(record["job_id"]):
             folder, pixels = summary.store.folder, limits.pixels
             shown = [example(entry, record, model, folder, pixels) for entry in entries]
-            missing += sum(picture.uri is None for each in shown for picture in each.pictures)
+            missing += sum(image.uri is None for each in shown for image in each.images)
             gallery = Gallery(shown, decisions(record), conclusions.short_training([record]))
             found.setdefault(data, {}).setdefault(of_category, {})[model] = gallery
     return found, missing, left_out

@@ -1,4 +1,4 @@
-"""Reading a results folder, also one whose last run was interrupted."""
+"""Read a results folder, also after an interrupted run."""
 
 import json
 import math
@@ -10,20 +10,23 @@ from typing import Any
 FORMAT = 1
 FILE = "results.jsonl"
 PLAN = "plan.json"
+PUBLISHED = "published.json"
 
 Record = Mapping[str, Any]
+PaperNumbers = Mapping[tuple[str, str, str], float]
+"""Numbers of the papers, in [0, 1], by (name of the model's class, category, metric)."""
 
 
 class ResultsError(ValueError):
-    """A results folder that cannot be reported on; the message says why and what to do."""
+    """Error in a results folder; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """What a results folder holds: per job, the last record written.
+    """Content of a results folder: the last record of each job.
 
-    ``damaged_lines`` are the numbers (from 1) of lines that hold no whole record. ``missing`` are the entries of
-    planned jobs without a record, None where the folder has no plan, as those of older versions.
+    ``damaged_lines`` are the numbers (from 1) of lines without a complete record. ``missing`` are the planned jobs
+    without a record; None if the folder has no plan, as in older versions.
     """
 
     folder: Path
@@ -34,12 +37,12 @@ class Store:
 
     @property
     def planned(self) -> int | None:
-        """How many jobs there should be; None where nobody knows."""
+        """Number of planned jobs; None if unknown."""
         return None if self.missing is None else len(self.finished) + len(self.failed) + len(self.missing)
 
     @property
     def shortfall(self) -> str | None:
-        """A sentence on jobs that are missing; None where nothing is known to be missing."""
+        """Sentence on missing jobs; None if none are known to be missing."""
         if not self.missing:
             return None
         have = "has" if len(self.missing) == 1 else "have"
@@ -50,16 +53,16 @@ class Store:
 
 
 def read_store(folder: Path) -> Store:
-    """Read ``results.jsonl``; torn lines are counted and skipped, for the jobs on the other lines are whole.
+    """Read ``results.jsonl``; incomplete lines are counted and skipped.
 
     Raises:
-        ResultsError: There is no such file, nothing in it, no whole record in it, a record of another format, or a
-            damaged plan.
+        ResultsError: If the file is missing, empty, without a complete record or of another format, or the plan is
+            damaged.
     """
     path = folder / FILE
     plan = _read_plan(folder / PLAN)
     if not path.is_file():
-        msg = f"There is no {path}. Give the folder that the benchmark wrote its results to."
+        msg = f"There is no {path}. Give the results folder of a benchmark."
         if plan:
             msg = f"There is no {path}: none of the {len(plan)} planned jobs has finished yet."
         raise ResultsError(msg)
@@ -78,10 +81,10 @@ def read_store(folder: Path) -> Store:
             msg = f"{path}, line {number} has format {record['format']}; this version reads format {FORMAT}."
             raise ResultsError(msg)
         else:
-            jobs.pop(record["job_id"], None)  # a repeated job takes the place of its last run in the order, too
+            jobs.pop(record["job_id"], None)  # in the order, a repeated job counts as its last run
             jobs[record["job_id"]] = record
     if not jobs:
-        msg = f"{path} holds no whole record: all of its {len(damaged)} lines are damaged."
+        msg = f"{path} has no complete record: all of its {len(damaged)} lines are damaged. Run the benchmark again."
         raise ResultsError(msg)
     finished = [record for record in jobs.values() if record["status"] == "ok"]
     failed = [record for record in jobs.values() if record["status"] != "ok"]
@@ -89,8 +92,29 @@ def read_store(folder: Path) -> Store:
     return Store(folder, finished, failed, damaged, missing)
 
 
+def read_published(folder: Path) -> PaperNumbers:
+    """Read the papers' numbers, which the benchmark wrote; empty for results of earlier versions.
+
+    Raises:
+        ResultsError: If the file is damaged.
+    """
+    path = folder / PUBLISHED
+    if not path.exists():
+        return {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            (entry["model"].rpartition(".")[2], entry["category"], entry["metric"]): value
+            for entry in entries
+            if (value := finite(entry["value"])) is not None
+        }
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        msg = f"{path} is damaged: delete it, and run the benchmark again, which writes a new one."
+        raise ResultsError(msg) from error
+
+
 def _read_plan(path: Path) -> list[Record] | None:
-    """The entries of the plan, or None where there is no plan."""
+    """Read the entries of the plan; None if there is no plan."""
     if not path.is_file():
         return None
     try:
@@ -99,19 +123,19 @@ def _read_plan(path: Path) -> list[Record] | None:
     except (ValueError, TypeError, LookupError, AttributeError):
         whole = False
     if not whole:
-        msg = f"{path} is damaged. Delete it for a report that does not say which jobs are missing."
+        msg = f"{path} is damaged. Delete it; the report then does not list missing jobs."
         raise ResultsError(msg)
     return entries
 
 
 def _is_named(record: Any) -> bool:
-    """Whether model, data set and category are there; raises an error of lookup where there is no such thing."""
+    """Return True if model, data set and category are named; raise a LookupError if one is missing."""
     named = isinstance(record["model"]["label"], str) and isinstance(record["data"]["label"], str)
     return named and "category" in record["data"]
 
 
 def _parse(line: str) -> Record | None:
-    """The record on a line, or None where the line was torn or lacks what every table needs."""
+    """Parse a line; None if it is incomplete or lacks a required key."""
     try:
         record = json.loads(line)
         whole = _is_named(record) and {"format", "job_id", "status", "seed"} <= record.keys()
@@ -121,25 +145,25 @@ def _parse(line: str) -> Record | None:
 
 
 def part(record: Record, name: str) -> Mapping[str, Any]:
-    """An object inside a record, empty where the record has none."""
+    """Return an object inside a record, empty if it is missing."""
     value = record.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
 def parts(record: Record, name: str) -> list[Mapping[str, Any]]:
-    """A list of objects inside a record, empty where the record has none."""
+    """Return a list of objects inside a record, empty if it is missing."""
     value = record.get(name)
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def category(record: Record) -> str:
-    """The category as text; data sets without categories have ``all``."""
+    """Return the category as text; ``all`` for data sets without categories."""
     value = record["data"]["category"]
     return "all" if value is None else str(value)
 
 
 def finite(value: Any) -> float | None:
-    """A number as float; None for everything that is no finite number (also for truth values)."""
+    """Return a finite number as float; None for anything else, booleans included."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

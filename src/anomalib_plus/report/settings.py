@@ -1,4 +1,4 @@
-"""Protocols, environments and arguments: what is common to all records is said once, the rest with who has it."""
+"""Protocols, environments and arguments; values that differ are listed with their models."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -8,36 +8,36 @@ from typing import Any
 from .records import Record, part
 from .summary import Summary
 
-_OF_JOBS = {"config_sha256"}
+_UNIQUE_TO_JOBS = {"config_sha256"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A named setting: its values, each with the models that had it (empty where all had the one value)."""
+    """Named setting with its values, each with the models that use it (empty if there is one value)."""
 
     name: str
     values: list[tuple[str, list[str]]]
 
 
 def protocol(summary: Summary) -> list[Setting]:
-    """How results were measured."""
+    """Collect the rules of the evaluation."""
     return _settings(summary, lambda record: part(record, "protocol"))
 
 
 def environment(summary: Summary) -> list[Setting]:
-    """Versions, device, revision and weights; without the digests that only tell jobs apart."""
+    """Collect versions, device, revision and weights, without values that are different for each job."""
 
     def read(record: Record) -> dict[str, Any]:
-        return {name: value for name, value in part(record, "environment").items() if name not in _OF_JOBS}
+        return {name: value for name, value in part(record, "environment").items() if name not in _UNIQUE_TO_JOBS}
 
     return _settings(summary, read)
 
 
 def model_arguments(summary: Summary) -> dict[str, list[Setting]]:
-    """The arguments that each model was built with."""
+    """Collect the arguments of each model."""
     found = {}
     for model in summary.models():
-        own = [record for record in summary.records if summary.titles[record["job_id"]] == model]
+        own = summary.of_model(summary.records, model)
         found[model] = _collect(own, lambda record: part(record["model"], "arguments"), _data_and_category)
     return found
 

@@ -1,4 +1,4 @@
-"""The report's numbers as CSV, one figure a line, unrounded."""
+"""Numbers of the report as CSV, one per line, unrounded."""
 
 from io import StringIO
 
@@ -6,21 +6,20 @@ import pandas as pd
 
 from . import tables
 from .configurations import model_name
-from .records import category, finite
+from .records import PaperNumbers, category, finite
 from .summary import Figure, Summary
 
 COLUMNS = ["data", "model", "category", "kind", "name", "mean", "std", "seeds", "paper", "gap", "message"]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 
 
-def render_csv(summary: Summary, papers: tables.PaperFigures) -> str:
-    """Write every figure.
+def render_csv(summary: Summary, papers: PaperNumbers) -> str:
+    """Write every number.
 
-    ``kind`` is ``metric`` or ``cost``, with the figure of one category; ``metric average`` or ``cost average`` with
-    that over the model's categories, whose number stands in ``category``; ``failure``, a failed job with the kind of
-    its error in ``name`` and its seed in ``seeds``; or ``missing``, a planned job without a result, with its seed.
-    ``seeds`` is the number of seeds behind a figure. A text that a spreadsheet would take for a formula has an
-    apostrophe before it.
+    ``kind`` is ``metric`` or ``cost`` for one category; ``metric average`` or ``cost average`` for the average over the
+    model's categories, with their number in ``category``; ``failure`` for a failed job, with the kind of error in
+    ``name`` and the seed in ``seeds``; or ``missing`` for a planned job without a result, with its seed. Otherwise
+    ``seeds`` is the number of seeds. Text that a spreadsheet would read as a formula is prefixed by an apostrophe.
     """
     compared = {(row.data, row.model, row.category, row.metric): row for row in tables.comparisons(summary, papers)}
     rows: list[tuple] = []
@@ -60,5 +59,5 @@ def _numbers(figure: Figure) -> tuple[float, float | None, int]:
 def _harmless(value: object) -> object:
     if not isinstance(value, str):
         return value
-    text = value.replace("\r", " ")  # which would end the line, because pandas does not quote it
+    text = value.replace("\r", " ")  # it would end the line: pandas does not quote it
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

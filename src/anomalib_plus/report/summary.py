@@ -1,6 +1,6 @@
-"""Mean and spread over seeds, per category and over the categories of a data set."""
+"""Mean and spread over seeds, for each category and over the categories of a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ _PREFERRED = "image_auroc"
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured quantity: mean and sample standard deviation over ``n`` seeds; None for fewer than two."""
+    """Mean and sample standard deviation (None for fewer than two seeds) over ``n`` seeds."""
 
     mean: float
     std: float | None
@@ -22,14 +22,14 @@ class Figure:
 
 
 class Summary:
-    """All numbers of a store, indexed by data set, model, category and quantity.
+    """Numbers of a store by data set, model, category and name of the metric or cost.
 
     Args:
-        store: What was read from the results folder.
-        rank_by: Metric that ranks the models; by default image AUROC, or the first metric where there is none.
+        store: Content of the results folder.
+        rank_by: Metric that ranks the models; by default image AUROC, or the first metric if it is missing.
 
     Raises:
-        ValueError: ``rank_by`` is in no record.
+        ValueError: If no record has the metric ``rank_by``.
     """
 
     def __init__(self, store: Store, rank_by: str | None = None) -> None:
@@ -40,7 +40,7 @@ class Summary:
         self.metrics = list(self._of_kind("metric")["name"].unique())
         self.costs = list(self._of_kind("cost")["name"].unique())
         if rank_by is not None and rank_by not in self.metrics:
-            msg = f"no record has the metric {rank_by}; there are {', '.join(self.metrics) or 'none'}"
+            msg = f"no record has the metric {rank_by}; available: {', '.join(self.metrics) or 'none'}"
             raise ValueError(msg)
         first = _PREFERRED if _PREFERRED in self.metrics else next(iter(self.metrics), _PREFERRED)
         self.rank_by = rank_by or first
@@ -64,32 +64,27 @@ class Summary:
 
     @property
     def data_sets(self) -> list[str]:
-        """Labels of the data sets, also of those on which every job failed."""
+        """Labels of the data sets, including those on which every job failed."""
         return list(dict.fromkeys(record["data"]["label"] for record in self.records))
 
     def categories(self, data: str) -> list[str]:
-        """All categories of a data set that were tried, in alphabetical order."""
+        """Return the categories of a data set, in alphabetical order."""
         return sorted({category(record) for record in self.records if record["data"]["label"] == data})
 
     def models(self, data: str | None = None) -> list[str]:
-        """Titles of the models that were tried, in the order of their records."""
+        """Return the titles of the models of a data set, or of all, in the order of their records."""
         chosen = (record for record in self.records if data in {None, record["data"]["label"]})
         return list(dict.fromkeys(self.titles[record["job_id"]] for record in chosen))
 
-    def failures(self, data: str, model: str) -> int:
-        """How many jobs of a model failed on a data set."""
-        failed = self.store.failed
-        return sum(r["data"]["label"] == data and self.titles[r["job_id"]] == model for r in failed)
+    def of_model(self, records: Iterable[Record], model: str, data: str | None = None) -> list[Record]:
+        """Select the records of a model, on one data set or on all."""
+        of_data = (record for record in records if data in {None, record["data"]["label"]})
+        return [record for record in of_data if self.titles[record["job_id"]] == model]
 
-    def finished(self, data: str, model: str, of_category: str) -> list[Record]:
-        """The finished jobs of a model on one category, by seed."""
-        matching = [
-            record
-            for record in self.store.finished
-            if record["data"]["label"] == data
-            and category(record) == of_category
-            and self.titles[record["job_id"]] == model
-        ]
+    def finished(self, data: str, model: str, of_category: str | None = None) -> list[Record]:
+        """Return the finished jobs of a model on a data set, or on one of its categories, sorted by seed."""
+        found = self.of_model(self.store.finished, model, data)
+        matching = [record for record in found if of_category in {None, category(record)}]
         return sorted(matching, key=lambda record: (len(str(record["seed"])), str(record["seed"])))
 
     @cached_property
@@ -99,17 +94,17 @@ class Summary:
         return {key: _figure(*row) for key, row in zip(table.index, table.itertuples(index=False), strict=True)}
 
     def in_category(self, data: str, model: str, of_category: str, name: str) -> Figure | None:
-        """A metric or cost on one category, over seeds."""
+        """Return a metric or cost on one category, over seeds."""
         return self._by_category.get((data, model, of_category, name))
 
     @cached_property
     def _by_seed(self) -> dict[tuple[str, str, str], pd.DataFrame]:
-        """Seeds down, categories across."""
+        """Values by data set, model and name; rows are seeds, columns categories."""
         groups = self.runs.groupby(["data", "model", "name"])
         return {key: group.pivot(index="seed", columns="category", values="value") for key, group in groups}
 
     def seed_averages(self, data: str, model: str, name: str) -> pd.Series:
-        """Averages of a metric or cost over the model's categories, of each seed that has them all."""
+        """Average a metric or cost over the model's categories, for each seed with all of them."""
         table = self._by_seed.get((data, model, name), pd.DataFrame())
         return table.dropna().mean(axis=1)
 
@@ -118,7 +113,7 @@ class Summary:
         figures = {}
         for key, table in self._by_seed.items():
             of_seeds = self.seed_averages(*key)
-            if of_seeds.empty:  # no seed has every category: still a mean of category means, but nothing to spread over
+            if of_seeds.empty:  # no seed has every category: a mean of the categories' means, without spread
                 figure = Figure(float(table.mean().mean()), None, 0)
             else:
                 figure = _figure(of_seeds.mean(), of_seeds.std(), len(of_seeds))
@@ -126,18 +121,18 @@ class Summary:
         return figures
 
     def over_categories(self, data: str, model: str, name: str) -> tuple[Figure, int] | None:
-        """A metric or cost averaged over the categories that the model has, and how many these are.
+        """Return a metric or cost averaged over the model's categories, and the number of these.
 
-        Each seed that has all these categories gives one average; mean and spread are those of the averages. Where no
-        seed has them all, the figure is the mean of the categories' means, without spread and with ``n`` 0.
+        Each seed with all these categories gives one average; mean and spread are those of the averages. If no seed has
+        all of them, the mean is that of the categories' means, without spread and with ``n`` 0.
         """
         return self._over_categories.get((data, model, name))
 
     def ranking(self, data: str) -> list[tuple[int | None, str]]:
-        """Models of a data set with their ranks, best first.
+        """Return the models of a data set with their ranks, best first.
 
-        Only models that have the ranking metric on every category that anyone tried are ranked, because averages over
-        different categories are not comparable; the others follow with the rank None. Equal means share a rank.
+        Only models with the ranking metric on every category are ranked, because averages over different categories are
+        not comparable; the others follow with rank None. Equal means share a rank.
         """
         expected = len(self.categories(data))
         figures = {model: self.over_categories(data, model, self.rank_by) for model in self.models(data)}

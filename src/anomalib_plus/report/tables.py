@@ -1,20 +1,17 @@
-"""The tables of the report as plain data, which HTML and Markdown then write each in its way."""
+"""Tables of the report as plain data, for HTML and Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .configurations import budget_words, model_name
-from .records import Record, category, part
+from .records import PaperNumbers, Record, category, part
 from .summary import Figure, Summary
 from .words import MISSING, cost_text, cost_title, cost_value, figure_text, metric_title, percent, points
-
-PaperFigures = Mapping[tuple[str, str, str], float]
-"""What papers report, in [0, 1], by (name of the model's class, category, metric)."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Text, the number it is sorted by (None: by its text), and whether it is the best of its kind."""
+    """Text of a cell, its sort key (None: the text), and whether it is the best in its row or column."""
 
     text: str
     value: float | None = None
@@ -23,7 +20,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, column titles and rows; the first cell of a row names it. ``numeric`` columns are right-aligned."""
+    """Caption, column titles and rows; the first cell of a row is its title. ``numeric`` columns are right-aligned."""
 
     caption: str
     columns: Sequence[str]
@@ -31,18 +28,14 @@ class Table:
     numeric: frozenset[int] = frozenset()
 
 
-def _missing() -> Cell:
-    return Cell(MISSING)
-
-
 def _figure_cell(figure: Figure | None, best: float | None) -> Cell:
     if figure is None:
-        return _missing()
+        return Cell(MISSING)
     return Cell(figure_text(figure), figure.mean, best is not None and figure.mean == best)
 
 
 def leaderboard(summary: Summary, data: str) -> Table:
-    """Models of a data set by rank; only ranked models compete for the best of a column."""
+    """Rank the models of a data set; only ranked models can be the best of a column."""
     ranking = summary.ranking(data)
     expected = len(summary.categories(data))
     averages = {
@@ -67,10 +60,10 @@ def leaderboard(summary: Summary, data: str) -> Table:
             found = averages[model, name]
             competes = model in complete and found is not None and found[1] == expected
             cell = _figure_cell(found[0] if found else None, champions[name] if competes else None)
-            if found and covered and found[1] != covered:  # an average over fewer categories than its row says
+            if found and covered and found[1] != covered:  # an average over other categories than the ranking metric
                 cell = Cell(f"{cell.text} ({found[1]} of {expected})", cell.value)
             cells.append(cell)
-        failures = summary.failures(data, model)
+        failures = len(summary.of_model(summary.store.failed, model, data))
         cells += [Cell(f"{covered} of {expected}", covered), Cell(str(seeds), seeds), Cell(str(failures), failures)]
         rows.append(cells)
     columns = ["model", "rank", *map(metric_title, shown), "categories", "seeds", "failed jobs"]
@@ -79,7 +72,7 @@ def leaderboard(summary: Summary, data: str) -> Table:
 
 
 def category_tables(summary: Summary, data: str) -> list[Table]:
-    """One table per metric: categories down, models across, the best of each row marked."""
+    """Make one table per metric: categories in rows, models in columns, the best of each row marked."""
     models = summary.models(data)
     tables = []
     for name in sorted(summary.metrics, key=lambda name: name != summary.rank_by):
@@ -97,7 +90,7 @@ def category_tables(summary: Summary, data: str) -> list[Table]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paper's figure beside ours. ``category`` is a name, or "mean of N" for an average over just these."""
+    """Number of a paper beside ours. ``category`` is a name, or "mean of N" for the average over N categories."""
 
     data: str
     model: str
@@ -112,11 +105,10 @@ class Comparison:
         return self.measured.mean - self.paper
 
 
-def comparisons(summary: Summary, papers: PaperFigures) -> list[Comparison]:
-    """Every figure that was both published and measured.
+def comparisons(summary: Summary, papers: PaperNumbers) -> list[Comparison]:
+    """Compare all numbers that were both published and measured.
 
-    The averages at the end of each model cover the categories with both figures, not the paper's whole table, so that
-    the gap never compares averages over different categories.
+    The averages at the end of each model cover the categories with both numbers, not the paper's whole table.
     """
     names = {summary.titles[record["job_id"]]: _class_name(record) for record in summary.records}
     found = []
@@ -144,7 +136,7 @@ def _class_name(record: Record) -> str:
 
 
 def paper_table(found: Sequence[Comparison], data: str) -> Table:
-    """Paper, measured and the gap in percentage points, of one data set."""
+    """Make the table of the papers' and the measured numbers of a data set, with the gap in percentage points."""
     rows = [
         [
             Cell(row.model),
@@ -163,14 +155,14 @@ def paper_table(found: Sequence[Comparison], data: str) -> Table:
 
 
 def cost_table(summary: Summary, data: str) -> Table:
-    """What each model costs, averaged over its categories and seeds."""
+    """Make the table of costs, averaged over categories and seeds."""
     models = summary.models(data)
     shown = [name for name in summary.costs if any(summary.over_categories(data, m, name) for m in models)]
     rows = []
     for model in models:
         found = [(name, summary.over_categories(data, model, name)) for name in shown]
         cells = [
-            Cell(cost_text(name, cost[0].mean), cost_value(name, cost[0].mean)) if cost else _missing()
+            Cell(cost_text(name, cost[0].mean), cost_value(name, cost[0].mean)) if cost else Cell(MISSING)
             for name, cost in found
         ]
         rows.append([Cell(model), *cells])
@@ -180,7 +172,7 @@ def cost_table(summary: Summary, data: str) -> Table:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed job, with what it died of."""
+    """Failed job with its error."""
 
     data: str
     category: str
@@ -192,47 +184,34 @@ class Failure:
 
 
 def failures(summary: Summary) -> list[Failure]:
-    """Every failed job."""
-    return [_failure(record, summary.titles[record["job_id"]]) for record in summary.store.failed]
-
-
-def _failure(record: Record, title: str) -> Failure:
-    error = part(record, "error")
-    texts = {name: str(error.get(name) or "") for name in ("kind", "message", "traceback")}
-    return Failure(
-        record["data"]["label"],
-        category(record),
-        title,
-        str(record["seed"]),
-        texts["kind"] or "unknown",
-        texts["message"] or "the record gives no message",
-        texts["traceback"],
-    )
+    """Return the failed jobs."""
+    found = []
+    for record in summary.store.failed:
+        job = record["data"]["label"], category(record), summary.titles[record["job_id"]], str(record["seed"])
+        kind, message, trace = (str(part(record, "error").get(key) or "") for key in ("kind", "message", "traceback"))
+        found.append(Failure(*job, kind or "unknown", message or "the record gives no message", trace))
+    return found
 
 
 def missing_table(summary: Summary) -> Table:
-    """Planned jobs without a result: by model and category, which seeds."""
+    """Make the table of planned jobs without a result, by model and category."""
     seeds: dict[tuple[str, str, str], list[str]] = {}
     for entry in summary.store.missing or []:
         place = model_name(entry), str(entry["data"]["label"]), category(entry)
         seeds.setdefault(place, []).append(str(entry["seed"]))
     rows = [
-        [*map(Cell, place), Cell(", ".join(found)), Cell(str(len(found)), len(found))] for place, found in seeds.items()
+        [*map(Cell, (*place, ", ".join(found))), Cell(str(len(found)), len(found))] for place, found in seeds.items()
     ]
     columns = ["model", "data set", "category", "seeds", "jobs"]
     return Table("Planned jobs without a result", columns, rows, frozenset({4}))
 
 
 def budget_table(summary: Summary) -> Table:
-    """What every model was trained with: budgets, jobs and seeds by data set."""
+    """Make the table of training budgets, seeds and jobs by model and data set."""
     rows = []
     for data in summary.data_sets:
         for model in summary.models(data):
-            own = [
-                record
-                for record in summary.records
-                if record["data"]["label"] == data and summary.titles[record["job_id"]] == model
-            ]
+            own = summary.of_model(summary.records, model, data)
             budgets = sorted({budget_words(part(record, "budget")) for record in own})
             seeds = sorted({str(record["seed"]) for record in own}, key=lambda seed: (len(seed), seed))
             classes = sorted({str(record["model"].get("class_path") or model_name(record)) for record in own})

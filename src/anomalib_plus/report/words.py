@@ -1,4 +1,4 @@
-"""How quantities are named and how numbers are written."""
+"""Titles of metrics and costs, and formats of numbers."""
 
 from .summary import Figure
 
@@ -20,7 +20,7 @@ MISSING = "\N{EN DASH}"
 
 
 def metric_title(name: str) -> str:
-    """``image_f1_max`` becomes "image F1 max", ``image_auroc_small`` "image AUROC, small defects"."""
+    """Convert ``image_f1_max`` to "image F1 max", ``image_auroc_small`` to "image AUROC, small defects"."""
     stem, _, size = name.rpartition("_")
     if size in _DEFECT_SIZES:
         return f"{metric_title(stem)}, {size} defects"
@@ -28,31 +28,31 @@ def metric_title(name: str) -> str:
 
 
 def cost_title(name: str) -> str:
-    """What a cost is called in tables, with its unit."""
+    """Return the title of a cost, with its unit."""
     return _COST_TITLES.get(name, name.replace("_", " "))
 
 
 def cost_value(name: str, value: float) -> float:
-    """A cost in the unit that its title names."""
+    """Convert a cost to the unit of its title."""
     return value / _MILLION if name.endswith("parameters") else value
 
 
 def cost_text(name: str, value: float) -> str:
-    """A cost to three significant digits, or to a whole number from 100 on."""
+    """Format a cost with three significant digits, or as an integer from 100 on."""
     value = cost_value(name, value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def percent(value: float) -> str:
-    """0.9812 as "98.1"."""
+    """Format 0.9812 as "98.1"."""
     return f"{100 * value:.1f}"
 
 
 def points(difference: float) -> str:
-    """-0.0123 as "−1.2", in percentage points with a minus sign that tables align."""
+    """Format -0.0123 as "−1.2" percentage points, with a typographic minus sign."""
     return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def figure_text(figure: Figure) -> str:
-    """Mean and spread in percent: "98.1 ± 0.4"; the mean alone for a single seed."""
+    """Format mean and spread in percent, "98.1 ± 0.4"; the mean alone for a single seed."""
     return percent(figure.mean) if figure.std is None else f"{percent(figure.mean)} ± {percent(figure.std)}"

@@ -1,4 +1,4 @@
-"""What the command line changes about a sweep."""
+"""Changes to a sweep by options of the command line."""
 
 import pytest
 
@@ -64,14 +64,14 @@ def test_folders_of_one_name_have_their_parents_in_front_and_their_ids_as_before
 @pytest.mark.parametrize(
     ("folder", "categories", "message"),
     [
-        ("one", ["tile", "wod"], "There is no category wod; there are tile, wood"),
-        ("other layout", ["03"], "There is no category 03; there are 01, 02"),
-        ("empty", ["tile"], "There is no category tile; there are none"),
+        ("one", ["tile", "wod"], "There is no category wod; available: tile, wood"),
+        ("other layout", ["03"], "There is no category 03; available: 01, 02"),
+        ("empty", ["tile"], "There is no category tile; available: none"),
         ("nowhere", ["tile"], "There is no folder .*nowhere"),
         ("nowhere", None, "There is no folder .*nowhere"),
     ],
 )
-def test_a_wrong_place_is_named(tmp_path, folder, categories, message):
+def test_a_missing_folder_or_category_is_named(tmp_path, folder, categories, message):
     layout(tmp_path / "one", "tile", "wood")
     (tmp_path / "empty").mkdir()
     for name in ("01", "02"):
@@ -80,7 +80,7 @@ def test_a_wrong_place_is_named(tmp_path, folder, categories, message):
         with_roots(ONE_MODEL, [tmp_path / folder], categories)
 
 
-def test_categories_are_looked_for_where_they_can_be(tmp_path):
+def test_categories_are_searched_in_folders_only(tmp_path):
     (tmp_path / "01" / "train" / "ok").mkdir(parents=True)
     root = {"root": str(tmp_path)}
     assert places(with_roots(on(DataEntry("x.BTAD", init_args=root)), [], ["01"])) == [("BTAD", "01")]
@@ -93,7 +93,7 @@ def test_categories_are_looked_for_where_they_can_be(tmp_path):
 
 def test_models_and_budget_can_be_chosen():
     assert [model.class_path for model in with_models(SWEEP, ["theirs"]).models] == ["x.Theirs"]
-    with pytest.raises(PlanError, match="no model nobody; the models are ours, theirs"):
+    with pytest.raises(PlanError, match="no model nobody; available: ours, theirs"):
         with_models(SWEEP, ["nobody"])
     assert with_budget(SWEEP, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
 

@@ -72,11 +72,11 @@ def test_the_record_is_complete_and_the_job_repeats(job, store):
     assert sorted(record["scores"]["paths"])[0] == "test/defect/000.png"
     assert sum(record["scores"]["labels"]) == 3
     kinds = ["best", "worst", "random", "worst_good", "random_good"]
-    assert [picture["kind"] for picture in record["gallery"]] == kinds
-    assert [picture["label"] for picture in record["gallery"]] == [1, 1, 1, 0, 0]
-    for picture in record["gallery"]:
-        assert picture["files"].pop("mask") is not None or not picture["label"]
-        assert all((store.folder / file).is_file() for file in picture["files"].values())
+    assert [entry["kind"] for entry in record["gallery"]] == kinds
+    assert [entry["label"] for entry in record["gallery"]] == [1, 1, 1, 0, 0]
+    for entry in record["gallery"]:
+        assert entry["files"].pop("mask") is not None or not entry["label"]
+        assert all((store.folder / file).is_file() for file in entry["files"].values())
     assert {file.name for file in store.artifacts(job.job_id).parent.iterdir()} == {job.job_id}
 
     again = run_job(job, store)
@@ -131,9 +131,9 @@ def test_another_model_than_the_plan_says_is_a_failure(job, store):
     assert "could not be downloaded" in record["error"]["message"]
 
 
-def test_a_failed_download_is_called_that(job, store, monkeypatch):
+def test_a_failed_download_is_reported_as_such(job, store, monkeypatch):
     monkeypatch.setattr("anomalib_plus.benchmark.training.train", lambda *a: (_ for _ in ()).throw(URLError("no name")))
-    assert "must be downloaded" in run_job(job, store)["error"]["message"]
+    assert "The download of the weights or the data failed" in run_job(job, store)["error"]["message"]
 
 
 def test_a_memory_bank_has_its_own_length_and_a_missing_class_is_named(job, store):
@@ -150,7 +150,7 @@ def test_a_memory_bank_has_its_own_length_and_a_missing_class_is_named(job, stor
 @pytest.mark.parametrize("class_path", ["os.system", "subprocess.Popen", "torch.nn.Linear"])
 def test_what_is_no_model_is_not_called(class_path):
     for base in (AnomalibModule, AnomalibDataModule):
-        with pytest.raises(ImportError, match=f"'{class_path}' is no {base.__name__}"):
+        with pytest.raises(ImportError, match=f"'{class_path}' is not a subclass of {base.__name__}"):
             load_class(class_path, base)
 
 
@@ -173,7 +173,7 @@ def test_counts():
     ],
 )
 def test_the_threshold_is_anomalibs(job, store, monkeypatch, mode, defective, source):
-    """Whichever images validate: that of a model which anomalib's own engine validates on them."""
+    """The threshold equals that of anomalib's own validation, for all kinds of validation images."""
     data = job.data | {"arguments": job.data["arguments"] | {"val_split_mode": mode, "val_split_ratio": 0.5}}
     kept = {}
     original = training.train

@@ -1,4 +1,4 @@
-"""Every paper's table can be read, and its recipe agrees with the table, the models and their configs."""
+"""Tables of the papers, and the agreement of recipes with the tables, the models and their configs."""
 
 import inspect
 import json

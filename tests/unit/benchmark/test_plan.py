@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from anomalib_plus.benchmark.choices import with_roots
-from anomalib_plus.benchmark.plan import Job, expand, load_sweep
+from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
 from anomalib_plus.benchmark.schema import PlanError
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "benchmark"
@@ -22,7 +22,7 @@ def write(tmp_path, **changes):
 
 
 def test_jobs_are_the_product(tmp_path):
-    jobs = expand(load_sweep(write(tmp_path, protocol={"image_size": [64, 32]}, trainer={"accelerator": "cpu"})))
+    jobs = expand(load(Sweep, write(tmp_path, protocol={"image_size": [64, 32]}, trainer={"accelerator": "cpu"})))
     assert len(jobs) == 2 * 2 * 2
     assert len({job.job_id for job in jobs}) == 8
     first = jobs[0]
@@ -48,29 +48,29 @@ def test_the_id_depends_on_what_decides_the_result_only():
 def test_ids_of_stored_results_stay_what_they_were(tmp_path):
     data = {"class_path": "x.Data", "categories": ["a"], "init_args": {"root": "/data/tiles"}}
     sweep = write(tmp_path, data=[data], models=[MODEL], seeds=[0], trainer={"accelerator": "cpu"})
-    (job,) = expand(load_sweep(sweep))
+    (job,) = expand(load(Sweep, sweep))
     assert job.job_id == "a118e13566a5"
 
 
 def test_a_relative_root_is_the_same_data_from_everywhere(tmp_path, monkeypatch):
-    here, absolute = expand(load_sweep(write(tmp_path))), DATA | {"init_args": {"root": str(Path.cwd() / "r")}}
-    assert [job.job_id for job in expand(load_sweep(write(tmp_path, data=[absolute])))] == [job.job_id for job in here]
+    here, absolute = expand(load(Sweep, write(tmp_path))), DATA | {"init_args": {"root": str(Path.cwd() / "r")}}
+    assert [job.job_id for job in expand(load(Sweep, write(tmp_path, data=[absolute])))] == [job.job_id for job in here]
     monkeypatch.chdir("/")
-    there = expand(load_sweep(write(tmp_path)))
+    there = expand(load(Sweep, write(tmp_path)))
     assert not {job.job_id for job in here} & {job.job_id for job in there}
     assert Job.from_json(here[0].to_json()).job_id == here[0].job_id
 
 
 def test_what_json_cannot_hold_travels_as_text(tmp_path):
     file = write(tmp_path, models=[{"class_path": "x.Ours", "init_args": {"since": date(2020, 1, 2)}}])
-    job = expand(load_sweep(file))[0]
+    job = expand(load(Sweep, file))[0]
     assert Job.from_json(job.to_json()).model["arguments"] == {"since": "2020-01-02"}
     assert Job.from_json(job.to_json()).job_id == job.job_id
 
 
 def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
     model = MODEL | {"budget": {"max_steps": 5}, "data": {"train_batch_size": 1}, "trainer": {"precision": 32}}
-    job = expand(load_sweep(write(tmp_path, models=[model])))[0]
+    job = expand(load(Sweep, write(tmp_path, models=[model])))[0]
     assert job.budget == {"max_epochs": None, "max_steps": 5, "max_seconds": None, "max_cpu_seconds": None}
     assert job.data["arguments"]["train_batch_size"] == 1
     assert job.trainer == {"precision": 32}
@@ -82,14 +82,14 @@ def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
         ({"model": []}, "no key 'model'. Did you mean models"),
         ({"models": [{"init_args": {}}]}, r"models\[0\] needs the key 'class_path'"),
         ({"budget": {"max_epoch": 3}}, "budget has no key 'max_epoch'. Did you mean max_epochs"),
-        ({"budget": {"max_epochs": "three"}}, "budget.max_epochs must be a whole number, got 'three'"),
+        ({"budget": {"max_epochs": "three"}}, "budget.max_epochs must be an integer, got 'three'"),
         ({"budget": {"max_epochs": 0}}, "limits must be positive"),
         ({"budget": {"max_seconds": float("inf")}}, "positive and finite"),
         ({"budget": {"max_cpu_seconds": float("nan")}}, "positive and finite"),
-        ({"trainer": {"max_epochs": 3, "callbacks": []}}, "callbacks, max_epochs cannot be given: budget says"),
-        ({"models": [MODEL | {"trainer": {"max_time": 3}}]}, "max_time cannot be given: budget says"),
+        ({"trainer": {"max_epochs": 3, "callbacks": []}}, "callbacks, max_epochs cannot be given: set the limits"),
+        ({"models": [MODEL | {"trainer": {"max_time": 3}}]}, "max_time cannot be given: set the limits"),
         ({"budget": {}}, "Nothing limits the training of x.Ours"),
-        ({"seeds": [True]}, r"seeds\[0\] must be a whole number"),
+        ({"seeds": [True]}, r"seeds\[0\] must be an integer"),
         ({"protocol": {"image_size": [64]}}, "image_size must be a list of 2"),
         ({"protocol": {"mask_rule": "any"}}, "mask_rule must be one of 'nearest, > 0.5'"),
         ({"protocol": {"metrics": ["auroc"]}}, "no metric 'auroc'"),
@@ -103,15 +103,15 @@ def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
 )
 def test_mistakes_are_named(tmp_path, changes, message):
     with pytest.raises(PlanError, match=message):
-        expand(load_sweep(write(tmp_path, **changes)))
+        expand(load(Sweep, write(tmp_path, **changes)))
 
 
 def test_an_unreadable_file_is_named(tmp_path):
     with pytest.raises(PlanError, match=r"missing.yaml cannot be read"):
-        load_sweep(tmp_path / "missing.yaml")
+        load(Sweep, tmp_path / "missing.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(PlanError, match=r"list.yaml must be a mapping"):
-        load_sweep(tmp_path / "list.yaml")
+        load(Sweep, tmp_path / "list.yaml")
 
 
 def mvtec_folders(root, *names):
@@ -124,7 +124,7 @@ def mvtec_folders(root, *names):
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_our_sweeps_can_be_planned(file, tmp_path):
     root = mvtec_folders(tmp_path, "tile")
-    sweep = load_sweep(file)
+    sweep = load(Sweep, file)
     jobs = expand(sweep if file.stem == "smoke" else with_roots(sweep, [root]))
     assert len(jobs) >= 12
     assert sum("anomalib_plus.models" in job.model["class_path"] for job in jobs) >= 2
@@ -132,7 +132,7 @@ def test_our_sweeps_can_be_planned(file, tmp_path):
 
 def test_both_draems_of_a_sweep_differ_in_the_loss_only():
     for file in CONFIGS.glob("*.yaml"):
-        pairs = [model for model in load_sweep(file).models if model.label == "DRAEM"]
+        pairs = [model for model in load(Sweep, file).models if model.label == "DRAEM"]
         arguments = [{**model.init_args, "repaired": None} for model in pairs]
         assert len({model.class_path for model in pairs}) <= 1
         assert arguments == arguments[:1] * len(arguments)

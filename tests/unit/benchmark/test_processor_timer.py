@@ -11,7 +11,7 @@ from anomalib_plus.training.schedules import training_progress
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    """What the process has used of the processor, set by hand."""
+    """CPU time of the process, set by hand."""
     used = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(time, "process_time", lambda: used.seconds)
     return used

@@ -1,4 +1,4 @@
-"""What a sweep says about itself."""
+"""Progress of a sweep on the console."""
 
 import io
 

@@ -18,36 +18,31 @@ def scored(rng, size, ties=False):
 def test_metrics_equal_scikit_learn_on_raw_scores(ties, kind):
     scores, labels = scored(np.random.default_rng(1), 5000, ties)
     scores = scores.astype(kind)
-    ranked = ranking.rank(scores)
-    curve = ranking.roc_curve(ranked, labels)
     precision, recall, _ = precision_recall_curve(labels, scores)
     f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-300)).max()
-    assert ranking.area_under(curve) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert ranking.average_precision(ranked, labels) == pytest.approx(
-        average_precision_score(labels, scores), abs=1e-12
+    assert ranking.area_under(ranking.roc_curve(scores, labels)) == pytest.approx(
+        roc_auc_score(labels, scores), abs=1e-12
     )
-    assert ranking.f1_max(ranked, labels) == pytest.approx(f1, abs=1e-12)
+    expected = average_precision_score(labels, scores)
+    assert ranking.average_precision(scores, labels) == pytest.approx(expected, abs=1e-12)
+    assert ranking.f1_max(scores, labels) == pytest.approx(f1, abs=1e-12)
 
 
 def test_nothing_but_the_order_counts():
     scores, labels = scored(np.random.default_rng(2), 500)
     for changed in (1000 * scores, np.exp(scores / 400), scores + 7):
-        ranked = ranking.rank(changed)
-        assert ranking.area_under(ranking.roc_curve(ranked, labels)) == pytest.approx(roc_auc_score(labels, scores))
+        assert ranking.area_under(ranking.roc_curve(changed, labels)) == pytest.approx(roc_auc_score(labels, scores))
 
 
-def test_one_class_has_no_metrics():
-    ranked = ranking.rank(np.arange(4.0))
-    assert ranking.roc_curve(ranked, np.zeros(4, bool)) is None
-    assert ranking.roc_curve(ranked, np.ones(4, bool)) is None
-    assert ranking.average_precision(ranked, np.zeros(4, bool)) is None
-    assert ranking.f1_max(ranked, np.zeros(4, bool)) is None
+def test_one_class_has_no_curve():
+    assert ranking.roc_curve(np.arange(4.0), np.zeros(4, bool)) is None
+    assert ranking.roc_curve(np.arange(4.0), np.ones(4, bool)) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_scores_must_be_finite(bad):
     with pytest.raises(ValueError, match="1 of 3 scores"):
-        ranking.rank(np.array([0.0, bad, 1.0]))
+        ranking.check_finite(np.array([0.0, bad, 1.0]))
 
 
 def maps_with_defects(rng, raw):
@@ -81,34 +76,34 @@ def brute_force_pro(maps, masks, limit):
 @pytest.mark.parametrize("limit", [0.3, 0.05])
 def test_aupro_equals_a_brute_force_one(raw, limit):
     maps, masks = maps_with_defects(np.random.default_rng(3), raw)
-    curve = ranking.per_region_overlap(ranking.rank(maps), masks)
-    assert ranking.area_up_to(curve, limit) == pytest.approx(brute_force_pro(maps, masks, limit), abs=1e-3)
+    curve = ranking.per_region_overlap(maps, masks)
+    assert ranking.area_under(curve, limit) == pytest.approx(brute_force_pro(maps, masks, limit), abs=1e-3)
 
 
 def test_aupro_equals_that_of_anomalib():
     maps, masks = maps_with_defects(np.random.default_rng(4), raw=False)
     metric = _AUPRO(fpr_limit=0.3)
     metric.update(torch.tensor(maps), torch.tensor(masks))
-    curve = ranking.per_region_overlap(ranking.rank(maps), masks)
-    assert ranking.area_up_to(curve, 0.3) == pytest.approx(float(metric.compute()), abs=1e-3)
+    curve = ranking.per_region_overlap(maps, masks)
+    assert ranking.area_under(curve, 0.3) == pytest.approx(float(metric.compute()), abs=1e-3)
 
 
 def test_perfect_maps_have_aupro_1_and_constant_ones_half_the_limit():
     _, masks = maps_with_defects(np.random.default_rng(5), raw=False)
-    perfect = ranking.per_region_overlap(ranking.rank(masks.astype(np.float32)), masks)
-    constant = ranking.per_region_overlap(ranking.rank(np.zeros(masks.shape, np.float32)), masks)
-    assert ranking.area_up_to(perfect, 0.3) == pytest.approx(1.0)
-    assert ranking.area_up_to(constant, 0.3) == pytest.approx(0.15)
+    perfect = ranking.per_region_overlap(masks.astype(np.float32), masks)
+    constant = ranking.per_region_overlap(np.zeros(masks.shape, np.float32), masks)
+    assert ranking.area_under(perfect, 0.3) == pytest.approx(1.0)
+    assert ranking.area_under(constant, 0.3) == pytest.approx(0.15)
 
 
 def test_curves_without_defects():
     nothing = np.zeros((2, 8, 8), bool)
-    assert ranking.per_region_overlap(ranking.rank(np.zeros((2, 8, 8))), nothing) is None
+    assert ranking.per_region_overlap(np.zeros((2, 8, 8)), nothing) is None
 
 
 def test_a_thinned_curve_keeps_ends_and_area():
     scores, labels = scored(np.random.default_rng(6), 20000)
-    curve = ranking.roc_curve(ranking.rank(scores), labels)
+    curve = ranking.roc_curve(scores, labels)
     thin = ranking.thin_out(curve)
     assert len(thin["x"]) == len(thin["y"]) <= ranking.MAX_POINTS
     assert (thin["x"][0], thin["y"][0], thin["x"][-1], thin["y"][-1]) == (0, 0, 1, 1)

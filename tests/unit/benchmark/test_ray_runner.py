@@ -9,7 +9,7 @@ from rich.console import Console
 from anomalib_plus.benchmark import ray_runner
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
-from anomalib_plus.benchmark.ray_runner import Share, pack, threads_per_job
+from anomalib_plus.benchmark.ray_runner import Share, threads_per_job
 from anomalib_plus.benchmark.record import new_record
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
@@ -56,9 +56,9 @@ def job():
 
 
 @pytest.fixture
-def done(job, tmp_path):
+def done(job):
     times = {"started": "2026-01-01T10:00:00+00:00", "finished": "2026-01-01T10:01:30+00:00"}
-    return new_record(job, "") | times, pack(tmp_path)
+    return new_record(job, "") | times, {}
 
 
 def run(job, folder, outcomes, retries=3):

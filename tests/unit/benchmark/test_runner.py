@@ -93,7 +93,7 @@ def test_a_failure_that_json_cannot_hold_is_a_record_too(store):
 def test_a_failure_that_another_sweep_recorded_meanwhile_stays(store):
     late = job(error="mine")
     theirs = failed(new_record(late, now()), "exception", "theirs")
-    store.append(theirs)  # after the runner has looked
+    store.append(theirs)  # after the runner has read the store
     running = supervision.JobProcess(late, store)
     assert running.settle() == "failed"
     assert store.record(late.job_id) == theirs

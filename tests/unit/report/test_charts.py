@@ -16,13 +16,13 @@ def corners(path: str) -> np.ndarray:
 
 def test_axes() -> None:
     linear, logarithmic = Axis("", 10, 30, 100), Axis("", 1, 100, 100, logarithmic=True)
-    assert [linear.position(value) for value in (10, 15, 30)] == [0, 25, 100]
-    assert [logarithmic.position(value) for value in (1, 10, 100)] == [0, 50, 100]
+    assert [linear.coordinate(value) for value in (10, 15, 30)] == [0, 25, 100]
+    assert [logarithmic.coordinate(value) for value in (1, 10, 100)] == [0, 50, 100]
     assert (50, "10") in logarithmic.ticks
     assert [label for _, label in linear.ticks] == ["10", "15", "20", "25", "30"]
     for low, high in ((11.6, 47.9), (0.2, 0.9), (3, 30_000), (100, 169), (4, 60)):
         assert 2 <= len(Axis("", low, high, 100, logarithmic=True).ticks) <= 6, (low, high)
-    assert all(0 <= position <= 100 for axis in (linear, logarithmic) for position, _ in axis.ticks)
+    assert all(0 <= coordinate <= 100 for axis in (linear, logarithmic) for coordinate, _ in axis.ticks)
 
 
 def test_a_line_keeps_its_corners_and_drops_the_points_between() -> None:

@@ -54,11 +54,11 @@ def test_names_that_are_no_utf_8_stand_in_the_report(tmp_path: Path) -> None:
     assert "udcff.png" in Path("report.md").read_text()
 
 
-def test_missing_pictures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_missing_images_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     entry = {"kind": "best", "path": "a.png", "score": 1.0, "label": 1, "files": {"input": "artifacts/a.png"}}
     results = write_store(tmp_path / "results", [record() | {"gallery": [entry]}])
     assert main([str(results), "-o", "report.html"]) == 0
-    assert "1 pictures of the gallery are missing" in capsys.readouterr().err
+    assert "1 images of the gallery are missing" in capsys.readouterr().err
 
 
 def test_papers_are_compared(small_results: Path) -> None:
@@ -75,18 +75,18 @@ def test_papers_are_compared(small_results: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing", "-o", "report.html"], "There is no missing/results.jsonl. Give the folder"),
+        (["missing", "-o", "report.html"], "There is no missing/results.jsonl. Give the results folder"),
         (["empty", "-o", "report.html"], "is empty: no job has finished yet"),
-        (["results", "-o", "report.pdf"], "report.pdf ends in none of .html, .md, .csv"),
+        (["results", "-o", "report.pdf"], "report.pdf has none of the suffixes .html, .md, .csv"),
         (["results"], "required: -o/--output"),
         (["results", "-o", "taken.html"], "taken.html"),
         (
             ["results", "-o", "report.html", "--rank-by", "beauty"],
-            "no record has the metric beauty; there are image_auroc",
+            "no record has the metric beauty; available: image_auroc",
         ),
-        (["results", "-o", "report.html", "--examples", "-1"], "-1 is negative"),
-        (["results", "-o", "report.html", "--max-examples", "-1"], "-1 is negative"),
-        (["results", "-o", "report.html", "--picture-size", "0"], "0 is not positive"),
+        (["results", "-o", "report.html", "--examples", "-1"], "-1 is less than 0"),
+        (["results", "-o", "report.html", "--max-examples", "-1"], "-1 is less than 0"),
+        (["results", "-o", "report.html", "--picture-size", "0"], "0 is less than 1"),
     ],
 )
 def test_wrong_arguments_are_named(

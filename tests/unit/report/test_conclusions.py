@@ -1,4 +1,4 @@
-"""What the report says about who is best, and what it calls short."""
+"""Sentences on the best model and on short trainings."""
 
 from pathlib import Path
 from typing import Any
@@ -53,18 +53,18 @@ def test_the_interval_is_that_of_a_paired_t_test() -> None:
         (
             {"A": [0.9001], "B": [0.9]},
             "Parts: A has the highest image AUROC, 90.0 %, less than 0.1 points above B. They share fewer than two "
-            "seeds, so there is no spread that could show whether this is chance.",
+            "seeds, so the spread is unknown and this may be chance.",
         ),
         (
             {"A": [0.9, 0.9], "B": [None, None, 0.8]},
             "Parts: A has the highest image AUROC, 90.0 %, 10.0 points above B. They share fewer than two seeds, "
-            "so there is no spread that could show whether this is chance.",
+            "so the spread is unknown and this may be chance.",
         ),
         ({"A": [1.0], "B": [1.0], "C": [0.5]}, "Parts: A and B share the highest image AUROC, 100.0 %."),
         ({"A": [0.9]}, "Parts: A has image AUROC 90.0 %. No other model has results on every category."),
     ],
 )
-def test_a_sentence_says_who_is_best_and_whether_the_spread_allows_it(
+def test_a_sentence_names_the_best_model_and_the_support_by_the_spread(
     values: dict[str, list[float | None]], expected: str
 ) -> None:
     assert conclusion(summarize(values), "Parts") == expected

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from anomalib_plus.report import read_store
+from anomalib_plus.report.gallery import GalleryLimits
 from anomalib_plus.report.page import render_page
-from anomalib_plus.report.pictures import PictureLimits
 from anomalib_plus.report.summary import Summary
 from synthetic_results import add_gallery, failed, merged, record, write_plan, write_store
 
@@ -65,8 +65,8 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def render(summary: Summary, papers: dict | None = None, limits: PictureLimits | None = None) -> tuple[str, Elements]:
-    page, missing = render_page(summary, papers or {}, limits or PictureLimits(), "Benchmark")
+def render(summary: Summary, papers: dict | None = None, limits: GalleryLimits | None = None) -> tuple[str, Elements]:
+    page, missing = render_page(summary, papers or {}, limits or GalleryLimits(), "Benchmark")
     assert missing == 0
     return page, Elements(page)
 
@@ -116,23 +116,23 @@ def test_structure_for_those_who_do_not_see_it(elements: Elements) -> None:
     assert len(identities) == len(set(identities))
     referred = [attributes.get("aria-labelledby") or "" for _, attributes in elements.found]
     assert {name for text in referred for name in text.split()} <= set(identities)
-    assert all(picture["alt"] for picture in elements.named("img"))
+    assert all(image["alt"] for image in elements.named("img"))
     assert all("aria-labelledby" in svg or svg.get("aria-hidden") for svg in elements.named("svg"))
     assert all(cell.get("scope") in {"row", "col"} for cell in elements.named("th"))
     assert len(elements.named("caption")) == len(elements.named("table"))
     assert elements.named("html")[0]["lang"] == "en"
 
 
-def test_pictures_are_whole_and_small(summary: Summary, elements: Elements) -> None:
+def test_images_are_whole_and_small(summary: Summary, elements: Elements) -> None:
     pictures = elements.named("img")
     models = dict.fromkeys(summary.models("Fabrics"), 3 * 4 + 2 * 3) | {"TeacherStudent": 3 * 3 + 2 * 2}
     assert len(pictures) == (2 + 3) * sum(models.values()) - 18  # no run with seed 0 on one category of one model
     for attributes in pictures:
         with Image.open(BytesIO(base64.b64decode(attributes["src"].partition("base64,")[2]))) as picture:
             assert picture.size == (int(attributes["width"]), int(attributes["height"])) == (64, 64)
-    small = render(summary, limits=PictureLimits(per_kind=1, pixels=16))[1].named("img")
+    small = render(summary, limits=GalleryLimits(per_kind=1, pixels=16))[1].named("img")
     assert {attributes["width"] for attributes in small} == {"16"}
-    assert render(summary, limits=PictureLimits(per_kind=0))[1].named("img") == []
+    assert render(summary, limits=GalleryLimits(per_kind=0))[1].named("img") == []
 
 
 def test_numbers_failures_and_protocol_are_shown(summary: Summary, elements: Elements) -> None:
@@ -176,7 +176,7 @@ def hostile_records(folder: Path) -> list[dict[str, Any]]:
 def test_what_a_record_says_stays_text(tmp_path: Path) -> None:
     summary = Summary(read_store(write_store(tmp_path, hostile_records(tmp_path))))
     papers = {(HOSTILE, HOSTILE, "image_auroc"): 0.5}
-    page, _ = render_page(summary, papers, PictureLimits(), HOSTILE)
+    page, _ = render_page(summary, papers, GalleryLimits(), HOSTILE)
     elements = Elements(page)
     assert len(elements.named("script")) == 1
     assert all(attributes["src"].startswith("data:") for attributes in elements.named("img"))
@@ -185,17 +185,17 @@ def test_what_a_record_says_stays_text(tmp_path: Path) -> None:
     assert [section["id"] for section in elements.named("section")] == SECTIONS
 
 
-def test_pictures_that_are_missing_broken_or_elsewhere_are_named_not_read(tmp_path: Path) -> None:
+def test_images_that_are_missing_broken_or_elsewhere_are_named_not_read(tmp_path: Path) -> None:
     made = add_gallery(record(), tmp_path / "results")
     best, worst, chance, *_ = (entry["files"] for entry in made["gallery"])
     best["input"] = "artifacts/missing.png"
-    (tmp_path / "results" / worst["overlay"]).write_text("no picture")
+    (tmp_path / "results" / worst["overlay"]).write_text("no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     chance["mask"], chance["overlay"] = "../secret.png", str(tmp_path / "secret.png")
     summary = Summary(read_store(write_store(tmp_path / "results", [made])))
-    page, missing = render_page(summary, {}, PictureLimits(), "Benchmark")
+    page, missing = render_page(summary, {}, GalleryLimits(), "Benchmark")
     assert missing == 4
-    assert page.count("picture missing") == 4
+    assert page.count("image missing") == 4
     assert len(Elements(page).named("img")) == 18 - 4
 
 
@@ -255,7 +255,7 @@ def test_good_parts_are_shown_with_the_decision_on_them(tmp_path: Path) -> None:
     assert -1 not in places
     assert places == sorted(places)
     assert "1 of 2 good images are rejected, 2 of 3 defective ones accepted" in text
-    assert sum(picture["alt"].startswith("anomaly map") for picture in elements.named("img")) == 5
+    assert sum(image["alt"].startswith("anomaly map") for image in elements.named("img")) == 5
 
 
 def test_records_without_threshold_and_overlay_still_have_heatmaps(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_records_without_threshold_and_overlay_still_have_heatmaps(tmp_path: Pat
     for entry in made["gallery"]:
         del entry["files"]["overlay"]
     elements = render(Summary(read_store(write_store(tmp_path, [made]))))[1]
-    assert sum(picture["alt"].startswith("anomaly map") for picture in elements.named("img")) == 5
+    assert sum(image["alt"].startswith("anomaly map") for image in elements.named("img")) == 5
     assert "rejected" not in elements.text.replace("rejects", "")
 
 
@@ -273,7 +273,7 @@ def test_the_page_is_bounded_and_every_model_keeps_its_first_examples(tmp_path: 
     for each in made:
         each["gallery"] *= 2
     summary = Summary(read_store(write_store(tmp_path, made)))
-    elements = render(summary, limits=PictureLimits(per_kind=2, examples=18))[1]
+    elements = render(summary, limits=GalleryLimits(per_kind=2, examples=18))[1]
     assert elements.text.count("score 0.") == 18
     # All 15 first examples, then 3 second ones, those of the first kind.
     assert elements.text.count("worst_good.png") == 6
@@ -282,7 +282,7 @@ def test_the_page_is_bounded_and_every_model_keeps_its_first_examples(tmp_path: 
     assert "12 examples are left out to keep the page small" in text
 
 
-def test_short_trainings_are_named_beside_their_pictures(tmp_path: Path) -> None:
+def test_short_trainings_are_named_beside_their_images(tmp_path: Path) -> None:
     short = add_gallery(record("Short", costs={"epochs": 3, "steps": 24}), tmp_path)
     long = add_gallery(record("Long", costs={"epochs": 300, "steps": 2400}), tmp_path)
     text = " ".join(render(Summary(read_store(write_store(tmp_path, [short, long]))))[1].text.split())

@@ -1,12 +1,11 @@
-"""The papers' numbers are read from the folder of results."""
+"""Numbers of the papers in a results folder."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from anomalib_plus.report.papers import read_published
-from anomalib_plus.report.records import ResultsError
+from anomalib_plus.report.records import ResultsError, read_published
 
 ENTRY = {"model": "package.models.Net", "category": "bolt", "metric": "aupro", "value": 0.9}
 

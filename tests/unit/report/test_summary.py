@@ -118,7 +118,7 @@ def test_another_metric_can_rank() -> None:
     records = [result("A", "bolt", 0, 0.9, aupro=0.1), result("B", "bolt", 0, 0.8, aupro=0.2)]
     assert summarize(records).ranking("Parts") == [(1, "A"), (2, "B")]
     assert summarize(records, rank_by="aupro").ranking("Parts") == [(1, "B"), (2, "A")]
-    with pytest.raises(ValueError, match="no record has the metric pro; there are image_auroc, aupro"):
+    with pytest.raises(ValueError, match="no record has the metric pro; available: image_auroc, aupro"):
         summarize(records, rank_by="pro")
 
 

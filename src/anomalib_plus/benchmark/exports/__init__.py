@@ -1,3 +1,3 @@
-"""Comparison of exported models: agreement with the eager model and latency of every backend."""
+"""Comparison of exported models with the eager model: agreement and latency of every backend."""
 
-import anomalib_plus.deployment  # noqa: F401 -- switches off OpenVINO's usage data
+import anomalib_plus.deployment  # noqa: F401 -- disables OpenVINO's usage data

@@ -1,4 +1,4 @@
-"""Agreement of a backend with the eager model, and whether it still finds the defects."""
+"""Agreement of a backend with the eager model, and its image AUROC."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ class Samples(NamedTuple):
     """Test images with their labels."""
 
     images: list[Images]
-    """One (1, 3, H, W) each, of the size they have on disk."""
+    """Arrays (1, 3, H, W), at the size of the files."""
     labels: NDArray[np.bool_]
 
 
@@ -28,7 +28,7 @@ class Predictions(NamedTuple):
 
 
 def draw_samples(datamodule: Any, count: int | None) -> Samples:
-    """Read test images of a datamodule that no engine has seen, evenly spread; all of them if ``count`` is None."""
+    """Read ``count`` evenly spread test images, or all, of a datamodule that no engine has changed."""
     datamodule.prepare_data()
     datamodule.setup("test")
     data = datamodule.test_data
@@ -50,7 +50,7 @@ def predict_all(predict: Predict, images: Sequence[Images]) -> Predictions:
     for name in ("pred_score", "anomaly_map"):
         bad = sum(not np.isfinite(output[name]).all() for output in outputs)
         if bad:
-            msg = f"{name} is NaN or infinite for {bad} of {len(outputs)} images."
+            msg = f"{name} is NaN or infinite for {bad} of {len(outputs)} images: do not use this backend."
             raise FloatingPointError(msg)
     return Predictions(
         np.concatenate([output["pred_score"].reshape(-1) for output in outputs]),

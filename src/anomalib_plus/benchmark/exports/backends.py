@@ -1,10 +1,11 @@
 """Backends of a model: the eager module, the compiled one, and the runtimes of the exported files."""
 
 import copy
+import traceback
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_plus.benchmark import evaluation
-from anomalib_plus.benchmark.exports.attempt import attempt
 from anomalib_plus.benchmark.exports.formats import EAGER, Exported
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 
@@ -21,6 +21,7 @@ Images = NDArray[np.float32]
 Outputs = dict[str, NDArray]
 """``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W) and, with thresholds, ``pred_label`` and ``pred_mask``."""
 Predict = Callable[[Images], Outputs]
+Result = TypeVar("Result")
 
 _OPENVINO: dict[str, tuple[str, str | None, bool]] = {
     "OpenVINO FP32": ("OpenVINO FP32", "f32", False),
@@ -31,22 +32,23 @@ _OPENVINO: dict[str, tuple[str, str | None, bool]] = {
     "OpenVINO INT8, fixed shape": ("OpenVINO INT8", "f32", True),
     "OpenVINO, its own precision, fixed shape": ("OpenVINO FP32", None, True),
 }
-"""Format of the file, precision and whether the shape is fixed, by the backend's name."""
+"""File format, precision and fixed shape (True or False) by the backend's name."""
+
+
+def attempt(work: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """Return the result and None, or None and the exception as one line; the traceback is printed."""
+    try:
+        return work(), None
+    except Exception as error:
+        traceback.print_exc()
+        lines = str(error).strip().splitlines() or [""]
+        return None, f"{type(error).__name__}: {lines[0]}"
 
 
 def open_backends(
     model: Any, exports: Mapping[str, Exported], threads: int
 ) -> tuple[dict[str, Predict], dict[str, str]]:
-    """Open every backend whose runtime and file there are.
-
-    Args:
-        model: An anomalib module in evaluation mode.
-        exports: Exported files by format.
-        threads: Threads of each runtime.
-
-    Returns:
-        Backends by name, and the errors of the others.
-    """
+    """Open every backend whose exported file exists; return backends by name, and the errors of the others."""
     makers: dict[str, Callable[[], Predict]] = {
         EAGER: partial(eager_backend, model),
         "torch.compile": partial(compiled_backend, model),
@@ -67,17 +69,17 @@ def open_backends(
 
 
 def eager_backend(model: Any) -> Predict:
-    """The module's own forward pass, which exports contain."""
+    """Eager forward pass of the module, as it is exported."""
     return _torch_backend(model)
 
 
 def engine_backend(model: Any) -> Predict:
-    """The module as anomalib's engine runs it: there, images are resized with antialiasing."""
+    """Module as anomalib's engine runs it, which resizes images with antialiasing."""
     return _torch_backend(lambda images: _predict_resized(model, evaluation.prepare(model, images)))
 
 
 def compiled_backend(model: Any) -> Predict:
-    """The module, its network compiled by ``torch.compile``; resizing would be compiled anew for every size."""
+    """Module with its network compiled by ``torch.compile``; resizing is left out, it would be recompiled per size."""
     twin = copy.copy(model)
     twin._modules = {**model._modules, "model": torch.compile(model.model, dynamic=False)}
     return _torch_backend(twin)
@@ -98,7 +100,7 @@ def _torch_backend(run: Callable[[Tensor], Any]) -> Predict:
 
 
 def onnx_backend(path: Path, threads: int) -> Predict:
-    """ONNX Runtime on the CPU."""
+    """Open an ONNX file with ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -110,14 +112,10 @@ def onnx_backend(path: Path, threads: int) -> Predict:
 
 
 def openvino_backend(path: Path, threads: int, precision: str | None, fixed_shape: bool) -> Predict:
-    """OpenVINO on the CPU.
+    """Open an OpenVINO file (``.xml``) on the CPU.
 
-    Args:
-        path: The ``.xml`` file.
-        threads: Threads.
-        precision: ``f32`` computes in single precision what is not quantised; None lets OpenVINO choose, which is
-            bfloat16 on CPUs that have instructions for it.
-        fixed_shape: Compile the network for the shape of the images, anew whenever it changes.
+    Precision ``f32`` computes layers that are not quantised in single precision; None leaves the choice to OpenVINO,
+    bfloat16 on CPUs with instructions for it. ``fixed_shape`` compiles the network again for each shape of images.
     """
     import openvino
     from openvino import properties

@@ -1,6 +1,6 @@
-"""``anomalib-plus deployment``: export models by anomalib, compare every backend with eager, and time them in turns.
+"""``anomalib-plus deployment``: export models with anomalib, compare every backend with eager, and time them.
 
-Each model has a process of its own; a model, a format or a backend that fails is a line of the table.
+Each model runs in a process of its own; models, formats and backends that fail are listed in a table.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,16 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.choices import with_budget, with_models
 from anomalib_plus.benchmark.command import usable_cores
-from anomalib_plus.benchmark.environment import device_name
 from anomalib_plus.benchmark.exports.formats import FORMATS
-from anomalib_plus.benchmark.exports.measure import RECORD, TASK
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan, with_folder
+from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan, with_folder
 from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
 from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.benchmark.process import ModuleProcess
+from anomalib_plus.benchmark.record import package_version
 from anomalib_plus.benchmark.schema import PlanError
 
 MEASURE_MODULE = "anomalib_plus.benchmark.exports.measure"
-"""Module that measures a model."""
+"""Module that measures a model, run in a process of its own."""
 LOG = "log.txt"
 _PACKAGES = ("anomalib-plus", "anomalib", "torch", "onnx", "onnxruntime", "openvino", "nncf")
 
@@ -37,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="anomalib-plus deployment", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True, help="plan, e.g. configs/deployment/small.yaml")
-    parser.add_argument("--data.root", dest="root", type=Path, help="folder in MVTec layout, not the plan's data")
-    parser.add_argument("--data.category", dest="category", help="its category")
+    parser.add_argument("--data.root", dest="root", type=Path, help="folder in MVTec layout, instead of the plan's")
+    parser.add_argument("--data.category", dest="category", help="category in that folder")
     parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the plan to take")
     parser.add_argument("--max-epochs", type=int, help="budget of every model, instead of the plan's")
     parser.add_argument("--images", type=int, help="test images to predict, instead of the plan's")
@@ -53,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a plan.
 
     Returns:
-        The exit status: 0 if everything worked, 1 if something failed. Wrong arguments exit with 2.
+        The exit status: 0 on success, 1 if a model, format or backend failed. Wrong arguments exit with 2.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -74,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
             console.print(f"  failed: {record['error']}", soft_wrap=True, markup=False)
         records.append(record)
         found = tables(records, plan.batch_sizes)
-        # After every model, so that an interruption loses the current one only.
+        # Written after every model, so that an interruption loses the current one only.
         content = {"environment": _environment(threads), "models": records}
         (folder / "records.json").write_text(json.dumps(content, indent=1))
         (folder / "tables.md").write_text(_heading(plan, threads) + to_markdown(found))
@@ -84,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure_apart(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
-    """Measure a model in a process of its own; its record holds the error if that fails or the process dies."""
+    """Measure a model in a process of its own; if that fails or the process dies, its record holds the error."""
     entry = plan.models[index]
     place = folder / f"{index:02d}-{label_of(entry)}"
     place.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,7 @@ def measure_apart(plan: DeploymentPlan, index: int, threads: int, folder: Path) 
 
 def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
     if (options.root is None) != (options.category is None):
-        msg = "--data.root and --data.category go together."
+        msg = "--data.root and --data.category must be given together."
         raise PlanError(msg)
     if options.root is not None:
         plan = with_folder(plan, options.root, options.category)
@@ -125,24 +123,19 @@ def _environment(threads: int) -> dict[str, Any]:
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
     }
 
 
 def _processor() -> str:
-    import torch
+    import torch  # here, because --help should be fast
+
+    from anomalib_plus.benchmark.environment import device_name
 
     return device_name(torch.device("cpu"))
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _heading(plan: DeploymentPlan, threads: int) -> str:
-    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES[1:])
-    data = " ".join(str(plan.data.init_args[name]) for name in ("category",) if name in plan.data.init_args)
+    packages = ", ".join(f"{name} {package_version(name)}" for name in _PACKAGES[1:])
+    data = plan.data.init_args.get("category", "")
     return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"

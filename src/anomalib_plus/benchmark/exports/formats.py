@@ -1,4 +1,4 @@
-"""Every file that anomalib can export a model to."""
+"""Export formats of anomalib."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ _INT8 = "int8_ptq"
 
 
 class Format(NamedTuple):
-    """A kind of export, in the words of anomalib's command, for importing anomalib takes seconds."""
+    """Export type and compression, as strings because importing anomalib's enums takes seconds."""
 
     export_type: str
     compression: str | None = None
@@ -30,7 +30,7 @@ FORMATS = {
 
 
 class Exported(NamedTuple):
-    """An export's path, size and duration."""
+    """Path, size and duration of an export."""
 
     path: Path
     size: int
@@ -39,13 +39,7 @@ class Exported(NamedTuple):
 
 
 def export(trained: "Trained", form: Format, folder: Path) -> Exported:
-    """Export by ``Engine.export``, for images of any number and size.
-
-    Args:
-        trained: The model.
-        form: The kind of export.
-        folder: Receives the files.
-    """
+    """Export a model to a folder by ``Engine.export``, for images of any number and size."""
     from anomalib.deploy import CompressionType
 
     started = time.perf_counter()

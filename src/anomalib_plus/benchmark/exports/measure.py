@@ -1,7 +1,7 @@
-"""Exports, agreement and latency of one model: ``python -m anomalib_plus.benchmark.exports.measure FOLDER``.
+"""Measure one model's exports: ``python -m anomalib_plus.benchmark.exports.measure FOLDER``.
 
-The folder holds ``task.json``, receives the exports, and ``record.json`` at the end. A part that fails is recorded and
-hides no other.
+The folder contains ``task.json``; the exports and ``record.json`` are written to it. A part that fails is recorded and
+does not stop the others.
 """
 
 import argparse
@@ -25,29 +25,22 @@ from anomalib_plus import register
 from anomalib_plus.benchmark.costs import seconds_in_turns
 from anomalib_plus.benchmark.evaluation import prepare as resize_like_engine
 from anomalib_plus.benchmark.exports import agreement
-from anomalib_plus.benchmark.exports.attempt import attempt
-from anomalib_plus.benchmark.exports.backends import Images, Predict, engine_backend, open_backends
+from anomalib_plus.benchmark.exports.backends import Images, Predict, attempt, engine_backend, open_backends
 from anomalib_plus.benchmark.exports.formats import EAGER, FORMATS, Exported, export
-from anomalib_plus.benchmark.exports.plan import DeploymentPlan
+from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
 from anomalib_plus.benchmark.plan import ModelEntry, label_of
 from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
+from anomalib_plus.benchmark.store import replace_file
 from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class, trainer_arguments
 
 MIB = 2**20
-TASK, RECORD = "task.json", "record.json"
 
 
 def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
-    """Prepare, export, compare and time a model.
-
-    Args:
-        plan: The plan.
-        index: Which of its models.
-        threads: Threads of every backend.
-        folder: Receives the exports.
+    """Train, export to ``folder``, compare and time a model of the plan.
 
     Returns:
         The model's record: ``formats`` and ``backends`` by name, each with its own ``error`` where something failed.
@@ -64,9 +57,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         model = trained.model
         formats, exports = _export_all(trained, plan.formats, folder)
         data = load_class(plan.data.class_path, AnomalibDataModule)(**(plan.data.init_args | entry.data))
-        samples = agreement.draw_samples(
-            data, plan.images
-        )  # the engine has made the other datamodule resize its images
+        samples = agreement.draw_samples(data, plan.images)  # the engine made the other datamodule resize its images
         predictors, errors = open_backends(model, exports, threads)
         backends: dict[str, dict[str, Any]] = {name: {"error": error} for name, error in errors.items()}
         reference = agreement.predict_all(predictors[EAGER], samples.images)
@@ -91,7 +82,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
 
 
 def train(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Trained:
-    """Train a model on the CPU and, if the plan says so, set its thresholds and ranges."""
+    """Train a model on the CPU and, if the plan normalises scores, find its thresholds and ranges."""
     limits = trainer_arguments(asdict(entry.budget or plan.budget)) | {"accelerator": "cpu"}
     if plan.normalize:
         limits["limit_val_batches"] = 1.0
@@ -110,7 +101,7 @@ def train(plan: DeploymentPlan, entry: ModelEntry, folder: Path) -> Trained:
 
 
 def forget_sources_of_weights(model: nn.Module) -> None:
-    """Drop the pre-trained state dicts that timm's networks keep, or an export to torch holds those weights twice."""
+    """Drop the pre-trained state dicts in timm's configurations; an export to torch would contain the weights twice."""
     for module in model.modules():
         (getattr(module, "pretrained_cfg", None) or {}).pop("state_dict", None)
 
@@ -142,7 +133,7 @@ def _compare(
 
 
 def _timed_images(model: Any, samples: agreement.Samples) -> Images:
-    """Test images at the size that the model works on, so that the time is the network's."""
+    """Resize the test images to the model's size, so that the times are those of the network."""
     resized = [resize_like_engine(model, torch.from_numpy(image)) for image in samples.images]
     return torch.cat(resized).numpy()
 
@@ -160,9 +151,9 @@ def _time(predictors: Mapping[str, Predict], images: Images, batch_sizes: tuple[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the model of a task and write its record, which holds the error if that fails."""
+    """Measure the model of a task and write its record, or its error."""
     parser = argparse.ArgumentParser(prog="python -m anomalib_plus.benchmark.exports.measure", description=__doc__)
-    parser.add_argument("folder", type=Path, help=f"folder of {TASK}")
+    parser.add_argument("folder", type=Path, help=f"folder with {TASK}")
     parser.add_argument(SUPERVISED, action="store_true", help="end when standard input is closed")
     options = parser.parse_args(arguments)
     if options.supervised:
@@ -170,9 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = json.loads((options.folder / TASK).read_text())
     plan = read(DeploymentPlan, task["plan"], TASK)
     record, error = attempt(partial(measure, plan, task["index"], task["threads"], options.folder))
-    unfinished = options.folder / f".{RECORD}"
-    unfinished.write_text(json.dumps(plain(record or {"error": error})))
-    unfinished.replace(options.folder / RECORD)
+    replace_file(options.folder / RECORD, json.dumps(plain(record or {"error": error})))
     return 0
 
 

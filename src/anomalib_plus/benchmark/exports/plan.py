@@ -1,4 +1,4 @@
-"""The plan of exports and their comparison, from YAML."""
+"""Plan of exports and their comparison, read from YAML."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import Any
 from anomalib_plus.benchmark.exports.formats import FORMATS
 from anomalib_plus.benchmark.plan import Budget, DataEntry, ModelEntry
 
+TASK, RECORD = "task.json", "record.json"
+"""Files with the input and the result of the process that measures a model."""
+
 
 @dataclass(frozen=True)
 class DeploymentPlan:
@@ -14,17 +17,17 @@ class DeploymentPlan:
 
     Args:
         models: Models to export, as in a benchmark.
-        data: Trains them; its test images are predicted.
-        image_size: Height and width that the models work on; None for each model's own.
-        budget: When trainings end.
-        normalize: Validate after the training, so that scores are normalised and thresholds set, as a user's model
-            has them. False leaves scores as the network gives them, for models with random weights.
-        images: Test images, spread over the data set, that the backends predict; None for all.
-        batch_sizes: Batches that are timed; none for no timing.
+        data: Data set for the training; the backends predict its test images.
+        image_size: Height and width of the models' input; None for each model's default.
+        budget: Limits of the trainings.
+        normalize: Find thresholds and normalise scores by a validation, as in a user's model. False keeps the raw
+            scores, for models with random weights.
+        images: Number of evenly spread test images to predict; None for all.
+        batch_sizes: Batch sizes to time; empty for no timing.
         formats: Names in :data:`~anomalib_plus.benchmark.exports.formats.FORMATS` of the exports to make.
         trainer: Further arguments of Lightning's trainer.
-        seed: Of the training.
-        timeout_seconds: A model that takes longer is ended and recorded as failed.
+        seed: Seed of the trainings.
+        timeout_seconds: Time after which a model is ended and recorded as failed.
         output: Folder of exports and tables.
     """
 
@@ -44,10 +47,10 @@ class DeploymentPlan:
     def __post_init__(self) -> None:
         """Check numbers and names."""
         if not self.models or min(self.batch_sizes, default=1) < 1:
-            msg = "there must be a model, and batch sizes must be positive."
+            msg = f"at least one model is needed, and positive batch sizes, got {self.batch_sizes}."
             raise ValueError(msg)
         if unknown := set(self.formats) - set(FORMATS):
-            msg = f"there is no format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}."
+            msg = f"there is no format {', '.join(sorted(unknown))}; available: {', '.join(FORMATS)}."
             raise ValueError(msg)
         if self.images is not None and self.images < 1:
             msg = f"images must be positive, got {self.images}."
@@ -55,7 +58,7 @@ class DeploymentPlan:
 
 
 def with_folder(plan: DeploymentPlan, root: Path, category: str) -> DeploymentPlan:
-    """The plan on a category in MVTec layout."""
+    """Return the plan on a category in MVTec layout."""
     arguments = {name: value for name, value in plan.data.init_args.items() if name not in ("root", "category")}
     arguments |= {"root": str(root), "category": category}
     return replace(plan, data=DataEntry("anomalib_plus.data.MVTec", init_args=arguments))

@@ -1,4 +1,4 @@
-"""The records of a run as Markdown and on the terminal."""
+"""Tables of a run in Markdown and on the terminal."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ _NOTHING = "\N{EN DASH}"
 
 
 class Rows(NamedTuple):
-    """A table: its title, the names of its columns, the rows."""
+    """Table: title, names of the columns, rows."""
 
     title: str
     columns: list[str]
@@ -22,14 +22,14 @@ class Rows(NamedTuple):
 
 
 def tables(records: Sequence[dict[str, Any]], batch_sizes: Sequence[int]) -> list[Rows]:
-    """Latency, file sizes, agreement with the eager model, and failures where there are any."""
+    """Make the tables of latency, file sizes, agreement with the eager model, and failures."""
     good = [record for record in records if record["error"] is None]
     found = [*(_latency(good, str(size)) for size in batch_sizes), _sizes(good), _agreement(good), _failures(records)]
     return [table for table in found if table.rows]
 
 
 def to_markdown(found: Iterable[Rows]) -> str:
-    """The tables in Markdown."""
+    """Write tables in Markdown."""
     blocks = []
     for title, columns, rows in found:
         rule = ["---", *["---:"] * (len(columns) - 1)]
@@ -39,7 +39,7 @@ def to_markdown(found: Iterable[Rows]) -> str:
 
 
 def print_tables(found: Iterable[Rows], console: Console) -> None:
-    """Show the tables; one that is too wide, even with its titles wrapped, has a line for each figure instead."""
+    """Print tables; one that is too wide even with wrapped cells has one line per value instead."""
     for title, columns, rows in found:
         widths = _widths([columns, *rows], console.width - 3 * len(columns) - 1)
         if widths is None:
@@ -54,7 +54,7 @@ def print_tables(found: Iterable[Rows], console: Console) -> None:
 
 
 def _widths(lines: Sequence[Sequence[str]], space: int) -> list[int] | None:
-    """Widths of columns that break no word; None where there are none within the space."""
+    """Widths of columns that break no word; None if they do not fit into the space."""
     columns = list(zip(*lines, strict=True))
     widest = [max(map(cell_len, column)) for column in columns]
     widths = [max(cell_len(word) for cell in column for word in [*cell.split(), ""]) for column in columns]
@@ -146,7 +146,7 @@ def _failures(records: Sequence[dict[str, Any]]) -> Rows:
     rows = []
     for record in records:
         if record["error"] is not None:
-            rows.append([_title(record), "the model itself", record["error"]])
+            rows.append([_title(record), "the model", record["error"]])
             continue
         for part in ("formats", "backends"):
             failed = [(name, entry["error"]) for name, entry in record[part].items() if entry["error"] is not None]

@@ -1,4 +1,4 @@
-"""A backend with non-finite scores must not look like one that agrees."""
+"""Agreement of backends; one with non-finite scores must not pass."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def ours() -> RamFAE:
 
 
 def test_the_compiled_model_sees_what_the_eager_one_sees(ours: RamFAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether compiling changes anything is torch's affair: here it does nothing, but resizing must stay the same."""
+    """Resizing must be the same as in the eager model; ``torch.compile`` is replaced by the identity."""
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda network, **_: compiled.append(network) or network)
     theirs = DraemVariant(widths=(4, 2), pre_processor=DraemVariant.configure_pre_processor((64, 64)))

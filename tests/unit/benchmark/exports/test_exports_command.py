@@ -62,7 +62,7 @@ def test_tables_name_figures_and_failures(plan_file: Path, capsys: pytest.Captur
         "| Good (narrow) | torch.compile | RuntimeError: no compiler |",
     ):
         assert row in text
-    assert "| Raises | the model itself | ValueError: no such network See" in text
+    assert "| Raises | the model | ValueError: no such network See" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
@@ -119,8 +119,8 @@ def test_options_change_the_plan(plan_file: Path, monkeypatch: pytest.MonkeyPatc
     ("options", "message"),
     [
         (["--models", "nothing"], "no model nothing"),
-        (["--data.root", "folder"], "go together"),
-        (["--formats", "ONNX", "INT8"], "no format INT8; there are torch, ONNX, OpenVINO FP32, "),
+        (["--data.root", "folder"], "must be given together"),
+        (["--formats", "ONNX", "INT8"], "no format INT8; available: torch, ONNX, OpenVINO FP32, "),
     ],
 )
 def test_wrong_options_say_what_is_wrong(

@@ -1,4 +1,4 @@
-"""The heatmap gallery: pictures of a results folder, made small and put into the page itself."""
+"""Heatmap gallery: images of a results folder, reduced and embedded in the page."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ KINDS = {
     "best": "highest score",
     "random": "at random",
 }
-"""What kinds of examples are called, in the order in which they are shown."""
+"""Names of the kinds of examples, in the order in which they are shown."""
 _ROLES = {
     "input": "input",
     "mask": "ground truth",
@@ -30,11 +30,10 @@ _QUALITY = 78
 
 
 @dataclass(frozen=True)
-class PictureLimits:
-    """How many pictures the page holds and how large.
+class GalleryLimits:
+    """Limits of the gallery: ``per_kind`` examples of each kind, model and category, ``examples`` in all.
 
-    ``per_kind`` examples of each kind, model and category, but not more than ``examples`` in all; ``pixels`` on the
-    longer side of a picture.
+    ``pixels`` is the longer side of an image.
     """
 
     per_kind: int = 2
@@ -43,8 +42,8 @@ class PictureLimits:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture with its role; ``uri`` is a data URI, None where the file is missing or no picture."""
+class EmbeddedImage:
+    """Image with its role; ``uri`` is a data URI, None if the file is missing or cannot be read."""
 
     role: str
     alt: str
@@ -55,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """A test image: why it was chosen, what it is, the decision on it and whether that is wrong, and its pictures."""
+    """Test image with its kind, ground truth, score and decision, and the images of it."""
 
     kind: str
     path: str
@@ -63,16 +62,16 @@ class Example:
     score: str
     decision: str
     is_wrong: bool
-    pictures: list[Picture]
+    images: list[EmbeddedImage]
 
 
-def choose(records: Iterable[Record], limits: PictureLimits) -> tuple[dict[str, list[Mapping[str, Any]]], int]:
-    """Choose the entries to show of each record's gallery.
+def choose(records: Iterable[Record], limits: GalleryLimits) -> tuple[dict[str, list[Mapping[str, Any]]], int]:
+    """Choose the gallery entries to show of each record.
 
-    Where there are too many in all, first ones of their kind go before second ones, whatever the record.
+    If there are too many, the first ones of each kind are preferred, in all records alike.
 
     Returns:
-        Entries by job id, in the order of :data:`KINDS`, and how many are left out to keep the page small.
+        Entries by job id, in the order of :data:`KINDS`, and the number of entries left out.
     """
     kinds = list(KINDS)
     found: list[tuple[int, int, str, Mapping[str, Any]]] = []
@@ -92,14 +91,14 @@ def choose(records: Iterable[Record], limits: PictureLimits) -> tuple[dict[str, 
 
 
 def example(entry: Mapping[str, Any], record: Record, model: str, folder: Path, size: int) -> Example:
-    """An entry of a gallery with its pictures, at most ``size`` pixels wide and high."""
+    """Convert a gallery entry, with images of at most ``size`` pixels wide and high."""
     path = str(entry.get("path") or "unnamed")
     files = entry.get("files")
     names = dict(files) if isinstance(files, Mapping) else {}
     if names.get("overlay"):
         names.pop("map", None)
-    pictures = [
-        _picture(folder, str(names[role]), title, f"{title} of {path}, {model}", size)
+    images = [
+        _embed(folder, str(names[role]), title, f"{title} of {path}, {model}", size)
         for role, title in _ROLES.items()
         if names.get(role)
     ]
@@ -112,16 +111,16 @@ def example(entry: Mapping[str, Any], record: Record, model: str, folder: Path, 
         decision = "rejected" if score > limit else "accepted"
         is_wrong = (truth, decision) in {("good", "rejected"), ("defective", "accepted")}
     kind = str(entry.get("kind"))
-    return Example(KINDS.get(kind, kind), path, truth, number, decision, is_wrong, pictures)
+    return Example(KINDS.get(kind, kind), path, truth, number, decision, is_wrong, images)
 
 
 def threshold(record: Record) -> float | None:
-    """The score above which an image is rejected; None in records of older versions."""
+    """Return the score above which an image is rejected; None in records of older versions."""
     return finite(part(record, "threshold").get("value"))
 
 
 def decisions(record: Record) -> str | None:
-    """A sentence on the run's decisions about all test images; None where the record has no threshold."""
+    """Describe the run's decisions on all test images; None if the record has no threshold."""
     limit, scores = threshold(record), part(record, "scores")
     if limit is None:
         return None
@@ -141,18 +140,18 @@ def _numbers(values: Any) -> Sequence[float | None]:
     return [finite(value) for value in values] if isinstance(values, list) else []
 
 
-def _picture(folder: Path, name: str, role: str, alt: str, size: int) -> Picture:
+def _embed(folder: Path, name: str, role: str, alt: str, size: int) -> EmbeddedImage:
     try:
         path = (folder / name).resolve()
-        # A results folder from elsewhere must not reveal files of this machine, nor make us wait for a pipe.
+        # A results folder from elsewhere must not read other files of this machine, nor block on a pipe.
         if not path.is_relative_to(folder.resolve()) or not path.is_file():
-            return Picture(role, alt, None)
+            return EmbeddedImage(role, alt, None)
         with Image.open(path, formats=["PNG"]) as opened:  # what the benchmark writes
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
-        return Picture(role, alt, None)
-    picture.thumbnail((size, size))
+        return EmbeddedImage(role, alt, None)
+    image.thumbnail((size, size))
     stream = BytesIO()
-    picture.save(stream, "WEBP", quality=_QUALITY)
+    image.save(stream, "WEBP", quality=_QUALITY)
     uri = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return Picture(role, alt, uri, picture.width, picture.height)
+    return EmbeddedImage(role, alt, uri, image.width, image.height)
