@@ -257,8 +257,8 @@ def _write_special(folder: Path, good: bytes) -> list[Awkward]:
         Awkward("special/below/good.png", "read"),
         Awkward("special/link to file.png", "read"),
         Awkward("special/link to link.png", "read"),
-        *(Awkward(f"special/link {name}.png", "refused", "leads nowhere") for name in ("itself", "first", "second")),
-        Awkward("special/link nowhere.png", "refused", "leads nowhere"),
+        *(Awkward(f"special/link {name}.png", "refused", "is a broken link") for name in ("itself", "first", "second")),
+        Awkward("special/link nowhere.png", "refused", "is a broken link"),
         *(
             Awkward(f"special/{name}.png", "refused", "pipe, socket or device")
             for name in ("pipe", "socket", "endless")

@@ -121,7 +121,7 @@ def test_engine_train_goes_on_from_the_checkpoint_it_is_given(
 
 
 @pytest.mark.parametrize("direction", ["trained with it", "loaded with it"])
-def test_a_checkpoint_loads_whatever_metrics_judge_the_model(
+def test_a_checkpoint_loads_with_any_metrics(
     small_model: SmallModel, trained: Trained, tmp_path: Path, direction: str
 ) -> None:
     """AUPRO keeps its limit in the checkpoint, which a model without AUPRO does not know."""

@@ -61,7 +61,7 @@ def test_evaluation_leaves_its_input_alone(trained: Trained, images: Tensor) -> 
     assert torch.equal(images, original)
 
 
-def test_an_image_is_judged_alike_alone_and_in_a_batch(trained: Trained, surface_batch: ImageBatch) -> None:
+def test_an_image_scores_alike_alone_and_in_a_batch(trained: Trained, surface_batch: ImageBatch) -> None:
     together = evaluate(trained.model.model, surface_batch.image)
     for index, image in enumerate(surface_batch.image):
         alone = evaluate(trained.model.model, image[None])
@@ -106,7 +106,7 @@ def test_size_that_does_not_divide_stops_a_training_before_its_first_step(
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0, equal_nan=True)
 
 
-def test_reconstructions_are_images_and_make_no_difference_to_the_judgement(trained: Trained, images: Tensor) -> None:
+def test_reconstructions_are_images_and_make_no_difference_to_predictions(trained: Trained, images: Tensor) -> None:
     network = trained.model.model
     if not hasattr(network, "reconstruct_images"):
         pytest.skip("reconstructs no images")

@@ -52,7 +52,7 @@ def test_benchmark(small_model: SmallModel, data: dict[str, Any], monkeypatch: p
 
 
 def test_tiled_ensemble(small_model: SmallModel, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two tiles side by side: trained one by one, predicted, put together, drawn and judged as one picture."""
+    """Two tiles side by side: trained one by one, predicted, put together, drawn and evaluated as one image."""
     # anomalib 2.7 cannot combine init_args of any model with the pre-processor that the ensemble passes.
     small = partial(small_model.cls, **small_model.arguments)
     monkeypatch.setattr(anomalib.models, small_model.name, small)
@@ -80,8 +80,8 @@ def test_tiled_ensemble(small_model: SmallModel, data: dict[str, Any], monkeypat
     evaluation = EvalTiledEnsemble(training.root_dir)
     evaluation.run(evaluation.get_parser().parse_args(options))
     assert not first_error()
-    pictures = [file.name for file in (training.root_dir / "images" / "defect").iterdir()]
-    assert sorted(pictures) == ["000.png", "001.png", "002.png"]
+    images = [file.name for file in (training.root_dir / "images" / "defect").iterdir()]
+    assert sorted(images) == ["000.png", "001.png", "002.png"]
     (metrics,) = pd.read_csv(training.root_dir / "metric_results.csv").to_dict("records")
     scores = {name: value for name, value in metrics.items() if name.endswith(("AUROC", "F1Score"))}
     assert len(scores) == 4

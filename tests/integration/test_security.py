@@ -167,7 +167,7 @@ def test_a_checkpoint_cannot_run_code(intruder: Intruder, place: str, mvtec_layo
 def test_a_file_of_weights_cannot_run_code(intruder: Intruder, ending: str) -> None:
     file = Path(f"weights.{ending}")
     torch.save({"weight": intruder}, file)
-    with pytest.raises(ValueError, match=r"weights=.*is no state dict"):
+    with pytest.raises(ValueError, match=r"weights=.*is not a state dict"):
         read_state_dict(file, "weights")
 
 

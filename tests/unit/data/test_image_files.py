@@ -65,7 +65,7 @@ def test_deep_integer_images_that_anomalib_clips_are_a_fault(name: str, dtype: s
     assert "value / 257" in facts.fault
 
 
-def test_the_advised_scaling_keeps_the_picture(tmp_path: Path) -> None:
+def test_the_advised_scaling_keeps_the_image(tmp_path: Path) -> None:
     deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(np.rint(deep / 257).astype(np.uint8)).save(tmp_path / "scaled.png")
     assert inspect_image(tmp_path / "scaled.png").fault is None
@@ -111,7 +111,7 @@ def test_bytes_after_the_end_do_no_harm(suffix: str, tmp_path: Path) -> None:
 
 def test_faults_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     Image.fromarray(RNG_PIXELS).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
     faults = [inspect_image(tmp_path / name).fault for name in ("gone.png", "empty.png", "text.png", "cut.png")]
@@ -123,7 +123,7 @@ def test_faults_say_what_is_wrong(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", None])
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
 def test_a_file_that_is_taken_away_meanwhile_is_not_called_damaged(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,12 +110,12 @@ def test_several_masks_of_one_image_are_named(category: Path) -> None:
 def test_unpadded_numbers_are_explained_by_the_first_wrong_pair(layout: str, category: Path) -> None:
     def number(to_name: Callable[[int, str], str]) -> None:
         for part in ("test", "ground_truth"):
-            picture = next((category / part / "defect").iterdir()).read_bytes()
+            content = next((category / part / "defect").iterdir()).read_bytes()
             shutil.rmtree(category / part / "stain", ignore_errors=True)
             shutil.rmtree(category / part / "defect")
             (category / part / "defect").mkdir()
             for index in range(1, 12):
-                (category / part / "defect" / to_name(index, part)).write_bytes(picture)
+                (category / part / "defect" / to_name(index, part)).write_bytes(content)
 
     def datamodule() -> MVTecAD | Folder:
         single = {"abnormal_dir": "test/defect", "mask_dir": "ground_truth/defect"}
@@ -124,8 +124,8 @@ def test_unpadded_numbers_are_explained_by_the_first_wrong_pair(layout: str, cat
     number(lambda index, part: f"{index}.png" if part == "test" else f"{index}_mask.png")
     with pytest.raises(MisMatchError):
         datamodule().setup()
-    pair = r"there \S*defect/1\.png meets \S*defect/10_mask\.png\. Pad the numbers .* with zeros"
-    with pytest.raises(ValueError, match=f"11 anomalous images and 11 masks. .*in sorted order, and {pair}"):
+    pair = r"pairs \S*defect/1\.png with \S*defect/10_mask\.png\. Pad the numbers .* with zeros"
+    with pytest.raises(ValueError, match=f"11 anomalous images and 11 masks. .*in sorted order, which {pair}"):
         check_mask_pairs(datamodule())
     for to_name in (
         lambda index, part: f"{index:02d}{'' if part == 'test' else '_mask'}.png",
@@ -154,6 +154,8 @@ def test_links_to_nothing_are_named_where_anomalib_does_not_name_them(datamodule
     (category / "train" / "good" / "link.png").symlink_to("gone.png")
     with pytest.raises(FileNotFoundError, match="missing file"):
         datamodule(category).setup()
-    with pytest.raises(ValueError, match=r"lead nowhere \(1\); repair or remove them: \S*train/good/link\.png\."):
+    with pytest.raises(
+        ValueError, match=r"1 images are broken links; repair or remove them: \S*train/good/link\.png\."
+    ):
         check_links(datamodule(category))
     check_links(None)

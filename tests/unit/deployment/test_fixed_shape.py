@@ -1,4 +1,4 @@
-"""Networks of a fixed shape judge like those of any."""
+"""Networks of a fixed shape predict like those of any."""
 
 from pathlib import Path
 
@@ -47,5 +47,5 @@ def test_a_shape_that_the_export_does_not_take_is_refused(model: RamFAE, tmp_pat
     exported = Engine(logger=False).export(model, ExportType.OPENVINO, export_root=tmp_path, input_size=(64, 64))
     assert read_with_fixed_shape(exported, (8, 3, 64, 64)).input(0).partial_shape.is_static
     for shape in ((1, 3, 100, 90), (0, 3, 64, 64), (1, 1, 64, 64)):
-        with pytest.raises(ValueError, match=r"takes images of shape .* cannot be fixed to"):
+        with pytest.raises(ValueError, match=r"takes images of shape .* pass a shape that fits"):
             read_with_fixed_shape(exported, shape)

@@ -30,24 +30,24 @@ def stage(features: openvino.Node, names: list[str]) -> openvino.Node:
 
 @pytest.fixture
 def model() -> openvino.Model:
-    """One network paints an image, a second one paints a map of it and the original, which is filtered."""
+    """One network produces an image, a second one a map of it and the original, which is filtered."""
     image = ops.parameter([1, 3, 8, 8], np.float32, name="image")
     centred = ops.subtract(ops.multiply(image, np.float32(2), name="twice"), np.float32(1), name="centred")
     features = stage(ops.relu(convolution(centred, 3, 8, "reads an image"), name="first activation"), ["inner 1"])
     features = ops.add(features, stage(features, ["inner 2"]), name="residual connection")
     features = stage(features, ["inner 3", "next 1", "next 2", "next 3"])
-    both = ops.concat([image, convolution(features, 8, 3, "paints an image")], 1, name="both images")
+    both = ops.concat([image, convolution(features, 8, 3, "writes an image")], 1, name="both images")
     features = stage(ops.relu(convolution(both, 6, 8, "reads both"), name="second activation"), ["inner 4", "inner 5"])
     features = stage(features, ["last 1", "last 2", "last 3"])
-    difference = ops.subtract(convolution(features, 8, 1, "paints a map"), np.float32(1), name="difference")
+    difference = ops.subtract(convolution(features, 8, 1, "writes a map"), np.float32(1), name="difference")
     return openvino.Model([ops.abs(convolution(difference, 1, 1, "filter"), name="map")], [image])
 
 
 def test_images_maps_and_where_branches_meet_are_left_alone(model: openvino.Model) -> None:
     alone = set(operations_in_floating_point(model))
     assert {"twice", "centred", "residual connection", "difference", "filter", "map"} <= alone
-    assert {"reads an image", "next 1", "next 2", "next 3", "paints an image"} <= alone
-    assert {"reads both", "last 1", "last 2", "last 3", "paints a map"} <= alone
+    assert {"reads an image", "next 1", "next 2", "next 3", "writes an image"} <= alone
+    assert {"reads both", "last 1", "last 2", "last 3", "writes a map"} <= alone
     assert not alone & {f"inner {number}" for number in range(1, 6)}
 
 

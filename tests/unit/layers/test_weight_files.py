@@ -62,6 +62,6 @@ def test_the_error_names_argument_and_file(argument: str, kind: str) -> None:
     torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), "teacher.pth")
     name, write = FILES[kind]
     write(Path(name))
-    with pytest.raises(ValueError, match=rf"^{argument}={name} (is no state dict|does not fit)"):
+    with pytest.raises(ValueError, match=rf"^{argument}={name} (is not a state dict|does not fit)"):
         ARGUMENTS[argument](Path(name))
     assert not Path("code was run").exists()

@@ -62,8 +62,8 @@ def test_scale_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(1.0, 3.0), (0.0, 1.5), (5.0, 9.0)])
-def test_sum_over_levels_and_mean_over_positions(weight: float, expected: float) -> None:
-    """Three levels of unequal size, half the positions orthogonal, half parallel."""
+def test_sum_over_levels_and_mean_over_locations(weight: float, expected: float) -> None:
+    """Three levels of unequal size, half the locations orthogonal, half parallel."""
     students, teachers = [], []
     for size in (8, 4, 2):
         student, teacher = torch.zeros(2, 2, size, size), torch.zeros(2, 2, size, size)

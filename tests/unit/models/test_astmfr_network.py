@@ -214,7 +214,7 @@ def test_the_same_pretrained_network_twice_is_warned_of(tmp_path: Path) -> None:
     [
         ({"mask_rate": 1.5}, r"mask_rate must lie in \[0, 1\]"),
         ({"regenerate": (True, False)}, "regenerate needs one value for each of 3 levels"),
-        ({"student_layers": (1, 2)}, "of one length, got 3 and 2"),
+        ({"student_layers": (1, 2)}, "equal lengths, got 3 and 2"),
         ({"layers": ("layer9",)}, "teacher='test_resnet' has no stage 'layer9'"),
         ({"student": "no_such_network"}, "no network student='no_such_network'"),
         ({"student_layers": ("layer1",)}, "student='test_efficientnet' has no stage"),

@@ -150,13 +150,15 @@ def test_foreground_by_argument(tmp_path: Path) -> None:
     assert isinstance(loaded.post_processor.foreground, OtsuForeground)
     folder = build(foreground=tmp_path).eval()
     assert isinstance(folder.post_processor.foreground, MaskFolder)
-    with pytest.raises(ValueError, match="goes by the names of image files"):
+    with pytest.raises(ValueError, match="needs the paths of the images"):
         folder(torch.rand(1, 3, 64, 64))
     quiet = build(foreground="otsu", post_processor=False).post_processor
     assert (quiet.enable_normalization, quiet.enable_thresholding) == (False, False)
     strict = build(foreground="otsu", post_processor=PostProcessor(enable_normalization=False, image_sensitivity=0.9))
     assert (strict.post_processor.enable_normalization, strict.post_processor.image_sensitivity) == (False, 0.9)
-    with pytest.raises(TypeError, match="needs anomalib's own PostProcessor, got ForegroundPostProcessor"):
+    with pytest.raises(
+        TypeError, match="needs anomalib's own PostProcessor as post_processor, got ForegroundPostProcessor"
+    ):
         build(foreground="otsu", post_processor=ForegroundPostProcessor())
 
 

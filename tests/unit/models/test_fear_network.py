@@ -175,7 +175,7 @@ def test_size_that_does_not_divide_is_refused(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"reconstruction_width": 0}, "Widths must be positive"),
+        ({"reconstruction_width": 0}, "segmentation_width must be positive"),
         ({"eca_stages": (0, 1)}, "eca_stages must be some of"),
         ({"eca_stages": (6,)}, "eca_stages must be some of"),
         ({"eca_gamma": 0.0}, "eca_gamma must be positive, got 0"),

@@ -122,7 +122,7 @@ def test_loss_falls_on_a_repeated_batch(images: torch.Tensor) -> None:
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
-def test_evaluation_judges_the_image_as_it_is(images: torch.Tensor) -> None:
+def test_evaluation_predicts_for_the_original_image(images: torch.Tensor) -> None:
     model = build(probability=1.0).eval()
     seen: list[torch.Tensor] = []
     model.model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -209,7 +209,7 @@ def test_schedule_scales_with_the_training(epochs: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lr_milestones": (560, 630)}, "shares of the training"),
+        ({"lr_milestones": (560, 630)}, "fractions of the training"),
         ({"learning_rate": 0.0}, "must be positive"),
         ({"lr_gamma": -0.2}, "must be positive"),
         ({"augmenter": False}, "augmenter must not be False"),

@@ -20,7 +20,7 @@ from anomalib_plus.models.rbae.repair import (
 
 
 def naive_attention(features: Tensor, reference: Tensor, patch_size: int, temperature: float) -> Tensor:
-    """Patch by patch as the paper puts it, with all weights at hand."""
+    """Patch by patch as in the paper, with all weights in one matrix."""
 
     def cut(maps: Tensor) -> list[Tensor]:
         k = patch_size

@@ -191,7 +191,7 @@ def test_the_segmentation_reaches_the_decoder_through_the_frozen_encoder() -> No
 
 
 @pytest.mark.parametrize("row", TABLE_5)
-def test_ablations_train_in_both_phases_and_judge(row: str) -> None:
+def test_ablations_train_in_both_phases_and_predict(row: str) -> None:
     model = small(**TABLE_5[row])
     images = torch.rand(2, 3, SIZE, SIZE)
     step(model)

@@ -29,9 +29,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = torch.Generator().manual_seed(0)
     shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128)}
     values = {}
-    for position, (after, before) in shapes.items():
-        values[f"features.{position}.weight"] = torch.randn(after, before, 3, 3, generator=generator) / before
-        values[f"features.{position}.bias"] = torch.randn(after, generator=generator)
+    for index, (after, before) in shapes.items():
+        values[f"features.{index}.weight"] = torch.randn(after, before, 3, 3, generator=generator) / before
+        values[f"features.{index}.bias"] = torch.randn(after, generator=generator)
     file = tmp_path_factory.mktemp("vgg") / "vgg.pth"
     torch.save({**values, "classifier.0.weight": torch.zeros(2, 2)}, file)
     return file
@@ -86,7 +86,7 @@ def test_weights_of_a_file_are_loaded(weights: Path, tmp_path: Path, suffix: str
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no weights", "no state dict"), ({"features.0.weight": torch.zeros(2)}, "10 of 10 parameters.*features.0")],
+    [(b"no weights", "not a state dict"), ({"features.0.weight": torch.zeros(2)}, "10 of 10 parameters.*features.0")],
     ids=["garbage", "another network"],
 )
 def test_bad_files_are_named(content: bytes | dict[str, Tensor], message: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_streams_are_refused_with_a_way_out() -> None:
             return iter(())
 
     for source in (DataLoader(Stream()), [DataLoader(items(torch.rand(3, 8, 8)), collate_fn=list)]):
-        with pytest.raises(TypeError, match="give the reference image as a path"):
+        with pytest.raises(TypeError, match="set reference to the path of an image"):
             training_images(source)
 
 
@@ -158,7 +158,7 @@ def test_set_reference_prepares_the_image() -> None:
     assert torch.equal(model.model.reference.image, Resize((64, 64))(image.expand(3, -1, -1)[None]))
     shaped = [torch.rand(1, 3, 64, 64), torch.rand(4, 64, 64), torch.zeros(3, 64, 64, dtype=torch.uint8)]
     for refused, message in [
-        *((wrong, "A reference is one image") for wrong in shaped),
+        *((wrong, "The reference must be one image") for wrong in shaped),
         (255 * torch.rand(3, 64, 64), "images in"),
         (torch.full((3, 64, 64), torch.nan), "images in"),
     ]:

@@ -162,7 +162,7 @@ def test_a_longer_resumed_training_stays_in_the_second_phase(six_epochs: SimpleN
     assert history.phases[-1] == 2
 
 
-def test_a_training_that_ends_in_the_first_phase_warns_and_judges(loader: DataLoader) -> None:
+def test_a_training_that_ends_in_the_first_phase_warns_and_predicts(loader: DataLoader) -> None:
     model = RbAE(**SMALL)
     with pytest.warns(UserWarning, match="ended in its first phase"):
         fit(model, loader, 1)
@@ -308,9 +308,9 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"segmentation_weight": 0.0}, "segmentation_weight=0 leaves the MSFDM"),
-        ({"augmenter": False}, "augmenter=False or a probability or opacity of 0 leaves it none"),
-        ({"augmenter": RbAE.configure_augmenter(probability=0.0)}, "probability or opacity of 0 leaves it none"),
-        ({"augmenter": RbAE.configure_augmenter(opacity=0.0)}, "probability or opacity of 0 leaves it none"),
+        ({"augmenter": False}, "augmenter must not be False"),
+        ({"augmenter": RbAE.configure_augmenter(probability=0.0)}, "nor its probability or opacity 0"),
+        ({"augmenter": RbAE.configure_augmenter(opacity=0.0)}, "nor its probability or opacity 0"),
         ({"phase1_epochs": 0}, "phase1_epochs must be positive"),
         ({"phase2_epochs": -1}, "phase2_epochs >= 0"),
     ],

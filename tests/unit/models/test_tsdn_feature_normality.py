@@ -55,7 +55,7 @@ def test_an_inverted_channel_counts_as_normal() -> None:
     st.sampled_from([(64, 64), (96, 64), (128, 192)]),
 )
 def test_the_channel_that_shows_the_mask_is_the_least_normal(
-    seed: int, position: int, gain: float, size: tuple[int, int]
+    seed: int, index: int, gain: float, size: tuple[int, int]
 ) -> None:
     """Whatever its gain, among channels that know nothing of the mask."""
     generator = torch.Generator().manual_seed(seed)
@@ -63,8 +63,8 @@ def test_the_channel_that_shows_the_mask_is_the_least_normal(
     coarse[..., 0, 0], coarse[..., -1, -1] = 1, 0
     mask = F.interpolate(coarse, size, mode="nearest")
     features = torch.rand(1, 16, *coarse.shape[-2:], generator=generator)
-    features[:, position] = gain * coarse[:, 0]
-    assert normality_target(features, mask).argmin() == position
+    features[:, index] = gain * coarse[:, 0]
+    assert normality_target(features, mask).argmin() == index
 
 
 def coarse_mask(grid: int, seed: int) -> torch.Tensor:

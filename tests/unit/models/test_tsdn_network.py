@@ -57,7 +57,7 @@ def test_parameters(paper_size: TSDNModel) -> None:
 
 
 def test_multiplications(paper_size: TSDNModel) -> None:
-    """Those of the decoder of the mask are not spent on inference: 9.06 G remain of 12.38."""
+    """Those of the mask decoder are not spent on inference: 9.06 G remain of 12.38."""
     with FlopCounterMode(display=False) as counter:
         paper_size(torch.rand(1, 3, 352, 352, device="meta"))
     flops = {name: sum(kinds.values()) / 2e9 for name, kinds in counter.get_flop_counts().items()}
@@ -144,7 +144,7 @@ def test_weights_of_zero_leave_nothing_of_the_image() -> None:
 
 
 def test_mask_gate_keeps_what_the_mask_leaves() -> None:
-    """1 - M, averaged over the image area of each position."""
+    """1 - M, averaged over the image area of each location."""
     model = small(gate="mask").train()
     seen: list[torch.Tensor] = []
     model.image_decoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -265,8 +265,8 @@ def test_a_batch_of_one_image_trains_at_the_smallest_size() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"use_mask_decoder": False}, "gate='fne' needs the decoder of the mask"),
-        ({"use_mask_decoder": False, "gate": "mask"}, "gate='mask' needs the decoder of the mask"),
+        ({"use_mask_decoder": False}, "gate='fne' needs the mask decoder"),
+        ({"use_mask_decoder": False, "gate": "mask"}, "gate='mask' needs the mask decoder"),
         ({"use_mask_decoder": False, "gate": "none", "skip_mode": "masked"}, "skip_mode='masked' needs"),
         ({"use_mask_decoder": False, "gate": "none", "skip_mode": "anomaly"}, "skip_mode='anomaly' needs"),
         ({"gate": "soft"}, "gate must be one of fne, mask, none"),

@@ -76,7 +76,7 @@ def watch(model: TSDN) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_every_ablation_trains_all_its_parameters_and_judges(row: str, images: torch.Tensor) -> None:
+def test_every_ablation_trains_all_its_parameters_and_predicts(row: str, images: torch.Tensor) -> None:
     """A parameter that no loss reaches would stop a distributed training."""
     model = build(**ROWS[row]).train()
     step(model, images).backward()
@@ -237,16 +237,19 @@ def test_random_augmentation_goes_by_content(mvtec_layout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"augmenter": False}, "augmenter=False or .* needs use_mask_decoder=False"),
-        ({"augmenter": SuperpixelFilling(probability=0.0)}, "probability or opacity of 0 needs use_mask_decoder=False"),
-        ({"augmenter": PerlinAnomaly(opacity=0)}, "probability or opacity of 0 needs use_mask_decoder=False"),
-        ({"mask_weight": 0.0}, "mask_weight=0 leaves the decoder of the mask untrained"),
+        ({"augmenter": False}, "augmenter=False, or .* set use_mask_decoder=False"),
+        (
+            {"augmenter": SuperpixelFilling(probability=0.0)},
+            r"probability or opacity of 0\), set use_mask_decoder=False",
+        ),
+        ({"augmenter": PerlinAnomaly(opacity=0)}, r"probability or opacity of 0\), set use_mask_decoder=False"),
+        ({"mask_weight": 0.0}, "mask_weight=0 leaves the mask decoder untrained"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         (
             {"augmenter": {"class_path": "SuperpixelFilling", "init_args": {"n_segments": 64, "n_filled": 100}}},
             "n_filled must lie between",
         ),
-        ({"use_mask_decoder": False}, "gate='fne' needs the decoder of the mask"),
+        ({"use_mask_decoder": False}, "gate='fne' needs the mask decoder"),
     ],
     ids=str,
 )

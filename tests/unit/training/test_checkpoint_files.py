@@ -99,7 +99,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(
     ):
         io().save_checkpoint(BIG, good)
     assert stop.value.errno == number
-    assert "the one before it is intact" in str(stop.value)
+    assert "the previous one is intact" in str(stop.value)
     assert "default_root_dir" in str(stop.value)
     assert_good(good)
 
@@ -169,7 +169,7 @@ def test_a_read_only_folder_is_an_error(read_only: Path, name: str) -> None:
 
 @pytest.mark.parametrize("below", ["", "new/folders"])
 def test_a_read_only_folder_is_noticed_beforehand(read_only: Path, below: str) -> None:
-    with ordinary_user(), pytest.raises(PermissionError, match=rf"{read_only} is no folder with write permission"):
+    with ordinary_user(), pytest.raises(PermissionError, match=rf"{read_only} is not a writable folder"):
         check_writable(read_only / below)
 
 
@@ -218,7 +218,7 @@ class FillDisk(Callback):
 
 
 def test_a_training_whose_disk_fills_up_ends_with_a_good_checkpoint(mvtec_layout: Path, tmp_path: Path) -> None:
-    with contextlib.ExitStack() as stack, pytest.raises(OSError, match=r"model\.ckpt .*the one before it is intact"):
+    with contextlib.ExitStack() as stack, pytest.raises(OSError, match=r"model\.ckpt .*the previous one is intact"):
         train(mvtec_layout, callbacks=[FillDisk(stack)], default_root_dir=tmp_path)
     (file,) = tmp_path.rglob("model.ckpt")
     assert torch.load(file, weights_only=True)["epoch"] == 0
@@ -270,7 +270,7 @@ def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
         [*isolated, "sh", "-c", command], input=ON_A_SMALL_DISK, capture_output=True, text=True, check=True
     )
     error, state = run.stdout.splitlines()
-    assert "No space left on device (1.1 MiB left in that folder); the one before it is intact" in error
+    assert "No space left on device (1.1 MiB left in that folder); the previous one is intact" in error
     assert state == f"100000.0 {tmp_path / 'model.ckpt'}"
 
 
@@ -310,20 +310,20 @@ def test_every_damage_to_the_description_is_one_error(load: Callable, new_format
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("hyper_parameters", [1, 2], "'hyper_parameters' are no dictionary"),
-        ("hyper_parameters", None, "'hyper_parameters' are no dictionary"),
-        ("hyper_parameters", {1: 2}, "'hyper_parameters' are no dictionary of names"),
+        ("hyper_parameters", [1, 2], "'hyper_parameters' are not a dictionary"),
+        ("hyper_parameters", None, "'hyper_parameters' are not a dictionary"),
+        ("hyper_parameters", {1: 2}, "'hyper_parameters' are not a dictionary of names"),
         ("anomalib_plus", "RamFAE", "'anomalib_plus' does not name model and version"),
         ("anomalib_plus", {"model": "RamFAE"}, "'anomalib_plus' does not name model and version"),
         ("pytorch-lightning_version", None, "'pytorch-lightning_version' is missing"),
-        ("pytorch-lightning_version", 2, "its Lightning version is no text"),
-        ("state_dict", {"weight": "x"}, "its weight 'weight' is no tensor but str"),
+        ("pytorch-lightning_version", 2, "its Lightning version is no string"),
+        ("state_dict", {"weight": "x"}, "its weight 'weight' is not a tensor but str"),
     ],
 )
 @pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
 def test_parts_of_another_kind_are_named(load: Callable, part: str, value: Any, message: str, tmp_path: Path) -> None:
     torch.save(WHOLE | {part: value}, tmp_path / "model.ckpt")
-    with pytest.raises(CheckpointError, match=f"damaged, or something else wrote it: .*{message}"):
+    with pytest.raises(CheckpointError, match=f"damaged or of another library: .*{message}"):
         load(tmp_path / "model.ckpt")
 
 

@@ -172,7 +172,7 @@ def test_mask_of_another_size_is_refused(category: Path, trainer: Trainer) -> No
 def test_mask_that_lies_across_its_image_is_explained(category: Path, trainer: Trainer) -> None:
     Image.new("RGB", (64, 48)).save(category / "test" / "defect" / "000.png")
     Image.new("L", (48, 64), 255).save(category / "ground_truth" / "defect" / "000_mask.png")
-    with pytest.raises(ValueError, match=r"000_mask\.png: .*differs in size.*as if one were turned: .*EXIF"):
+    with pytest.raises(ValueError, match=r"000_mask\.png: .*differs in size.*as if one were rotated: .*EXIF"):
         trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
 
 
@@ -207,7 +207,7 @@ def test_masks_that_mark_nothing_are_named_once(
         Image.new("L", (64, 64)).save(category / "ground_truth" / "defect" / f"00{index}_mask.png")
     trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
     (warning,) = [record.getMessage() for record in caplog.records if "all black" in record.getMessage()]
-    assert warning.startswith(f"{black} of 3 masks of anomalous images are all black and mark nothing: ")
+    assert warning.startswith(f"{black} of 3 masks of anomalous images are all black: ")
     assert all((f"00{index}_mask.png" in warning) == (index < black) for index in range(3))
 
 

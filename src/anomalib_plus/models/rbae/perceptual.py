@@ -1,6 +1,5 @@
 """Perceptual distance of two images by features of VGG-16."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +101,7 @@ def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None 
 
 def _read_features(file: Path, network: nn.Sequential) -> dict[str, Tensor]:
     stored = read_state_dict(file, "vgg_weights")
-    values = {re.sub(r"^features\.", "", name): value for name, value in stored.items()}
-    expected = network.state_dict()
+    values = {f"features.{name.removeprefix('features.')}": value for name, value in stored.items()}
+    expected = {f"features.{name}": value for name, value in network.state_dict().items()}
     check_shapes(values, expected, f"vgg_weights={file}", "VGG-16")
-    return {name: values[name].float() for name in expected}
+    return {name.removeprefix("features."): values[name].float() for name in expected}
