@@ -53,7 +53,7 @@ def evaluator() -> Evaluator:
 
 def fit(model: AnomalibModule, surfaces: Surfaces, folder: Path, **options: Any) -> None:
     arguments = {"max_epochs": 3, "check_val_every_n_epoch": NEVER, "default_root_dir": folder, **options}
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; xdist's workers differ
     try:
         quiet_engine(**arguments).fit(model, datamodule=surfaces())
     finally:

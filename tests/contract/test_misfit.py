@@ -100,18 +100,18 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
         lambda small, content, _: changed_weight(content, lambda weight: weight.repeat(2, 1, 1, 1)),
         r"1 of another shape \(model\.\S+ \(\d+, \d+, \d+, \d+\) instead of \(\d+, \d+, \d+, \d+\)\)",
     ),
-    "weights only": (lambda small, content, _: content["state_dict"], r"no checkpoint of a training.*weights=FILE"),
-    "a list": (lambda small, content, _: [1, 2], r"no checkpoint of a training.*list"),
+    "weights only": (lambda small, content, _: content["state_dict"], r"not a checkpoint of a training.*weights=FILE"),
+    "a list": (lambda small, content, _: [1, 2], r"not a checkpoint of a training.*list"),
     "code": (
         lambda small, content, file: {**content, "hyper_parameters": {"learning_rate": Payload(file)}},
-        r"was refused.*could run any code",
+        r"was refused.*could run code",
     ),
     "code by its name": (
         lambda small, content, _: {
             **content,
             "hyper_parameters": content["hyper_parameters"] | {"_instantiator": f"{__name__}.run_by_name"},
         },
-        r"was refused, because it names code to be called \(_instantiator='\S+run_by_name'\)",
+        r"was refused, because it names code to call \(_instantiator='\S+run_by_name'\)",
     ),
     "code by its name among the arguments": (
         lambda small, content, _: {
@@ -119,7 +119,7 @@ CONTENTS: dict[str, tuple[Callable[[SmallModel, Content, Path], object], str]] =
             "hyper_parameters": content["hyper_parameters"]
             | {"_instantiator": "lightning.pytorch.cli.instantiate_module", "_class_path": "subprocess.Popen"},
         },
-        r"was refused, because it names code to be called \(_instantiator=.*, _class_path='subprocess\.Popen'\)",
+        r"was refused, because it names code to call \(_instantiator=.*, _class_path='subprocess\.Popen'\)",
     ),
 } | {
     f"code by its name under {key}": (
@@ -176,7 +176,7 @@ def test_damaged_files_are_named(
         "empty": (b"", "it is empty"),
         "truncated": (whole[: len(whole) // 2], r"damaged or incomplete \(\d+ bytes\)"),
         "text": (b"version https://git-lfs.github.com/spec/v1\n", "damaged"),
-        "pickle": (pickle.dumps(Payload(tmp_path / "code was run")), "damaged.*could run any code"),
+        "pickle": (pickle.dumps(Payload(tmp_path / "code was run")), "damaged.*could run code"),
     }
     for name, (content, message) in contents.items():
         file = tmp_path / f"{name}.ckpt"
