@@ -18,7 +18,6 @@ from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder, PredictDataset
 from anomalib.data.utils import read_image
 from anomalib.visualization import ImageVisualizer
-from anomalib_plus.report.pictures import _picture
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
@@ -29,6 +28,7 @@ from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.gallery.drawing import load_images
 from anomalib_plus.models.rbae.reference import read_reference
 from anomalib_plus.post_processing import MaskFolder
+from anomalib_plus.report.gallery import _embed
 from anomalib_plus.transforms import TextureSource
 from anomalib_plus.transforms.texture_source import _read_texture
 from awkward_files import Awkward, AwkwardMask, awkward_masks, encode, write_awkward_files
@@ -297,8 +297,8 @@ def test_without_permission(zoo: Zoo) -> None:
     ]
 
 
-def _draw_picture(folder: Path, path: Path) -> object:
-    if (found := _picture(folder, str(path), "input", "a file", 16)).uri is None:
+def _embed_image(folder: Path, path: Path) -> object:
+    if (found := _embed(folder, str(path), "input", "a file", 16)).uri is None:
         msg = f"{path}: shown as missing"
         raise ValueError(msg)
     return found
@@ -313,7 +313,7 @@ def _read_foreground(folder: Path, path: Path) -> object:
 @pytest.mark.parametrize(
     ("read", "at_least"),
     [
-        (_draw_picture, 50),  # PNG only
+        (_embed_image, 50),  # PNG only
         (_read_foreground, 100),
         (lambda _, path: _read_texture(path, (16, 16)), 100),
         (lambda _, path: read_reference(path), 100),
@@ -339,7 +339,7 @@ def test_our_other_readers_refuse_by_name(zoo: Zoo, read: Callable[[Path, Path],
 
 def test_searches_pass_over_pipes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert _picture(tmp_path, "pipe.png", "input", "a pipe", 16).uri is None
+    assert _embed(tmp_path, "pipe.png", "input", "a pipe", 16).uri is None
     for search in (lambda: TextureSource(tmp_path).load((16, 16)), lambda: load_images(tmp_path, 1, 16)):
         with pytest.raises((FileNotFoundError, ValueError), match=r"pipe|[Nn]o image"):
             search()
