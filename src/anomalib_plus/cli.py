@@ -26,6 +26,7 @@ class OwnCommand(NamedTuple):
 
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
+    "build": OwnCommand("anomalib_plus.inspector.build", "build an inspector from images of good parts"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "train a paper's models and compare with its table"),
     "deployment": OwnCommand(

@@ -38,7 +38,7 @@ def choose(predictions: Predictions, count: int, seed: int) -> dict[str, list[in
     defective = [i for i in order if predictions.labels[i]]
     good = [i for i in order if not predictions.labels[i]]
     share = min(count, (len(defective) + 1) // 2)
-    best, worst = defective[:share], defective[share:][-count:][::-1]
+    best, worst = defective[:share], defective[share:][::-1][:count]
     worst_good = good[: min(count, (len(good) + 1) // 2)]
     rng = np.random.default_rng(seed)
 

@@ -24,6 +24,14 @@ def pre_process(pre_processor: nn.Module | None, images: Tensor) -> Tensor:
     return pre_processor.transform(images)
 
 
+class AntialiasedPreProcessor(PreProcessor):
+    """Pre-processor whose exports resize as the engine does; for anomalib's own models, whose exports do not."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Apply the transform to images (B, C, H, W) in [0, 1] of any size."""
+        return pre_process(self, batch)
+
+
 def transform_for_export(transform: Transform, images: Tensor) -> Tensor:
     """Apply a pre-processor's transform to images (B, C, H, W), by operations that can be exported for any size."""
     if isinstance(transform, Compose):

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from anomalib_plus import __version__
@@ -34,14 +34,13 @@ def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, t
     """Write the page; return the HTML text and the number of gallery images that could not be read."""
     galleries, missing, left_out = _galleries(summary, limits)
     compared = tables.comparisons(summary, papers)
-    script = _resource("report.js")
+    script = read_script()
     context: dict[str, Any] = {
         "title": title,
         "summary": summary,
         "facts": facts(summary),
         "version": __version__,
-        "script": Markup(script),  # noqa: S704 -- our own file
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **embed_script(script),
         "leaderboards": [tables.leaderboard(summary, data) for data in summary.data_sets],
         "category_tables": {data: tables.category_tables(summary, data) for data in summary.data_sets},
         "paper_tables": [
@@ -70,7 +69,7 @@ def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, t
         "arguments": settings.model_arguments(summary),
         "model_styles": _finished_models(summary),
     }
-    return _environment().get_template("report.html.j2").render(context), missing
+    return environment().get_template("report.html.j2").render(context), missing
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
@@ -137,19 +136,28 @@ def _galleries(summary: Summary, limits: GalleryLimits) -> tuple[dict[str, dict[
     return found, missing, left_out
 
 
-def _resource(name: str) -> str:
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+def read_script() -> str:
+    """Return the page's script: sorting of tables, colours, printing."""
+    return files(__package__).joinpath("templates", "report.js").read_text(encoding="utf-8")
+
+
+def embed_script(script: str) -> dict[str, Any]:
+    """Return ``script``, our own, and ``script_hash``, by which the page's policy allows it and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return {"script": Markup(script), "script_hash": base64.b64encode(digest).decode()}  # noqa: S704 -- our own
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader(__package__),
+def environment(package: str | None = None) -> Environment:
+    """Return the templates of the report, and those of another package before them."""
+    own = PackageLoader(__package__)
+    found = Environment(
+        loader=ChoiceLoader([PackageLoader(package), own]) if package else own,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["style_class"] = lambda number: f"c{number % _COLOURS} d{number // _COLOURS % _DASHES}"
-    environment.globals["chart_left"], environment.globals["chart_top"] = LEFT, TOP
-    return environment
+    found.filters["style_class"] = lambda number: f"c{number % _COLOURS} d{number // _COLOURS % _DASHES}"
+    found.globals["chart_left"], found.globals["chart_top"] = LEFT, TOP
+    return found

@@ -1,0 +1,1 @@
+"""From images of good parts to an inspector: the build, and the bundle that it writes."""

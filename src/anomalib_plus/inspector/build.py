@@ -1,0 +1,137 @@
+"""``anomalib-plus build``: from images of good parts to an inspector, by measuring instead of guessing.
+
+Looks at the images, divides them, compares the candidates on synthetic defects within the given minutes, trains the
+best one, calibrates its threshold to the false-alarm rate, exports and checks it, and writes a report. A build that was
+interrupted goes on when it is started again.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of a build.
+
+    Args:
+        good: Folder of images of good parts.
+        output: Folder of the inspector.
+        bad: Folder of images of bad parts, to choose the model by; None for synthetic defects.
+        masks: Folder of their masks.
+        roi: Image file, black where the part is not inspected.
+        minutes: Time for everything.
+        steps: Optimizer steps of the first round's trainings, instead of time.
+        false_alarms: Share of good parts that may be rejected.
+        models: Labels, presets or YAML files of candidates; empty for all.
+        max_latency_ms: Limit of the time for one image, of the exported model.
+        format: Format of the export.
+        image_size: Height and width of the networks' input.
+        group_by: Regular expression whose match tells which images show the same part.
+        seed: Seed of everything that is drawn.
+        workers: Trainings at a time.
+    """
+
+    good: Path
+    output: Path
+    bad: Path | None = None
+    masks: Path | None = None
+    roi: Path | None = None
+    minutes: float = 20.0
+    steps: int | None = None
+    false_alarms: float = 0.01
+    models: tuple[str, ...] = ()
+    max_latency_ms: float | None = None
+    format: str = "openvino"
+    image_size: tuple[int, int] = (128, 128)
+    group_by: str | None = None
+    seed: int = 0
+    workers: int = 1
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        msg = f"{text} is not a positive number"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        msg = f"{text} is not positive"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1:
+        msg = f"{text} is no share: give a number between 0 and 1, such as 0.01 for 1 %"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anomalib-plus build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--good", type=Path, required=True, help="folder of images of good parts, 20 at least")
+    add("--output", type=Path, required=True, help="folder of the inspector")
+    add("--bad", type=Path, help="folder of images of bad parts, to choose the model by (default: synthetic defects)")
+    add("--masks", type=Path, help="folder of masks of the bad parts")
+    add("--roi", type=Path, help="image file, black where parts are not inspected")
+    add("--minutes", type=_positive, default=20.0, help="time for everything (default: 20)")
+    add("--steps", type=_count, help="optimizer steps of the first round, instead of time: repeatable on any machine")
+    add("--false-alarms", type=_rate, default=0.01, help="share of good parts that may be rejected (default: 0.01)")
+    add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
+    add("--max-latency-ms", type=_positive, help="limit of the time for one image")
+    add("--format", choices=("openvino", "onnx", "torch"), default="openvino", help="(default: openvino)")
+    add("--image-size", type=_count, nargs=2, default=(128, 128), metavar=("H", "W"), help="(default: 128 128)")
+    add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
+    add("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    add("--workers", type=_count, default=1, help="trainings at a time (default: 1)")
+    add("--dry-run", action="store_true", help="look at the images, say what would be done, and stop")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build an inspector.
+
+    Returns:
+        The exit status: 0 if the inspector is written, 130 after Ctrl-C. Wrong arguments exit with 2.
+
+    Raises:
+        ValueError: If the images cannot be used.
+        RuntimeError: If no candidate succeeds.
+    """
+    parser = _parser()
+    parsed = vars(parser.parse_args(arguments))
+    dry_run = parsed.pop("dry_run")
+    if parsed["masks"] and not parsed["bad"]:
+        parser.error("--masks belong to bad parts: give their images by --bad.")
+    if parsed["roi"] and not parsed["roi"].is_file():
+        parser.error(f"--roi {parsed['roi']} does not exist.")
+    parsed |= {"models": tuple(parsed["models"]), "image_size": tuple(parsed["image_size"])}
+    options = Options(**parsed)
+    # Read when the hub's client is imported: a build must not wait for a download, nor depend on one.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    from anomalib_plus.inspector.building import Build
+
+    try:
+        build = Build(options, console)
+        build.look()
+        if not dry_run:
+            build.run()
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. Run the same command again to go on.\n")
+        return 130
+    return 0

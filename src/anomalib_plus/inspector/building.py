@@ -1,0 +1,248 @@
+"""Steps of a build, from the look at the images to the finished bundle."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from anomalib_plus.benchmark.command import usable_cores
+from anomalib_plus.benchmark.plan import Budget, digest, label_of
+from anomalib_plus.benchmark.store import ResultStore, replace_file
+from anomalib_plus.inspector import choice_images, share_data
+from anomalib_plus.inspector.build import Options
+from anomalib_plus.inspector.candidates import Candidate, find_candidates, missing_parts
+from anomalib_plus.inspector.changes import changes
+from anomalib_plus.inspector.findings import Finding, find
+from anomalib_plus.inspector.finish import BUNDLE, finish_in_process
+from anomalib_plus.inspector.halving import Halving, Limits, Round, remaining_budget
+from anomalib_plus.inspector.result import Outcome
+from anomalib_plus.inspector.selection import Score, choose
+from anomalib_plus.inspector.shares import LEAST_IMAGES, Shares, divide
+from anomalib_plus.inspector.state import BuildState
+from anomalib_plus.inspector.survey import Survey, survey
+
+WORK = "work"
+"""Folder of jobs, logs and synthetic images in the output; may be deleted when no build runs."""
+LAST = "last.json"
+_MOST_TRIES = 3
+_RESERVE_SHARE, _LEAST_RESERVE = 0.1, 60.0
+"""Time for export, check and report: a share of all, and the least seconds."""
+
+
+class Build:
+    """One build: :meth:`look`, then :meth:`run`."""
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self.options, self.console = options, console
+        self.survey: Survey
+        self.shares: Shares
+        self.candidates: list[Candidate] = []
+        self.left_out: dict[str, str] = {}
+        self.bad: list[dict[str, Any]] = []
+        self.findings: list[Finding] = []
+
+    @property
+    def work(self) -> Path:
+        """Folder of everything but the bundle."""
+        return self.options.output.resolve() / WORK
+
+    def look(self) -> None:
+        """Look at the images and the candidates, print what is seen and decided; write nothing.
+
+        Raises:
+            ValueError: If there are too few images, no candidate, or an argument is wrong.
+        """
+        options = self.options
+        self.survey = survey(options.good, options.group_by)
+        _check_number(self.survey)
+        self.shares = divide(self.survey.groups, options.false_alarms, options.seed)
+        self.findings = find(self.survey, self.shares, options.false_alarms, options.image_size)
+        if options.bad is not None:
+            self.bad = choice_images.bad_parts(options.bad, options.masks)
+        self.findings.append(_yardstick(len(self.bad)))
+        for candidate in find_candidates(options.models):
+            lack = missing_parts(candidate)
+            if lack is None:
+                self.candidates.append(candidate)
+            else:
+                self.left_out[label_of(candidate)] = lack
+        self.findings.append(_field(self.candidates, self.left_out))
+        for finding in self.findings:
+            self.console.print(f"{finding.topic}: {finding.seen}. {finding.decided}")
+        if not self.candidates:
+            msg = "No candidate is left: install what is named above, or choose others by --models."
+            raise ValueError(msg)
+
+    def run(self) -> None:
+        """Compare the candidates, finish the best one, write bundle and report.
+
+        Raises:
+            RuntimeError: If no candidate succeeds.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        shares = self._write_shares()
+        data = {"root": str(self.work), "digest": shares["digest"]}
+        entries = [candidate.entry for candidate in self.candidates]
+        limits = Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
+        identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
+        identity += [self.options.seed, self.options.image_size]
+        state = BuildState(self.work, digest(identity))
+        if state.continues:
+            self.console.print(f"Going on with the build in {self.work}, {state.seconds:.0f} seconds so far.")
+        tests = sorted(shares["choice"], key=lambda entry: entry["image"])
+        store = ResultStore(self.work / "jobs")
+        rounds = Halving(
+            entries, data, [entry["source"] for entry in tests], self.options.image_size,
+            self.options.seed, limits, store, state, self.console,
+        ).run()  # fmt: skip
+        order, reason = choose(rounds[-1].scores, self.options.max_latency_ms)
+        self.console.print(f"\n{reason}")
+        chosen, record, tries = self._finish(order, data, limits, rounds, state)
+        outcome = Outcome(
+            self.options, self.findings, self.left_out, rounds, chosen, reason, tries, record, shares, state.seconds
+        )
+        self._deliver(outcome)
+
+    def _write_shares(self) -> dict[str, Any]:
+        """Write the file of shares, and the images to choose by if they are not there yet."""
+        looks, options = self.survey.looks, self.options
+        hashes = {look.path: look.sha256 for look in looks}
+        parts = {name: [looks[index].path for index in indices] for name, indices in asdict(self.shares).items()}
+        roi = digest(options.roi.read_bytes().hex()) if options.roi else None
+        content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
+        content += [[entry["image"], entry["mask"]] for entry in self.bad]
+        key = digest(content)[:16]
+        file = self.work / share_data.FILE
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        places = {name: [choice_images.entry(path, str(path)) for path in paths] for name, paths in parts.items()}
+        originals = places.pop("choice")
+        if known.get("digest") == key and all(Path(entry["image"]).exists() for entry in known["choice"]):
+            chosen = known["choice"]
+        elif self.bad:
+            chosen = [*originals, *self.bad]
+        else:
+            self.console.print(f"Making {len(originals)} synthetic defects")
+            chosen = choice_images.write_synthetic(
+                parts["choice"], self.work / choice_images.FOLDER, options.seed, options.roi
+            )
+        shares = {"digest": key, **places, "originals": originals, "choice": chosen}
+        replace_file(file, json.dumps(shares, indent=1))
+        return shares
+
+    def _finish(
+        self, order: list[Score], data: Mapping[str, Any], limits: Limits, rounds: list[Round], state: BuildState
+    ) -> tuple[Candidate, dict[str, Any], list[str]]:
+        """Finish the first candidate of ``order`` that can be exported and is fast enough."""
+        by_label = {label_of(candidate): candidate for candidate in self.candidates}
+        tries: list[str] = []
+        for score in order[:_MOST_TRIES]:
+            candidate = by_label[score.label]
+            budgets = state.get("final") or {}
+            if score.label not in budgets:
+                reserve = max(_RESERVE_SHARE * limits.seconds, _LEAST_RESERVE)
+                budgets[score.label] = asdict(remaining_budget(limits, rounds, state.seconds, reserve))
+                state.put("final", budgets)
+            budget = Budget(**budgets[score.label])
+            self.console.print(f"Training, calibrating and exporting {score.label}")
+            record = finish_in_process(
+                self.work / "finish" / candidate.folder_name, candidate.entry, data, budget, self._task(candidate, data),
+                timeout_seconds=300 + 3 * (budget.max_seconds or limits.seconds),
+            )  # fmt: skip
+            state.save()
+            problem = record["error"] or self._too_slow(record)
+            if problem is None:
+                return candidate, record, tries
+            tries.append(f"{score.label} is not taken: {problem}")
+            self.console.print(tries[-1])
+        msg = "No candidate could be finished:\n  " + "\n  ".join(tries)
+        raise RuntimeError(msg)
+
+    def _too_slow(self, record: Mapping[str, Any]) -> str | None:
+        limit, own = self.options.max_latency_ms, record["latency_ms"]
+        if limit is None or own <= limit:
+            return None
+        return f"one image takes {own:.1f} ms on this machine, and the limit is {limit:g} ms"
+
+    def _task(self, candidate: Candidate, data: Mapping[str, Any]) -> dict[str, Any]:
+        options = self.options
+        info = {
+            "name": candidate.class_path.rpartition(".")[2],
+            "preset": candidate.preset,
+            "format": options.format,
+            "image_size": options.image_size,
+            "false_alarm_rate": options.false_alarms,
+            "roi": "roi.png" if options.roi else None,
+            "seed": options.seed,
+            "data_sha256": digest(sorted(look.sha256 for look in self.survey.looks)),
+        }
+        return {
+            "info": info,
+            "image_size": options.image_size,
+            "false_alarms": options.false_alarms,
+            "roi": str(options.roi.resolve()) if options.roi else None,
+            "format": options.format,
+            "seed": options.seed,
+            "threads": usable_cores(),
+        }
+
+    def _deliver(self, outcome: Outcome) -> None:
+        """Write report and bundle; the description is written last, so that a bundle is whole or unusable."""
+        from anomalib_plus.inspector.build_report import render
+        from anomalib_plus.inspector.bundle import INFO_FILE, read_bundle_info, write_bundle_info
+
+        last = self.work / LAST
+        before = json.loads(last.read_text(encoding="utf-8")) if last.exists() else None
+        now = outcome.summary({look.path.name: look.sha256 for look in self.survey.looks})
+        outcome.changes = changes(before, now)
+        source, output = self.work / "finish" / outcome.chosen.folder_name / BUNDLE, self.options.output
+        (output / INFO_FILE).unlink(missing_ok=True)
+        for file in output.glob("model.*"):
+            file.unlink()
+        for file in source.iterdir():
+            if file.name != INFO_FILE:
+                shutil.copyfile(file, output / file.name)
+        info = read_bundle_info(source)
+        replace_file(output / "report.html", render(outcome, self.work))
+        write_bundle_info(output, replace(info, choices=outcome.choices()))
+        replace_file(last, json.dumps(now, indent=1))
+        for sentence in outcome.changes:
+            self.console.print(sentence)
+        self.console.print(f"\n{outcome.sentence()}\nInspector: {output}; report: {output / 'report.html'}")
+
+
+def _check_number(found: Survey) -> None:
+    if len(found.looks) >= LEAST_IMAGES:
+        return
+    reasons = "".join(f"\n  {name} {reason}" for name, reason in found.unusable[:5])
+    more = f" {len(found.unusable)} files cannot be used, for example:{reasons}" if reasons else ""
+    msg = (
+        f"{found.folder} has {len(found.looks)} usable images of good parts: {LEAST_IMAGES} are the least, and up to "
+        f"about 250 each one helps.{more}"
+    )
+    raise ValueError(msg)
+
+
+def _yardstick(bad: int) -> Finding:
+    if not bad:
+        return Finding(
+            "Defects",
+            "no images of bad parts (--bad)",
+            "Models are compared on synthetic defects: real ones may differ.",
+        )
+    few = " So few decide weakly: see the intervals." if bad < 10 else ""
+    return Finding(
+        "Defects",
+        f"{bad} images of bad parts",
+        f"Models are compared on them, so they are no longer a test of the finished inspector.{few}",
+    )
+
+
+def _field(candidates: list[Candidate], left_out: Mapping[str, str]) -> Finding:
+    seen = f"{len(candidates)} of {len(candidates) + len(left_out)} candidates can be trained here"
+    names = ", ".join(map(label_of, candidates)) or "none"
+    absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    return Finding("Candidates", seen, f"{names}." + (f" Left out: {absent}." if absent else ""))

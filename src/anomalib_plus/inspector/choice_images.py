@@ -1,0 +1,109 @@
+"""Images to choose a model by: good ones of the choice share, with synthetic defects or the user's bad parts."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anomalib_plus.data.image_files import inspect_mask, printable
+from anomalib_plus.data.mask_pairs import find_unpaired, shorten
+from anomalib_plus.inspector.survey import image_files
+
+FOLDER = "choice"
+_SEVERITY = 0.5
+"""Severity of the defects in a region of interest; without one, it is drawn."""
+
+
+def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
+    """Return one image as plain data; images of one ``source`` are resampled together."""
+    return {
+        "image": str(image),
+        "label": label,
+        "mask": str(mask) if mask else None,
+        "source": source,
+        "kind": kind,
+    }
+
+
+def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path | None = None) -> list[dict[str, Any]]:
+    """Write each good image, varied in light and position, and a twin with one defect and its mask.
+
+    The folder's content is replaced. The images are the same for a seed. With ``roi``, an image file, defects lie where
+    it is not black.
+    """
+    from PIL import Image
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from anomalib_plus import Nuisance
+    from anomalib_plus.transforms.mix import with_arguments
+    from anomalib_plus.validation.dataset import SyntheticValidationDataset
+    from anomalib_plus.validation.kinds import kinds_of
+
+    kinds = kinds_of(None)
+    if roi is not None:
+        wanted = {"roi": str(roi), "severity": _SEVERITY}
+        kinds = [kind._replace(augmenter=with_arguments(kind.augmenter, wanted), is_ours=False) for kind in kinds]
+    dataset = SyntheticValidationDataset([str(path) for path in images], kinds, Nuisance(), seed)
+    numbers = {str(path): f"{number:04d}" for number, path in enumerate(images)}
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("good", "defective", "masks"):
+        (folder / name).mkdir(parents=True)
+    entries = []
+    for row in dataset.samples.itertuples():
+        number, defective = numbers[row.image_path], bool(row.label_index)
+        image, mask = dataset.make(row)
+        file = folder / ("defective" if defective else "good") / f"{number}.png"
+        to_pil_image(image).save(file)
+        mask_file = folder / "masks" / file.name if defective else None
+        if mask_file:
+            Image.fromarray(mask.numpy() * 255).save(mask_file)
+        entries.append(entry(file, row.image_path, int(defective), mask_file, row.kind))
+    return entries
+
+
+def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
+    """List the user's images of bad parts with their masks.
+
+    A mask has the name of its image, or that name with an ending such as ``_mask``.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist.
+        ValueError: If there are no images, or images and masks do not pair.
+    """
+    for option, folder in (("--bad", bad), ("--masks", masks)):
+        if folder is not None and not folder.is_dir():
+            msg = f"There is no folder {printable(folder)}: correct {option}, or leave it out."
+            raise FileNotFoundError(msg)
+    images = image_files(bad)
+    if not images:
+        msg = f"{printable(bad)} holds no image: give a folder of images of bad parts, or leave out --bad."
+        raise ValueError(msg)
+    found: dict[Path, Path | None] = dict.fromkeys(images)
+    if masks is not None:
+        files = image_files(masks)
+        without, unused = find_unpaired(images, files)
+        if without or unused or len(files) != len(images):
+            msg = (
+                f"{len(images)} images of bad parts, {len(files)} masks. Images without a mask: {shorten(without)}. "
+                f"Masks without an image: {shorten(unused)}. Give each image one mask of the same name, or leave out "
+                "--masks."
+            )
+            raise ValueError(msg)
+        found = {image: next(mask for mask in files if not find_unpaired([image], [mask])[0]) for image in images}
+        _check_sizes(found)
+    return [entry(image, str(image), 1, mask, "bad part") for image, mask in found.items()]
+
+
+def _check_sizes(found: dict[Path, Path | None]) -> None:
+    from PIL import Image
+
+    for image, mask in found.items():
+        if mask is None:
+            continue
+        with Image.open(image) as opened:
+            size = opened.size
+        facts = inspect_mask(mask)
+        if facts.fault or facts.size != size:
+            problem = facts.fault or f"has {facts.size} pixels, its image {size}"
+            msg = f"{printable(mask)} {problem}: give masks of the size of their images."
+            raise ValueError(msg)

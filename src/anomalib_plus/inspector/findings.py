@@ -1,0 +1,114 @@
+"""What a build sees in the images, and what it decides from that."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from anomalib_plus.data.image_files import printable
+from anomalib_plus.inspector.shares import Shares
+from anomalib_plus.inspector.survey import Survey
+
+_VISIBLE = 3
+"""Pixels of a network's input that a defect should cover in each direction."""
+_COARSE = 4
+"""Reduction of the images from which small defects are lost."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation and the decision that follows from it."""
+
+    topic: str
+    seen: str
+    decided: str
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+
+def find(survey: Survey, shares: Shares, rate: float, image_size: tuple[int, int]) -> list[Finding]:
+    """Describe the images of good parts and the decisions on files, sizes, colours, groups and shares."""
+    return [
+        _files(survey),
+        _size(survey, image_size),
+        _colours(survey),
+        _groups(survey),
+        _division(survey, shares),
+        budget(len(shares.calibration), rate),
+    ]
+
+
+def _files(survey: Survey) -> Finding:
+    total = len(survey.looks) + len(survey.unusable) + len(survey.copies)
+    decided = [f"{len(survey.looks)} are used"]
+    if survey.copies:
+        decided.append(
+            f"{len(survey.copies)} exact copies are left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})"
+        )
+    if survey.unusable:
+        reasons = [f"{name} {reason}" for name, reason in survey.unusable]
+        decided.append(f"{len(reasons)} cannot be used: {_listing(reasons)}")
+    return Finding("Files", f"{total} image files in {printable(survey.folder)}", "; ".join(decided) + ".")
+
+
+def _size(survey: Survey, image_size: tuple[int, int]) -> Finding:
+    (width, height), _ = survey.sizes.most_common(1)[0]
+    listing = [f"{w}x{h} ({count})" for (w, h), count in survey.sizes.most_common()]
+    rows, columns = image_size
+    reduction = max(width / columns, height / rows)
+    decided = f"The networks see {columns}x{rows} pixels"
+    if reduction <= 1:
+        return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.")
+    least = round(_VISIBLE * reduction)
+    decided += f", one for {reduction:.1f} of the image: a defect should be {least} pixels of the image or larger."
+    if reduction > _COARSE:
+        decided += " For smaller ones, build with a larger --image-size and more minutes, or crop the images."
+    return Finding("Size", _listing(listing), decided)
+
+
+def _colours(survey: Survey) -> Finding:
+    if survey.is_grey:
+        return Finding("Colours", "grey images", "The three channels that the networks take are equal.")
+    grey = sum(look.is_grey for look in survey.looks)
+    if grey:
+        seen = f"{grey} of {len(survey.looks)} images are grey, the others coloured"
+        return Finding("Colours", seen, "All are used; if two cameras are mixed, build an inspector for each.")
+    return Finding("Colours", "coloured images, 8 bits", "Colours are used.")
+
+
+def _groups(survey: Survey) -> Finding:
+    names = set(survey.groups)
+    alone = len(names) == len(survey.groups)
+    seen = "no images that would show one part" if alone else f"{len(survey.groups)} images of {len(names)} parts"
+    decided = " ".join(survey.remarks) or "Each image is taken for a part of its own; --group-by says otherwise."
+    return Finding("Groups", seen, decided)
+
+
+def _division(survey: Survey, shares: Shares) -> Finding:
+    decided = (
+        f"{len(shares.training)} train, {len(shares.choice)} choose the model, {len(shares.calibration)} calibrate the "
+        "threshold; no image is in two shares."
+    )
+    return Finding("Shares", f"{len(survey.looks)} good images", decided)
+
+
+def budget(calibration: int, rate: float) -> Finding:
+    """Say what false-alarm rate a number of calibration images supports."""
+    from anomalib_plus.post_processing.conformal_math import images_needed, smallest_rate
+
+    supported = smallest_rate(calibration)
+    seen = f"{calibration} calibration images support a false-alarm rate of {100 * supported:.2g} % or more"
+    if supported <= rate * (1 + 1e-9):
+        decided = f"The threshold is set for {100 * rate:.2g} %."
+    else:
+        decided = (
+            f"{100 * rate:.2g} % were asked for, which takes {images_needed(rate)} calibration images. The threshold is "
+            f"the highest score of the {calibration}: expect up to {100 * supported:.2g} % false alarms."
+        )
+    return Finding("False alarms", seen, decided)
+
+
+def _listing(items: list[str]) -> str:
+    shown = ", ".join(printable(item) for item in items[:_SHOWN])
+    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"

@@ -1,0 +1,210 @@
+"""Choice of a model by successive halving: a short round for all, a longer one for the better half."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from anomalib_plus.benchmark.command import usable_cores
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, label_of
+from anomalib_plus.benchmark.progress import SweepProgress
+from anomalib_plus.benchmark.protocol import Protocol
+from anomalib_plus.benchmark.record import seconds
+from anomalib_plus.benchmark.runner import run_local, unfinished
+from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.inspector.selection import Score, compare
+from anomalib_plus.inspector.state import BuildState
+
+CHOICE_SHARE = 0.55
+"""Share of the time for the rounds; the rest trains, exports and checks the chosen model."""
+_LAST_ROUND = 4
+"""Most candidates of the round after which one is chosen."""
+_FIRST_OVERHEAD = 20.0
+"""Seconds of a job beside its training, before one was measured."""
+_LEAST_SECONDS = 5.0
+_METRICS = ("image_auroc", "aupro")
+_DATA = "anomalib_plus.inspector.share_data.ShareData"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a build may use.
+
+    Args:
+        seconds: Wall-clock seconds of the whole build.
+        steps: Optimizer steps of a training in the first round, doubled in each later one, instead of time; then the
+            result does not depend on the machine's speed.
+        workers: Jobs at a time.
+    """
+
+    seconds: float
+    steps: int | None = None
+    workers: int = 1
+
+
+@dataclass
+class Round:
+    """Candidates of a round, what each training may use, and what came of it."""
+
+    labels: list[str]
+    budget: dict[str, Any]
+    scores: list[Score] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class _Progress(SweepProgress):
+    """Progress that saves the time spent after each job."""
+
+    state: BuildState
+
+    def finished(self, job: Job, record: dict[str, Any] | None, seconds: float | None) -> None:
+        super().finished(job, record, seconds)
+        self.state.save()
+
+
+class Halving:
+    """Rounds of jobs on the choice share.
+
+    Args:
+        entries: Candidates.
+        data: Arguments of :class:`~anomalib_plus.inspector.share_data.ShareData`.
+        sources: For each test image, in the order of its path, the image from which it was made.
+        image_size: Height and width of the networks' input.
+        seed: Seed of trainings and draws.
+        limits: Time or steps, and workers.
+        store: Store of the jobs.
+        state: Progress of the build.
+        console: Where to print.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[ModelEntry],
+        data: Mapping[str, Any],
+        sources: Sequence[str],
+        image_size: tuple[int, int],
+        seed: int,
+        limits: Limits,
+        store: ResultStore,
+        state: BuildState,
+        console: Console,
+    ) -> None:
+        self.entries = {label_of(entry): entry for entry in entries}
+        self.data, self.sources, self.image_size, self.seed = data, sources, image_size, seed
+        self.limits, self.store, self.state, self.console = limits, store, state, console
+
+    def run(self) -> list[Round]:
+        """Run all rounds and return them; the last one has the candidates to choose from.
+
+        Raises:
+            RuntimeError: If every candidate of a round failed.
+        """
+        rounds: list[Round] = []
+        labels = list(self.entries)
+        while True:
+            number = len(rounds)
+            self.console.print(f"\nRound {number + 1}: {', '.join(labels)}")
+            found = self._round(number, labels)
+            rounds.append(found)
+            if not found.scores:
+                listing = "\n".join(f"  {label}: {reason}" for label, reason in found.failures.items())
+                msg = (
+                    f"Every candidate failed, so there is no inspector; the logs are in {self.store.folder}:\n{listing}"
+                )
+                raise RuntimeError(msg)
+            if len(labels) <= _LAST_ROUND or len(found.scores) == 1:
+                return rounds
+            labels = [score.label for score in found.scores[: math.ceil(len(labels) / 2)]]
+
+    def _round(self, number: int, labels: list[str]) -> Round:
+        planned = self.state.get("rounds") or []
+        if number >= len(planned):
+            budget = self._budget(number, labels)
+            planned = [*planned, {"labels": labels, "budget": asdict(budget)}]
+            self.state.put("rounds", planned)
+        budget = Budget(**planned[number]["budget"])
+        jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
+        self._run_jobs(list(jobs.values()))
+        found = Round(labels, planned[number]["budget"])
+        for label, job in jobs.items():
+            record = self.store.record(job.job_id)
+            if record is not None and record["status"] == "ok":
+                found.records[label] = record
+            else:
+                error = (record or {}).get("error") or {}
+                found.failures[label] = f"{error.get('kind')}: {str(error.get('message')).splitlines()[0]}"
+        if found.records:
+            found.scores = self._compare(found.records)
+        return found
+
+    def _jobs(self, labels: Sequence[str], budget: Budget) -> list[Job]:
+        sweep = Sweep(
+            models=tuple(self.entries[label] for label in labels),
+            data=(DataEntry(_DATA, (self.data["digest"],), dict(self.data), category_argument="digest"),),
+            seeds=(self.seed,),
+            budget=budget,
+            protocol=Protocol(image_size=self.image_size, metrics=_METRICS),
+            trainer={"accelerator": "auto", "devices": 1},
+            timeout_seconds=120.0 + 3 * (budget.max_seconds or self.limits.seconds),
+            gallery=0,
+        )
+        return expand(sweep)
+
+    def _run_jobs(self, jobs: Sequence[Job]) -> None:
+        self.store.add_to_plan(job.entry for job in jobs)
+        todo = unfinished(jobs, self.store)
+        workers = min(self.limits.workers, max(len(todo), 1))
+        with _Progress(len(jobs), len(jobs) - len(todo), workers, self.console) as progress:
+            progress.state = self.state
+            run_local(todo, self.store, progress, workers, max(usable_cores() // workers, 1))
+        self.state.save()
+
+    def _budget(self, number: int, labels: Sequence[str]) -> Budget:
+        """Share what is left for the rounds: equally among the rounds, and within one among its jobs."""
+        if self.limits.steps is not None:
+            return Budget(max_steps=self.limits.steps * 2**number)
+        left = CHOICE_SHARE * self.limits.seconds - self.state.seconds
+        per_round = left / _rounds(len(labels))
+        timed = [label for label in labels if self.entries[label].budget is None]
+        overhead = self._overhead()
+        for_training = per_round * self.limits.workers - overhead * len(labels)
+        return Budget(max_seconds=round(max(for_training / max(len(timed), 1), _LEAST_SECONDS), 1))
+
+    def _overhead(self) -> float:
+        """Median seconds of the finished jobs beside their training."""
+        finished = [record for record in self.store.records() if record["costs"]["fit_seconds"] is not None]
+        if not finished:
+            return _FIRST_OVERHEAD
+        return float(np.median([seconds(record) - record["costs"]["fit_seconds"] for record in finished]))
+
+    def _compare(self, records: Mapping[str, dict[str, Any]]) -> list[Score]:
+        labels = next(iter(records.values()))["scores"]["labels"]
+        return compare(
+            {label: np.array(record["scores"]["values"]) for label, record in records.items()},
+            np.array(labels, bool),
+            self.sources,
+            {label: record["metrics"]["aupro"] for label, record in records.items()},
+            {label: record["costs"]["latency_ms_batch1"] for label, record in records.items()},
+            self.seed,
+        )
+
+
+def _rounds(candidates: int) -> int:
+    """Number of rounds from this number of candidates on."""
+    return 1 if candidates <= _LAST_ROUND else 1 + _rounds(math.ceil(candidates / 2))
+
+
+def remaining_budget(limits: Limits, rounds: Sequence[Round], spent: float, reserve: float) -> Budget:
+    """Return what the final training may use: the time left after a reserve for export and report, or steps.
+
+    At least as much as in the last round, because a shorter training would not be the one that was compared.
+    """
+    last = rounds[-1].budget
+    if limits.steps is not None:
+        return Budget(max_steps=2 * last["max_steps"])
+    return Budget(max_seconds=round(max(limits.seconds - spent - reserve, last["max_seconds"]), 1))

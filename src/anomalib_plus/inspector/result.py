@@ -1,0 +1,130 @@
+"""Outcome of a build in words and numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anomalib_plus.benchmark.plan import label_of
+from anomalib_plus.inspector.build import Options
+from anomalib_plus.inspector.candidates import Candidate
+from anomalib_plus.inspector.findings import Finding
+from anomalib_plus.inspector.halving import Round
+from anomalib_plus.post_processing.conformal_math import clopper_pearson
+
+
+@dataclass
+class Outcome:
+    """Everything that a build found and decided.
+
+    Args:
+        options: Arguments of the build.
+        findings: What it saw in the images.
+        left_out: Candidates that lack something, with the reason.
+        rounds: Rounds of the comparison.
+        chosen: The model of the inspector.
+        reason: Why it was chosen.
+        tries: Candidates that were to be chosen before but could not be finished.
+        record: Record of its training, calibration and export.
+        shares: Images of each share.
+        seconds: Time of the build so far.
+        changes: What is different from the build before.
+    """
+
+    options: Options
+    findings: Sequence[Finding]
+    left_out: Mapping[str, str]
+    rounds: Sequence[Round]
+    chosen: Candidate
+    reason: str
+    tries: Sequence[str]
+    record: Mapping[str, Any]
+    shares: Mapping[str, Any]
+    seconds: float
+    changes: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """Name of the chosen model."""
+        return label_of(self.chosen)
+
+    @property
+    def threshold(self) -> float:
+        """Score above which an image is rejected."""
+        return float(self.record["threshold"])
+
+    @property
+    def level(self) -> list[str]:
+        """Candidates that are level with the best of the last round, without the chosen one."""
+        return [score.label for score in self.rounds[-1].scores if score.is_level and score.label != self.label]
+
+    def false_alarms(self) -> tuple[int, int]:
+        """Rejected images and number of the good images that neither trained the model nor set the threshold."""
+        scores = self.record["scores"]["originals"]
+        return sum(score > self.threshold for score in scores), len(scores)
+
+    def found(self) -> tuple[int, int]:
+        """Rejected images and number of the defective images."""
+        pairs = zip(self.record["scores"]["choice"], self.shares["choice"], strict=True)
+        scores = [score for score, entry in pairs if entry["label"]]
+        return sum(score > self.threshold for score in scores), len(scores)
+
+    def sentence(self) -> str:
+        """Say in one sentence what was chosen and how good it is."""
+        (rejected, good), (hit, defective) = self.false_alarms(), self.found()
+        low, high = clopper_pearson(rejected, good)
+        kind = "of your bad parts" if self.options.bad else "synthetic defects"
+        rate = max(self.options.false_alarms, float(self.record["supported_rate"]))
+        level = _level(self.level)
+        return (
+            f"{self.label}: {rejected} of {good} good parts held back {_is(rejected)} rejected at the "
+            f"{100 * rate:.2g} % budget (95 % interval {100 * low:.1f} to {100 * high:.1f} %), {hit} of {defective} "
+            f"{kind} {_is(hit)} found{level}."
+        )
+
+    def choices(self) -> list[str]:
+        """List every decision with its reason, for the description of the bundle."""
+        listed = [f"{finding.topic}: {finding.seen}. {finding.decided}" for finding in self.findings]
+        return [*listed, *self.round_sentences(), *self.tries, self.reason, self.sentence()]
+
+    def round_sentences(self) -> list[str]:
+        """Say for each round who competed, with what budget, and who was left out."""
+        sentences = []
+        for number, found in enumerate(self.rounds, 1):
+            limits = [f"{value:g} {name.removeprefix('max_')}" for name, value in found.budget.items() if value]
+            best = ", ".join(f"{score.label} {100 * score.auroc:.1f}" for score in found.scores)
+            failed = "".join(f" {label} failed ({reason})." for label, reason in found.failures.items())
+            sentences.append(f"Round {number}, {' and '.join(limits)} each: image AUROC {best}.{failed}")
+        return sentences
+
+    def summary(self, files: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the next build compares itself with; ``files`` are hashes by name."""
+        options = self.options
+        return {
+            "files": dict(files),
+            "settings": {
+                "--bad": str(options.bad) if options.bad else None,
+                "--roi": str(options.roi) if options.roi else None,
+                "--minutes": options.minutes,
+                "--steps": options.steps,
+                "--false-alarms": options.false_alarms,
+                "--models": list(options.models),
+                "--max-latency-ms": options.max_latency_ms,
+                "--format": options.format,
+                "--image-size": list(options.image_size),
+                "--group-by": options.group_by,
+                "--seed": options.seed,
+            },
+            "model": self.label,
+            "rejected": list(self.false_alarms()),
+            "found": list(self.found()),
+        }
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _level(labels: Sequence[str]) -> str:
+    if not labels:
+        return ""
+    return f"; {' and '.join(labels)} {_is(len(labels))} level within the spread"

@@ -1,0 +1,143 @@
+"""Comparison of candidates: image AUROC on the same images, and its spread over draws of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 1000
+_INTERVAL = (2.5, 97.5)
+MOST_LOSS = 0.05
+"""Difference of image AUROC from which a candidate is never level: few images make any interval wide."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a candidate reached in a round.
+
+    Args:
+        label: Its name.
+        auroc: Image AUROC.
+        low: Lower end of its 95 percent bootstrap interval.
+        high: Upper end.
+        aupro: AUPRO, None without masks.
+        latency_ms: Milliseconds of the network on one image, not exported.
+        behind: Lower end of the 95 percent interval of the difference to the best; positive if it is worse.
+        is_level: True if it cannot be told from the best.
+    """
+
+    label: str
+    auroc: float
+    low: float
+    high: float
+    aupro: float | None
+    latency_ms: float
+    behind: float
+    is_level: bool
+
+    @property
+    def rank_key(self) -> tuple[float, float, float]:
+        """Order of candidates, best first: AUROC, then AUPRO, then speed."""
+        return (-self.auroc, -(self.aupro or 0.0), self.latency_ms)
+
+
+def auroc(scores: NDArray[np.floating], labels: NDArray[np.bool_], weights: NDArray[np.floating]) -> NDArray:
+    """Compute weighted image AUROCs: the share of pairs in which the defective image has the higher score.
+
+    Args:
+        scores: (N,).
+        labels: (N,), True for defective.
+        weights: (D, N), for each draw how often it contains each image.
+
+    Returns:
+        (D,); NaN where a draw lacks one kind.
+    """
+    good, defective = scores[~labels], scores[labels]
+    wins = (defective[:, None] > good).astype(float) + 0.5 * (defective[:, None] == good)
+    of_good, of_defective = weights[:, ~labels], weights[:, labels]
+    pairs = of_good.sum(axis=1) * of_defective.sum(axis=1)
+    total = ((of_defective @ wins) * of_good).sum(axis=1)
+    return np.divide(total, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def draw_weights(sources: Sequence[str], seed: int, draws: int = DRAWS) -> NDArray[np.float64]:
+    """Draw sources with replacement; return (draws, N): how often each image is drawn, with all of its source."""
+    names = sorted(set(sources))
+    place = {name: index for index, name in enumerate(names)}
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    return counts[:, [place[source] for source in sources]].astype(float)
+
+
+def compare(
+    scores: Mapping[str, NDArray[np.floating]],
+    labels: NDArray[np.bool_],
+    sources: Sequence[str],
+    aupros: Mapping[str, float | None],
+    latencies: Mapping[str, float],
+    seed: int,
+) -> list[Score]:
+    """Rank candidates, best first.
+
+    A candidate is level with the best if the 95 percent interval of the difference of their AUROCs, over draws of the
+    same images for both, contains zero, and it is less than 5 points worse.
+
+    Args:
+        scores: Image scores (N,) by candidate.
+        labels: (N,), True for defective.
+        sources: Name of the image from which each was made.
+        aupros: AUPRO by candidate.
+        latencies: Milliseconds per image by candidate.
+        seed: Seed of the draws.
+    """
+    weights = draw_weights(sources, seed)
+    once = np.ones((1, len(labels)))
+    drawn = {label: auroc(values, labels, weights) for label, values in scores.items()}
+    found = {label: float(auroc(values, labels, once)[0]) for label, values in scores.items()}
+    best = min(scores, key=lambda label: (-found[label], -(aupros[label] or 0.0), latencies[label]))
+    ranked = []
+    for label in scores:
+        low, high = np.nanpercentile(drawn[label], _INTERVAL)
+        behind = float(np.nanpercentile(drawn[best] - drawn[label], _INTERVAL[0]))
+        is_level = behind <= 0 and found[best] - found[label] < MOST_LOSS
+        ranked.append(
+            Score(label, found[label], float(low), float(high), aupros[label], latencies[label], behind, is_level)
+        )
+    return sorted(ranked, key=lambda score: score.rank_key)
+
+
+def choose(ranked: Sequence[Score], max_latency_ms: float | None) -> tuple[list[Score], str]:
+    """Order candidates for the final training and say why the first one is chosen.
+
+    Of those level with the best, the fastest is first. Candidates whose estimated latency exceeds the limit come last.
+
+    Args:
+        ranked: Candidates, best first.
+        max_latency_ms: Limit; None for none.
+    """
+    limit = np.inf if max_latency_ms is None else max_latency_ms
+    fits = [score for score in ranked if score.latency_ms <= limit]
+    pool = fits or list(ranked)
+    level = sorted((score for score in pool if score.is_level), key=lambda score: score.latency_ms)
+    order = [*level, *(score for score in pool if score not in level)]
+    order += [score for score in ranked if score not in order]
+    first, best = order[0], ranked[0]
+    reason = _reason(first, best, [score for score in level if score is not first])
+    if len(fits) < len(ranked):
+        slow = ", ".join(score.label for score in ranked if score.latency_ms > limit)
+        reason += f" The limit of {limit:g} ms is exceeded, before export, by {slow}."
+    return order, reason
+
+
+def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
+    own = (
+        f"{first.label} has an image AUROC of {100 * first.auroc:.1f} ({100 * first.low:.1f} to {100 * first.high:.1f})"
+    )
+    if level:
+        names = " and ".join(score.label for score in level)
+        verb = "is" if len(level) == 1 else "are"
+        return f"{own}. {names} {verb} level within the spread; {first.label} is the fastest of them."
+    if first is best:
+        return f"{own}, and no other candidate is level with it within the spread."
+    return f"{own}; {best.label} has {100 * best.auroc:.1f} but is too slow."

@@ -1,0 +1,76 @@
+"""Datamodule of the shares of a build."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data.utils import LabelName, Split
+from pandas import DataFrame
+
+FILE = "shares.json"
+"""``digest`` and ``training``, ``choice`` and ``calibration``: lists of ``image``, ``label``, ``mask`` and ``source``."""
+
+
+class ShareData(AnomalibDataModule):
+    """Training images, images to choose a model by (test), and calibration images, from a build's file of shares.
+
+    Args:
+        root: Folder with the file.
+        digest: The ``digest`` in that file, so that no job reads other shares than it was planned for.
+        validation: Share to validate on. While models are compared it is "choice": nothing reads the calibration share.
+        train_batch_size: Images of a training batch.
+        eval_batch_size: Images of other batches.
+        num_workers: Processes that load images.
+
+    Raises:
+        ValueError: If the file has another digest.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        digest: str,
+        validation: Literal["choice", "calibration"] = "choice",
+        train_batch_size: int = 8,
+        eval_batch_size: int = 8,
+        num_workers: int = 0,
+    ) -> None:
+        separate = validation == "calibration"
+        super().__init__(
+            train_batch_size,
+            eval_batch_size,
+            num_workers,
+            val_split_mode="from_dir" if separate else "same_as_test",
+            test_split_mode="from_dir",
+        )
+        self.root = Path(root)
+        self.separate = separate
+        self.content = json.loads((self.root / FILE).read_text(encoding="utf-8"))
+        if self.content["digest"] != digest:
+            msg = f"{self.root / FILE} has the digest {self.content['digest']}, not {digest}: run the build again."
+            raise ValueError(msg)
+
+    def _setup(self, _stage: str | None = None) -> None:
+        self.train_data = _dataset(self.content["training"], Split.TRAIN)
+        self.test_data = _dataset(self.content["choice"], Split.TEST)
+        if self.separate:
+            self.val_data = _dataset(self.content["calibration"], Split.VAL)
+
+
+def _dataset(entries: list[dict[str, Any]], split: Split) -> AnomalibDataset:
+    """Make a dataset; it has masks only if every defective image has one."""
+    has_masks = all(entry["mask"] for entry in entries if entry["label"])
+    samples = DataFrame(
+        {
+            "image_path": [entry["image"] for entry in entries],
+            "split": split.value,
+            "label": ["defective" if entry["label"] else "good" for entry in entries],
+            "label_index": [LabelName.ABNORMAL if entry["label"] else LabelName.NORMAL for entry in entries],
+            "mask_path": [entry["mask"] or "" for entry in entries],
+        }
+    )
+    samples.attrs["task"] = "segmentation" if has_masks else "classification"
+    dataset = AnomalibDataset()
+    dataset.samples = samples
+    return dataset

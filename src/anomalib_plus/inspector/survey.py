@@ -1,0 +1,227 @@
+"""Look at the images of a folder: files, sizes, colours, exact copies and near-copies."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalib_plus.data.image_files import inspect_image, printable
+
+_HASH_SIDE = 8
+_THUMBNAIL = 32
+_MAX_HASH_BITS = 4
+"""Bits of 64 that may differ between the hashes of near-copies."""
+_MAX_GREY_LEVELS = 1.0
+"""Mean difference of the thumbnails of near-copies: two exposures of one scene, whose noise the thumbnail averages."""
+_GREY_TOLERANCE = 8
+"""Largest difference of the colour channels in a grey image; JPEG adds a few levels."""
+_SMALL_GROUP, _GROUP_SHARE = 4, 0.2
+_BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,2}$"))
+"""Names of one burst: ``part_017_a`` and ``part_017_b``, or ``part_017_1`` and ``part_017_2``."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One usable image: what its file and its pixels say."""
+
+    path: Path
+    sha256: str
+    size: tuple[int, int]
+    """Width and height."""
+    is_grey: bool
+    bits: NDArray[np.bool_]
+    """Difference hash (64,): whether brightness rises from each of 8x8 fields to the next in its row."""
+    thumbnail: NDArray[np.float32]
+    """Grey values (32, 32)."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Result of a look at a folder.
+
+    Args:
+        folder: The folder.
+        looks: Images that are used, one of each set of exact copies, sorted by path.
+        unusable: Files that cannot be used, with the reason.
+        copies: Exact copies, which are left out, with the image that is kept.
+        groups: For each image the name of its group; images of one group show the same part.
+        remarks: Sentences on the groups.
+    """
+
+    folder: Path
+    looks: list[Look]
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Number of images of each width and height."""
+        return Counter(look.size for look in self.looks)
+
+    @property
+    def is_grey(self) -> bool:
+        """True if no image has colours."""
+        return all(look.is_grey for look in self.looks)
+
+
+def survey(folder: Path, group_by: str | None = None) -> Survey:
+    """Look at every image below a folder.
+
+    Args:
+        folder: Folder of images, searched with its subfolders.
+        group_by: Regular expression, searched in each path relative to the folder: images with the same first group, or
+            without one the same match, show the same part. None to tell by names and near-copies.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If ``group_by`` is no regular expression or matches no image.
+    """
+    if not folder.is_dir():
+        msg = f"There is no folder {printable(folder)}: give a folder of images of good parts."
+        raise FileNotFoundError(msg)
+    looks: list[Look] = []
+    unusable, copies = [], []
+    kept: dict[str, str] = {}
+    for path in image_files(folder):
+        name = path.relative_to(folder).as_posix()
+        found = look_at(path)
+        if isinstance(found, str):
+            unusable.append((name, found))
+        elif found.sha256 in kept:
+            copies.append((name, kept[found.sha256]))
+        else:
+            kept[found.sha256] = name
+            looks.append(found)
+    names = [look.path.relative_to(folder).as_posix() for look in looks]
+    groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, looks)
+    return Survey(folder, looks, unusable, copies, groups, remarks)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the image files below a folder, sorted; hidden files are left out."""
+    from anomalib.data.utils.image import is_image_file
+
+    found = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.parts[-1:]))
+    return sorted(path for path in found if is_image_file(path))
+
+
+def look_at(path: Path) -> Look | str:
+    """Read an image; the reason as the predicate of a sentence if anomalib could not use it."""
+    facts = inspect_image(path, decode=True)
+    if facts.fault or facts.size is None:
+        return facts.fault or "cannot be read"
+    content = path.read_bytes()
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
+    grey = image.convert("L")
+    fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
+    return Look(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=facts.size,
+        is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
+        bits=(fields[:, 1:] > fields[:, :-1]).ravel(),
+        thumbnail=small.mean(axis=2, dtype=np.float32),
+    )
+
+
+def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], list[str]]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        msg = f"--group-by {expression!r} is not a regular expression: {error}."
+        raise ValueError(msg) from error
+    matches = [pattern.search(name) for name in names]
+    if names and not any(matches):
+        msg = f"--group-by {expression!r} matches no image, for example not {names[0]!r}: change it, or leave it out."
+        raise ValueError(msg)
+    keys = [
+        name if match is None else (match[1] if pattern.groups else None) or match[0]
+        for name, match in zip(names, matches, strict=True)
+    ]
+    alone = sum(match is None for match in matches)
+    remark = f"--group-by {expression!r} makes {len(set(keys))} groups of {len(names)} images"
+    return keys, [f"{remark}; {alone} match nothing and stand alone." if alone else f"{remark}."]
+
+
+def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[str], list[str]]:
+    """Group images by burst names and near-copies; a rule that would lump a large share of the images is dropped."""
+    links: list[tuple[int, int]] = []
+    remarks = []
+    for title, found in (
+        ("names of one burst", _burst_links(names)),
+        ("near-copies", _near_copies(looks)),
+    ):
+        largest = max(Counter(_components(len(names), found)).values(), default=1)
+        if largest > max(_SMALL_GROUP, _GROUP_SHARE * len(names)):
+            remarks.append(
+                f"By {title}, {largest} of {len(names)} images would be one part, so this rule is not used. If several "
+                "images show one part, say so by --group-by."
+            )
+        elif found:
+            links += found
+            members = {index for link in found for index in link}
+            remarks.append(f"{len(members)} images are {title}; those of one part stay in one share.")
+    roots = _components(len(names), links)
+    return [names[root] for root in roots], remarks
+
+
+def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Link images whose names differ in a last letter or number only, by the first rule that links any."""
+    for rule in _BURSTS:
+        links = _links_of_equal(names, lambda name, rule=rule: _burst(name, rule))  # type: ignore[misc]
+        if links:
+            return links
+    return []
+
+
+def _burst(name: str, rule: re.Pattern[str]) -> str | None:
+    stem, _, _ = name.rpartition(".")
+    match = rule.fullmatch(stem)
+    return match[1] if match else None
+
+
+def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> list[tuple[int, int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        if (found := key(name)) is not None:
+            members[found].append(index)
+    return [(first, other) for first, *others in members.values() for other in others]
+
+
+def _near_copies(looks: Sequence[Look]) -> list[tuple[int, int]]:
+    """Link images whose hashes and thumbnails hardly differ."""
+    if not looks:
+        return []
+    bits = np.stack([look.bits for look in looks]).astype(np.int16)
+    thumbnails = np.stack([look.thumbnail.ravel() for look in looks])
+    links = []
+    for index in range(len(looks) - 1):
+        near = np.flatnonzero(np.abs(bits[index + 1 :] - bits[index]).sum(axis=1) <= _MAX_HASH_BITS) + index + 1
+        differences = np.abs(thumbnails[near] - thumbnails[index]).mean(axis=1)
+        links += [(index, int(other)) for other in near[differences <= _MAX_GREY_LEVELS]]
+    return links
+
+
+def _components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each of ``count`` items the first item that links lead to."""
+    first = list(range(count))
+
+    def root(index: int) -> int:
+        while first[index] != index:
+            index = first[index]
+        return index
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        first[high] = low
+    return [root(index) for index in range(count)]
