@@ -149,7 +149,7 @@ class Build:
             budget = Budget(**budgets[score.label])
             self.console.print(f"Training, calibrating and exporting {score.label}")
             record = finish_in_process(
-                self.work / "finish" / candidate.folder_name, candidate.entry, data, budget, self._task(candidate, data),
+                self.work / "finish" / candidate.folder_name, candidate.entry, data, budget, self._task(candidate),
                 timeout_seconds=300 + 3 * (budget.max_seconds or limits.seconds),
             )  # fmt: skip
             state.save()
@@ -167,7 +167,7 @@ class Build:
             return None
         return f"one image takes {own:.1f} ms on this machine, and the limit is {limit:g} ms"
 
-    def _task(self, candidate: Candidate, data: Mapping[str, Any]) -> dict[str, Any]:
+    def _task(self, candidate: Candidate) -> dict[str, Any]:
         options = self.options
         info = {
             "name": candidate.class_path.rpartition(".")[2],

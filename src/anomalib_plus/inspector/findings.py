@@ -103,8 +103,8 @@ def budget(calibration: int, rate: float) -> Finding:
         decided = f"The threshold is set for {100 * rate:.2g} %."
     else:
         decided = (
-            f"{100 * rate:.2g} % were asked for, which takes {images_needed(rate)} calibration images. The threshold is "
-            f"the highest score of the {calibration}: expect up to {100 * supported:.2g} % false alarms."
+            f"{100 * rate:.2g} % were asked for, which takes {images_needed(rate)} calibration images. The threshold "
+            f"is the highest score of the {calibration}: expect up to {100 * supported:.2g} % false alarms."
         )
     return Finding("False alarms", seen, decided)
 

@@ -1,7 +1,7 @@
 """Train, calibrate and export the chosen model: ``python -m anomalib_plus.inspector.finish FOLDER``.
 
-FOLDER contains ``task.json``; the bundle is written to FOLDER/bundle and ``record.json`` to FOLDER. A process of its own
-keeps the memory of the training, and its crashes, away from the build.
+FOLDER contains ``task.json``; the bundle is written to FOLDER/bundle and ``record.json`` to FOLDER. A process of its
+own keeps the memory of the training, and its crashes, away from the build.
 """
 
 import argparse
@@ -51,8 +51,8 @@ def finish_in_process(
         entry: The chosen candidate.
         data: Arguments of the datamodule.
         budget: Limits of the training.
-        options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads`` and ``info``: what is known
-            for the bundle's description.
+        options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads`` and ``info``: what is
+            known for the bundle's description.
         timeout_seconds: Time after which the process is ended.
     """
     folder.mkdir(parents=True, exist_ok=True)

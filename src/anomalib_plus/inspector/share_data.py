@@ -9,7 +9,7 @@ from anomalib.data.utils import LabelName, Split
 from pandas import DataFrame
 
 FILE = "shares.json"
-"""``digest`` and ``training``, ``choice`` and ``calibration``: lists of ``image``, ``label``, ``mask`` and ``source``."""
+"""File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``) of each share."""
 
 
 class ShareData(AnomalibDataModule):
