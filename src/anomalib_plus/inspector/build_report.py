@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from anomalib_plus import __version__
+from anomalib_plus.data.image_files import printable
 from anomalib_plus.inspector.build_pictures import MapScale, overlay
 from anomalib_plus.inspector.result import Outcome
 from anomalib_plus.post_processing.conformal_math import clopper_pearson
@@ -71,7 +72,7 @@ def scored_items(outcome: Outcome) -> list[Item]:
         ):
             if share == "choice" and not entry["label"]:
                 continue  # varied or repeated originals, which would count twice
-            name = Path(entry["source"]).name
+            name = printable(Path(entry["source"]).name)
             kind = {"calibration": "good, calibration", "originals": "good"}.get(share, entry["kind"])
             item = Item(share, number, entry["image"], entry["mask"], name, kind, bool(entry["label"]), float(score))
             items.append(item)
@@ -147,6 +148,10 @@ def _example(item: Item, threshold: float, scale: MapScale) -> dict[str, Any]:
     }
 
 
+def _thumbnail(item: Item, scale: MapScale) -> str:
+    return overlay(Path(item.image), scale, item.map_name, _SMALL_SIDE)[1]
+
+
 def explorer_json(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> str:
     """Return the explorer's data as JSON that can stand in a page."""
     near = sorted(items, key=lambda item: abs(item.score - outcome.threshold))[:_THUMBNAILS]
@@ -157,9 +162,7 @@ def explorer_json(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> s
             "bad": item.is_bad,
             "kind": item.kind,
             "name": item.name,
-            "image": overlay(Path(item.image), scale, item.map_name, _SMALL_SIDE)[1]
-            if item.map_name in chosen
-            else None,
+            "image": _thumbnail(item, scale) if item.map_name in chosen else None,
         }
         for item in sorted(items, key=lambda item: item.score)
     ]

@@ -83,7 +83,15 @@ class Build:
         Raises:
             RuntimeError: If no candidate succeeds.
         """
-        self.work.mkdir(parents=True, exist_ok=True)
+        store = ResultStore(self.work / "jobs")
+        claim = store.claim("build")
+        if claim is None:
+            msg = f"Another build writes to {self.options.output}: wait for it, or choose another --output."
+            raise RuntimeError(msg)
+        with claim:
+            self._run(store)
+
+    def _run(self, store: ResultStore) -> None:
         shares = self._write_shares()
         data = {"root": str(self.work), "digest": shares["digest"]}
         entries = [candidate.entry for candidate in self.candidates]
@@ -91,10 +99,11 @@ class Build:
         identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
         identity += [self.options.seed, self.options.image_size]
         state = BuildState(self.work, digest(identity))
-        if state.continues:
+        if state.get("finished"):
+            self.console.print("This build was finished before: its results are used again.")
+        elif state.continues:
             self.console.print(f"Going on with the build in {self.work}, {state.seconds:.0f} seconds so far.")
         tests = sorted(shares["choice"], key=lambda entry: entry["image"])
-        store = ResultStore(self.work / "jobs")
         rounds = Halving(
             entries, data, [entry["source"] for entry in tests], self.options.image_size,
             self.options.seed, limits, store, state, self.console,
@@ -106,6 +115,7 @@ class Build:
             self.options, self.findings, self.left_out, rounds, chosen, reason, tries, record, shares, state.seconds
         )
         self._deliver(outcome)
+        state.put("finished", True)
 
     def _write_shares(self) -> dict[str, Any]:
         """Write the file of shares, and the images to choose by if they are not there yet."""

@@ -183,12 +183,16 @@ class Halving:
 
     def _compare(self, records: Mapping[str, dict[str, Any]]) -> list[Score]:
         labels = next(iter(records.values()))["scores"]["labels"]
+        latencies = {label: record["costs"]["latency_ms_batch1"] for label, record in records.items()}
+        operations = {label: record["costs"]["gmacs"] for label, record in records.items()}
+        repeatable = self.limits.steps is not None and None not in operations.values()
         return compare(
             {label: np.array(record["scores"]["values"]) for label, record in records.items()},
             np.array(labels, bool),
             self.sources,
             {label: record["metrics"]["aupro"] for label, record in records.items()},
-            {label: record["costs"]["latency_ms_batch1"] for label, record in records.items()},
+            latencies,
+            operations if repeatable else latencies,
             self.seed,
         )
 

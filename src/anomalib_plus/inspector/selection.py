@@ -23,6 +23,7 @@ class Score:
         high: Upper end.
         aupro: AUPRO, None without masks.
         latency_ms: Milliseconds of the network on one image, not exported.
+        effort: What orders candidates by speed: milliseconds, or operations where a build must be repeatable.
         behind: Lower end of the 95 percent interval of the difference to the best; positive if it is worse.
         is_level: True if it cannot be told from the best.
     """
@@ -33,13 +34,14 @@ class Score:
     high: float
     aupro: float | None
     latency_ms: float
+    effort: float
     behind: float
     is_level: bool
 
     @property
     def rank_key(self) -> tuple[float, float, float]:
         """Order of candidates, best first: AUROC, then AUPRO, then speed."""
-        return (-self.auroc, -(self.aupro or 0.0), self.latency_ms)
+        return (-self.auroc, -(self.aupro or 0.0), self.effort)
 
 
 def auroc(scores: NDArray[np.floating], labels: NDArray[np.bool_], weights: NDArray[np.floating]) -> NDArray:
@@ -76,6 +78,7 @@ def compare(
     sources: Sequence[str],
     aupros: Mapping[str, float | None],
     latencies: Mapping[str, float],
+    efforts: Mapping[str, float],
     seed: int,
 ) -> list[Score]:
     """Rank candidates, best first.
@@ -89,21 +92,22 @@ def compare(
         sources: Name of the image from which each was made.
         aupros: AUPRO by candidate.
         latencies: Milliseconds per image by candidate.
+        efforts: What orders candidates by speed.
         seed: Seed of the draws.
     """
     weights = draw_weights(sources, seed)
     once = np.ones((1, len(labels)))
     drawn = {label: auroc(values, labels, weights) for label, values in scores.items()}
     found = {label: float(auroc(values, labels, once)[0]) for label, values in scores.items()}
-    best = min(scores, key=lambda label: (-found[label], -(aupros[label] or 0.0), latencies[label]))
+    best = min(scores, key=lambda label: (-found[label], -(aupros[label] or 0.0), efforts[label]))
     ranked = []
     for label in scores:
         low, high = np.nanpercentile(drawn[label], _INTERVAL)
         behind = float(np.nanpercentile(drawn[best] - drawn[label], _INTERVAL[0]))
         is_level = behind <= 0 and found[best] - found[label] < MOST_LOSS
-        ranked.append(
-            Score(label, found[label], float(low), float(high), aupros[label], latencies[label], behind, is_level)
-        )
+        spread = (float(low), float(high))
+        speed = (latencies[label], efforts[label])
+        ranked.append(Score(label, found[label], *spread, aupros[label], *speed, behind, is_level))
     return sorted(ranked, key=lambda score: score.rank_key)
 
 
@@ -119,7 +123,7 @@ def choose(ranked: Sequence[Score], max_latency_ms: float | None) -> tuple[list[
     limit = np.inf if max_latency_ms is None else max_latency_ms
     fits = [score for score in ranked if score.latency_ms <= limit]
     pool = fits or list(ranked)
-    level = sorted((score for score in pool if score.is_level), key=lambda score: score.latency_ms)
+    level = sorted((score for score in pool if score.is_level), key=lambda score: score.effort)
     order = [*level, *(score for score in pool if score not in level)]
     order += [score for score in ranked if score not in order]
     first, best = order[0], ranked[0]
