@@ -15,7 +15,7 @@ from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.deployment.exporting import ExportMixin
 from anomalib_plus.layers.loss_terms import LossTerms
-from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter
+from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter, plain_images
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
 from anomalib_plus.training.finite_loss import FiniteLoss, check_weights
@@ -81,7 +81,7 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Predict for the batch, as anomalib's test step does."""
         del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
+        return batch.update(**self.model(plain_images(batch))._asdict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise an error if weights are non-finite, so that they cannot replace an earlier checkpoint."""

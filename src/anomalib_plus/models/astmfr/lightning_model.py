@@ -18,6 +18,7 @@ from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
 from anomalib_plus.post_processing import ForegroundPostProcessor
+from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.repeatable import is_repeatable
@@ -144,13 +145,13 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Compare the student's features, regenerated from masked ones, with the teacher's."""
         del args, kwargs
-        output = self.model(batch.image, self.anomaly_generator, self._cached_teacher_features(batch))
+        output = self.model(plain_images(batch), self.anomaly_generator, self._cached_teacher_features(batch))
         return self.log_loss(self.loss(output.student, output.teacher), len(batch.image))
 
     def _cached_teacher_features(self, batch: Batch) -> list[Tensor] | None:
         if not self.teacher_cache.capacity or batch.image_path is None:
             return None
-        return self.teacher_cache.features(batch.image, batch.image_path, self.model.teacher_features)
+        return self.teacher_cache.features(plain_images(batch), batch.image_path, self.model.teacher_features)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for the student and the regeneration blocks, with a constant learning rate."""
