@@ -56,7 +56,7 @@ def _distances(colours: NDArray[np.floating]) -> NDArray[np.floating]:
     frame = colours[is_frame]
     neighbour = max(2, round(_NEIGHBOUR * len(frame)))
     rounded = (colours / _ROUNDING).round().astype(np.int64) + 128
-    codes, places = np.unique(rounded @ [1 << 16, 1 << 8, 1], return_inverse=True)
+    codes, places = np.unique(rounded @ np.array([1 << 16, 1 << 8, 1], np.int64), return_inverse=True)
     different = (np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1) - 128) * _ROUNDING
     distances = KDTree(frame).query(different, [neighbour])[0][places].reshape(height, width)
     level = max(threshold_otsu(distances), _NOISE * np.percentile(distances[is_frame], 95), _LEAST_DISTANCE)

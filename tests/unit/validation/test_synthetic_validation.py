@@ -11,6 +11,7 @@ import torch
 from anomalib.data import AnomalibDataModule, Folder, MVTecAD
 from anomalib.data.utils import read_image
 from anomalib.visualization import ImageVisualizer
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from anomalib_plus import DemoSurfaces, Mix, MVTec, Scratch, Stain, SyntheticValidation
@@ -18,6 +19,7 @@ from anomalib_plus.data.dataset_check import check_datasets
 from anomalib_plus.data.samples import samples_of
 from anomalib_plus.transforms import Cutout, PerlinAnomaly
 from anomalib_plus.validation.kinds import default_kinds
+from anomalib_plus.validation.object_region import object_region
 
 
 @pytest.fixture
@@ -67,9 +69,7 @@ def test_good_images_alone_give_all_three_parts(good_folder: Callable[..., Folde
 
 
 @pytest.mark.parametrize("kind", ["mvtec", "alias", "separate good images", "only defects", "by name"])
-def test_the_test_is_that_of_the_wrapped_data(
-    kind: str, mvtec_layout: Path, good_folder: Callable[..., Folder]
-) -> None:
+def test_the_test_data_are_the_wrapped_ones(kind: str, mvtec_layout: Path, good_folder: Callable[..., Folder]) -> None:
     arguments = {"root": mvtec_layout, "category": "surface", "num_workers": 0}
     datamodule: Any = {
         "mvtec": lambda: MVTecAD(**arguments, val_split_mode="from_test"),
@@ -150,8 +150,6 @@ def test_own_transforms_and_their_kinds(good_folder: Callable[..., Folder]) -> N
 
 
 def test_images_of_several_sizes(good_folder: Callable[..., Folder], tmp_path: Path) -> None:
-    from PIL import Image
-
     folder = tmp_path / "several"
     folder.mkdir()
     for index, path in enumerate(sorted((good_folder().root / "train" / "good").iterdir())):
@@ -191,8 +189,6 @@ def test_pictures_of_the_test_show_the_defects(good_folder: Callable[..., Folder
 
 def test_defects_lie_on_the_object_where_there_is_one() -> None:
     data = ready(DemoSurfaces(num_workers=0), holdout=0.1, nuisance=None)
-    from anomalib_plus.validation.object_region import object_region
-
     for index, row in data.val_data.samples.iterrows():
         region = object_region(data.val_data.clean(row))
         assert region is not None
