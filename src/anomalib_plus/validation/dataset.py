@@ -1,6 +1,5 @@
 """Held-out good images and their defective twins as a dataset of anomalib."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ from uuid import uuid4
 import pandas
 import torch
 from anomalib.data import AnomalibDataset, ImageItem
-from anomalib.data.utils import LabelName, Split, read_image
+from anomalib.data.utils import Split, read_image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_plus.transforms.augmenter import Augmenter
-from anomalib_plus.validation.kinds import SEVERITIES, Kind, add_defect, to_8_bits
+from anomalib_plus.validation.kinds import Kind, Twin, add_defect, image_seed, plan_twins, to_8_bits
 
 GOOD = "good"
 
@@ -51,7 +50,9 @@ class SyntheticValidationDataset(AnomalibDataset):
         self.nuisance = nuisance
         self.seed = seed
         self.pictures = pictures
-        samples = pandas.DataFrame([*_good(paths, seed), *_twins(paths, kinds, seed)])
+        good = [Twin(path, GOOD, None, image_seed(seed, path, GOOD)) for path in paths]
+        samples = pandas.DataFrame([*good, *plan_twins(paths, kinds, seed)])
+        samples["label_index"] = (samples.kind != GOOD).astype(int)
         samples["mask_path"], samples["split"] = "", Split.VAL.value
         samples.attrs["task"] = "segmentation"
         self.samples = samples
@@ -89,34 +90,3 @@ class SyntheticValidationDataset(AnomalibDataset):
             to_pil_image(image).save(unfinished)
             unfinished.replace(file)
         return str(file)
-
-
-def _good(paths: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    return [
-        {"image_path": path, "label_index": int(LabelName.NORMAL), "kind": GOOD, "severity": None,
-         "seed": _image_seed(seed, path, GOOD)}
-        for path in paths
-    ]  # fmt: skip
-
-
-def _twins(paths: Sequence[str], kinds: Sequence[Kind], seed: int) -> list[dict[str, Any]]:
-    """Plan one twin of each image; every kind gets its share of them, as far as their number allows."""
-    weights = torch.tensor([kind.weight for kind in kinds], dtype=torch.float64).cumsum(0)
-    positions = (torch.arange(len(paths)) + 0.5) / len(paths) * weights[-1]
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
-    chosen = torch.searchsorted(weights, positions)[order].tolist()
-    rows = []
-    for path, kind in zip(paths, (kinds[position] for position in chosen), strict=True):
-        own_seed = _image_seed(seed, path, kind.name)
-        drawn = float(torch.rand(1, generator=torch.Generator().manual_seed(own_seed)))
-        severity = SEVERITIES[0] + drawn * (SEVERITIES[1] - SEVERITIES[0])
-        own = getattr(kind.augmenter, "severity", None)
-        rows.append({"image_path": path, "label_index": int(LabelName.ABNORMAL), "kind": kind.name,
-                     "severity": round(severity, 3) if kind.is_ours else own, "seed": own_seed})  # fmt: skip
-    return rows
-
-
-def _image_seed(seed: int, path: str, kind: str) -> int:
-    """Seed of an image by the names of its file and folder, not by where the data lie on a machine."""
-    text = "/".join([str(seed), *Path(path).parts[-2:], kind])
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:6])

@@ -1,6 +1,9 @@
 """Kinds of defects of the twins, and one defect of a kind on an image."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +14,7 @@ from anomalib_plus.transforms.augmenter import Augmenter
 from anomalib_plus.transforms.delete_paste import DeletePaste
 from anomalib_plus.transforms.mix import ALL_DEFECTS, Mix, with_arguments
 from anomalib_plus.transforms.perlin_anomaly import PerlinAnomaly
+from anomalib_plus.transforms.region import RegionOfInterest
 from anomalib_plus.validation.object_region import object_region
 
 SEVERITIES = (0.2, 0.8)
@@ -24,12 +28,18 @@ class Kind(NamedTuple):
     name: str
     augmenter: Augmenter
     weight: float
-    is_ours: bool
-    """True for a kind of :func:`default_kinds`, which is placed on the object with a severity that is drawn."""
+    draws_severity: bool = False
+    """True if each defect has a severity of its own instead of the transform's."""
+    is_on_object: bool = False
+    """True if defects lie on the object, where there is one, instead of the transform's region of interest."""
 
 
-def default_kinds(names: Sequence[str] | None = None) -> list[Kind]:
+def default_kinds(names: Sequence[str] | None = None, roi: RegionOfInterest = None) -> list[Kind]:
     """Return the kinds of defects by default, all equally frequent, or those with the given names.
+
+    Args:
+        names: Names of the kinds; None for all.
+        roi: Region of interest; None for the object, where there is one.
 
     Raises:
         ValueError: If there is no kind of a name.
@@ -42,7 +52,10 @@ def default_kinds(names: Sequence[str] | None = None) -> list[Kind]:
     if unknown := sorted(set(names or ()) - known.keys()):
         msg = f"There is no kind of defect {', '.join(unknown)}. Known are {', '.join(known)}."
         raise ValueError(msg)
-    return [Kind(name, augmenter, 1.0, True) for name, augmenter in known.items() if not names or name in names]
+    chosen = {name: augmenter for name, augmenter in known.items() if not names or name in names}
+    if roi is None:
+        return [Kind(name, augmenter, 1.0, True, True) for name, augmenter in chosen.items()]
+    return [Kind(name, with_arguments(augmenter, {"roi": roi}), 1.0, True) for name, augmenter in chosen.items()]
 
 
 def kinds_of(augmenter: Augmenter | None) -> list[Kind]:
@@ -61,7 +74,48 @@ def kinds_of(augmenter: Augmenter | None) -> list[Kind]:
         name if names.count(name) == 1 else f"{name}_{names[: position + 1].count(name)}"
         for position, name in enumerate(names)
     ]
-    return [Kind(*parts, False) for parts in zip(numbered, members, weights, strict=True)]
+    return [Kind(*parts) for parts in zip(numbered, members, weights, strict=True)]
+
+
+class Twin(NamedTuple):
+    """Plan of a defective image."""
+
+    image_path: str
+    kind: str
+    severity: float | None
+    seed: int
+
+
+def plan_twins(paths: Sequence[str], kinds: Sequence[Kind], seed: int, severity: float | None = None) -> list[Twin]:
+    """Plan one defect for each image; every kind gets its share of them, as far as their number allows.
+
+    Args:
+        paths: Files of good images; one may occur several times.
+        kinds: Kinds of defects.
+        seed: Seed of the plan.
+        severity: Severity of all defects of kinds that draw it; None for one of ``SEVERITIES`` for each.
+    """
+    weights = torch.tensor([kind.weight for kind in kinds], dtype=torch.float64).cumsum(0)
+    positions = (torch.arange(len(paths)) + 0.5) / len(paths) * weights[-1]
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+    chosen = [kinds[position] for position in torch.searchsorted(weights, positions)[order].tolist()]
+    repetitions: dict[tuple[str, str], int] = defaultdict(int)
+    twins = []
+    for path, kind in zip(paths, chosen, strict=True):
+        repetition = repetitions[path, kind.name]
+        repetitions[path, kind.name] += 1
+        own_seed = image_seed(seed, path, f"{kind.name} {repetition}")
+        drawn = float(torch.rand(1, generator=torch.Generator().manual_seed(own_seed)))
+        own = round(SEVERITIES[0] + drawn * (SEVERITIES[1] - SEVERITIES[0]), 3) if severity is None else severity
+        given = getattr(kind.augmenter, "severity", None)
+        twins.append(Twin(path, kind.name, own if kind.draws_severity else given, own_seed))
+    return twins
+
+
+def image_seed(seed: int, path: str, purpose: str) -> int:
+    """Return the seed of an image by the names of its file and folder, not by where the data lie on a machine."""
+    text = "/".join([str(seed), *Path(path).parts[-2:], purpose])
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:6], "big")
 
 
 def add_defect(image: Tensor, kind: Kind, severity: float | None, seed: int, source: Any = "") -> tuple[Tensor, Tensor]:
@@ -81,10 +135,10 @@ def add_defect(image: Tensor, kind: Kind, severity: float | None, seed: int, sou
     Raises:
         ValueError: If the transform gives no defect.
     """
-    augmenter = kind.augmenter
-    if kind.is_ours:
-        arguments: Mapping[str, Any] = {"roi": object_region(image), "severity": severity}
-        augmenter = with_arguments(augmenter, arguments)
+    arguments: dict[str, Any] = {"severity": severity} if kind.draws_severity else {}
+    if kind.is_on_object:
+        arguments["roi"] = object_region(image)
+    augmenter = with_arguments(kind.augmenter, arguments)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(_TRIES):  # some transforms leave a share of the images as they are
         changed, mask = augmenter(image[None], generator)
