@@ -32,6 +32,9 @@ OWN_COMMANDS = {
         "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"
     ),
     "gallery": OwnCommand("anomalib_plus.gallery.command", "draw the synthetic anomalies on your images, or on a demo"),
+    "synthesize": OwnCommand(
+        "anomalib_plus.validation.command", "write images of synthetic defects with masks, made from good images"
+    ),
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"
     ),
