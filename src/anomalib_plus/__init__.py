@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import _anomalib_plus_autoload
 from anomalib_plus.plugin import register as register
+from anomalib_plus.presets import preset as preset
+from anomalib_plus.presets import preset_path as preset_path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from anomalib_plus.data import *  # noqa: F403

@@ -26,6 +26,8 @@ class OwnCommand(NamedTuple):
 
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
+    "models": OwnCommand("anomalib_plus.model_list", "list the models with their presets"),
+    "config": OwnCommand("anomalib_plus.presets", "print the path of a preset, for --config; list the presets"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "train a paper's models and compare with its table"),
     "deployment": OwnCommand(

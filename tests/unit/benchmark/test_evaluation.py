@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.pre_processing import PreProcessor
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torchvision.transforms.v2 import Resize
 
@@ -133,7 +134,7 @@ class Network(torch.nn.Module):
 @pytest.mark.parametrize("score", [True, False])
 def test_predictions_come_raw_through_the_pre_processor(score):
     model = SimpleNamespace(
-        pre_processor=SimpleNamespace(transform=Resize((16, 16), antialias=True)),
+        pre_processor=PreProcessor(transform=Resize((16, 16), antialias=True)),
         post_processor=None,
         model=Network(score),
     )
@@ -171,7 +172,7 @@ def test_the_background_is_removed_where_the_model_does_so():
 def test_a_crop_is_refused():
     transform = Resize((16, 20), antialias=True)
     model = SimpleNamespace(
-        pre_processor=SimpleNamespace(transform=transform), post_processor=None, model=Network(score=True)
+        pre_processor=PreProcessor(transform=transform), post_processor=None, model=Network(score=True)
     )
     batch = ImageBatch(image=torch.rand(1, 3, 32, 32), gt_label=torch.tensor([0]), image_path=["a.png"])
     with pytest.raises(ValueError, match="images of 16x20 pixels"):
