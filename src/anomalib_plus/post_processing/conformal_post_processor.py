@@ -8,6 +8,8 @@ import torch
 from anomalib.data import Batch
 from anomalib.data.utils import LabelName
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics import CatMetric
 
@@ -19,7 +21,8 @@ from anomalib_plus.post_processing.conformal_math import (
     p_values,
     smallest_rate,
 )
-from anomalib_plus.post_processing.region_post_processor import RegionChoice, RegionPostProcessor
+from anomalib_plus.post_processing.region_of_interest import RegionChoice
+from anomalib_plus.post_processing.region_post_processor import RegionPostProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +168,26 @@ class ConformalPostProcessor(RegionPostProcessor):
         if trainer.is_global_zero and self.n != self._warned_of:
             self._warned_of = self.n
             self._warn_of_few(type(pl_module).__name__)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what the thresholds are and what they promise, after a validation outside of a training."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_fit_end(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what the thresholds are and what they promise."""
+        if self.n and trainer.is_global_zero:
+            rank_zero_info(f"{type(pl_module).__name__}: {self.describe()}")
+
+    def describe(self) -> str:
+        """Describe the budget in one sentence."""
+        found = self.budget
+        return (
+            f"thresholds from {self.n} good validation images: score {found['image_threshold']:.4g}, map "
+            f"{found['pixel_threshold']:.4g}. The expected false-alarm rate is at most {self.supported_rate:.2%}, if "
+            f"production looks like these images; for this set of images it is at most {found['bound']:.2%} with a "
+            f"confidence of {self.confidence:.0%}."
+        )
 
     def set_scores(self, name: str, values: Tensor) -> None:
         """Set the ``image_scores`` or ``pixel_scores`` of good images (n,), and the threshold and scale they give."""

@@ -1,4 +1,4 @@
-"""One region of interest for all images, from an image file or an array; anomaly maps limited to a region."""
+"""One region of interest for all images, from an image file or an array."""
 
 from pathlib import Path
 from typing import Any
@@ -73,18 +73,3 @@ class FixedRegion:
             )
             raise ValueError(msg)
         return resized
-
-
-def limited(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace the pixels outside of a region by the smallest inside, and take the largest inside as scores.
-
-    Args:
-        maps: (B, 1, H, W) or (B, H, W), any range.
-        masks: Boolean, broadcastable to ``maps``, with at least one pixel for each.
-
-    Returns:
-        Maps of the same shape, and scores (B,).
-    """
-    lowest = maps.masked_fill(~masks, torch.inf).amin((-2, -1), keepdim=True)
-    inside = torch.where(masks, maps, lowest)
-    return inside, inside.flatten(1).amax(1)

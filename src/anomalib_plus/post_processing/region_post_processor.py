@@ -1,31 +1,14 @@
 """Regions of interest for any anomalib model."""
 
-import logging
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-import torch
 from anomalib.data import Batch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from anomalib_plus.post_processing.fixed_region import FixedRegion, limited
-from anomalib_plus.post_processing.foreground import (
-    MaskFolder,
-    foreground_masks,
-    hold_foreground,
-    is_mask_file,
-    make_foreground,
-    set_foreground,
-    undo_normalization,
-)
-
-logger = logging.getLogger(__name__)
-
-RegionChoice = str | Path | nn.Module | Tensor | np.ndarray | None
-Kind = TypeVar("Kind", bound="RegionPostProcessor")
+from anomalib_plus.post_processing.region_of_interest import RegionChoice, RegionOfInterest, limited
 
 
 class RegionPostProcessor(PostProcessor):
@@ -50,24 +33,13 @@ class RegionPostProcessor(PostProcessor):
         ValueError: If an array is black or has another number of axes.
     """
 
-    foreground: nn.Module | None
-    """What computes one region per image, if ``roi`` does."""
-    region: Tensor
-    """The region of all images, (H, W) boolean, of the size of the anomaly maps; (0, 0) if there is none."""
-
     def __init__(self, roi: RegionChoice = None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        hold_foreground(self)
-        self.register_buffer("region", torch.empty(0, 0, dtype=torch.bool))
-        self.set_roi(roi)
+        self.roi = RegionOfInterest(roi)
 
     def set_roi(self, roi: RegionChoice) -> None:
         """Set another region; see the class. Validate again to get its thresholds."""
-        self._roi = str(roi) if isinstance(roi, str | Path) else None
-        fixed = isinstance(roi, Tensor | np.ndarray) or (isinstance(roi, str | Path) and is_mask_file(roi))
-        self._source = FixedRegion(roi) if fixed else None
-        self.region = self.region.new_empty(0, 0)
-        set_foreground(self, None if fixed else make_foreground(roi))
+        self.roi.set(roi)
 
     @classmethod
     def around(cls, inner: PostProcessor | bool, roi: str | Path | nn.Module) -> "RegionPostProcessor":
@@ -81,7 +53,7 @@ class RegionPostProcessor(PostProcessor):
         if isinstance(inner, bool):
             return cls(roi, enable_normalization=inner, enable_thresholding=inner)
         if isinstance(inner, RegionPostProcessor):
-            if inner.has_roi and inner._roi != str(roi):
+            if inner.roi.is_set and inner.roi.path != str(roi):
                 msg = f"There are two regions of interest, {roi} and that of {type(inner).__name__}. Leave one out."
                 raise TypeError(msg)
             inner.set_roi(roi)
@@ -94,73 +66,17 @@ class RegionPostProcessor(PostProcessor):
         return cls(roi, **{name: getattr(inner, name) for name in names}, **sensitivities)
 
     @property
-    def has_roi(self) -> bool:
-        """True if there is a region."""
-        return self.foreground is not None or self._source is not None or self.region.numel() > 0
-
-    @property
     def needs_images(self) -> bool:
         """True if ``forward`` needs the images, from which the region is computed."""
-        return self.foreground is not None
-
-    def masks(self, maps: Tensor, images: Tensor | None = None, image_paths: list[str] | None = None) -> Tensor | None:
-        """Compute which pixels count.
-
-        Args:
-            maps: Anomaly maps (B, 1, H, W) or (B, H, W).
-            images: (B, 3, H, W) in [0, 1], if the region is computed from them.
-            image_paths: Their files, if it is read from files of the same names.
-
-        Returns:
-            Boolean, broadcastable to ``maps``; None if all do.
-
-        Raises:
-            RuntimeError: If images are needed but missing, or the mask has not been brought to the size of the maps.
-            ValueError: If the size of the region is not that of the maps.
-        """
-        if self.foreground is not None:
-            if images is None:
-                msg = (
-                    "This model's region of interest is computed from the images within Engine.validate, test and "
-                    "predict only. Use one mask for all images (an image file), or set_roi(None), before the model is "
-                    "exported or called directly."
-                )
-                raise RuntimeError(msg)
-            inside = foreground_masks(self.foreground, images, image_paths) >= 0.5
-            return (inside | ~inside.flatten(1).any(1)[:, None, None, None]).reshape(maps.shape)
-        if self._source is not None and not torch.compiler.is_exporting():
-            self._settle(tuple(maps.shape[-2:]))
-        if self._source is not None:
-            msg = f"The region of interest {self._source.name} was not used yet: run engine.validate before the export."
-            raise RuntimeError(msg)
-        if not self.region.numel():
-            return None
-        if maps.shape[-2:] != self.region.shape:
-            height, width = self.region.shape
-            msg = (
-                f"The region of interest has {width}x{height} pixels, the anomaly maps {maps.shape[-1]}x"
-                f"{maps.shape[-2]}. Use the image size of the training, or set_roi to another mask."
-            )
-            raise ValueError(msg)
-        return self.region
+        return self.roi.is_computed
 
     def limit_to_roi(self, batch: Batch, pl_module: LightningModule) -> Tensor | None:
         """Limit the maps of a batch to the region, and take their largest pixels inside as scores.
 
         Returns:
-            Which pixels count, see :meth:`masks`.
-
-        Raises:
-            ValueError: If there is a region but the model predicts no maps, or the mask has the wrong size.
+            Which pixels count; see :meth:`.RegionOfInterest.masks`.
         """
-        if not self.has_roi:
-            return None
-        if batch.anomaly_map is None:
-            msg = f"{type(pl_module).__name__} predicts no anomaly maps, which a region of interest needs."
-            raise ValueError(msg)
-        self._settle_for(batch, pl_module)
-        images = undo_normalization(batch.image, pl_module) if self.needs_images else None
-        masks = self.masks(batch.anomaly_map, images, batch.image_path)
+        masks = self.roi.masks_of_batch(batch, pl_module)
         if masks is not None:
             maps, scores = limited(batch.anomaly_map, masks)
             batch.update(anomaly_map=maps, pred_score=scores)
@@ -169,15 +85,13 @@ class RegionPostProcessor(PostProcessor):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the mask before a training, so that a wrong path stops it at once."""
         del trainer, pl_module
-        if stage == "fit" and self._source is not None:
-            self._source.read()
-        if stage == "fit" and isinstance(self.foreground, MaskFolder):
-            self.foreground.files  # noqa: B018
+        if stage == "fit":
+            self.roi.check_files()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, *args: Any) -> None:
         """Bring the mask to the size of the images, so that one that does not fit stops the training at once."""
         del trainer, args
-        self._settle_for(batch, pl_module)
+        self.roi.settle(batch, pl_module)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
@@ -234,7 +148,7 @@ class RegionPostProcessor(PostProcessor):
         if scores is None and maps is None:
             msg = "At least one of pred_score or anomaly_map must be provided."
             raise ValueError(msg)
-        masks = None if maps is None else self.masks(maps, images)
+        masks = None if maps is None else self.roi.masks(maps, images)
         if masks is not None:
             maps, scores = limited(maps, masks)
         elif scores is None:
@@ -254,45 +168,11 @@ class RegionPostProcessor(PostProcessor):
 
     def checkpoint_config(self) -> dict[str, Any]:
         """Return the settings for a checkpoint: plain data that names the class and a region that is not one mask."""
-        roi = self._roi if self.foreground is not None else None
+        roi = self.roi.path if self.roi.is_computed else None
         return {**super().checkpoint_config(), "class": type(self).__name__, "roi": roi}
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore settings; a region that was passed to the constructor remains."""
         super().load_checkpoint_config(config)
-        if config.get("roi") is not None and not self.has_roi:
+        if config.get("roi") is not None and not self.roi.is_set:
             self.set_roi(config["roi"])
-
-    def _settle_for(self, batch: Batch, pl_module: LightningModule) -> None:
-        if self._source is not None:
-            transform = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
-            image_path = batch.image_path[0] if batch.image_path else None
-            self._settle(tuple(batch.image.shape[-2:]), transform, image_path)
-
-    def _settle(self, size: tuple[int, ...], transform: Any = None, image_path: str | None = None) -> None:
-        """Set ``region`` from the mask as it was given; one from a checkpoint replaces a file that is gone."""
-        source = self._source
-        if source is None:
-            return
-        try:
-            region = source.at((size[0], size[1]), transform, image_path).to(self.region.device)
-        except FileNotFoundError:
-            if not self.region.numel():
-                raise
-        else:
-            if self.region.numel() and not torch.equal(region, self.region):
-                logger.warning(
-                    "The region of interest %s differs from that of the checkpoint, whose thresholds do not belong to "
-                    "it. Run engine.validate to compute them.",
-                    source.name,
-                )
-            self.region = region
-        self._source = None
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        saved = state_dict.get(f"{prefix}region")
-        if saved is not None and saved.numel():
-            self.region = torch.empty_like(saved, device=self.region.device)
-        else:  # a checkpoint without region leaves that of the constructor
-            state_dict[f"{prefix}region"] = self.region
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -125,13 +125,13 @@ def test_a_foreground_is_frozen_and_no_part_of_training_or_checkpoints(tmp_path:
     model = with_foreground(Left())
     assert list(model.state_dict()) == list(with_foreground(None).state_dict())
     model.load_state_dict(with_foreground(None).state_dict())  # strictly
-    foreground = model.train().post_processor.foreground
+    foreground = model.train().post_processor.roi.foreground
     assert not any(parameter.requires_grad for parameter in foreground.parameters())
     assert len(model.configure_optimizers().param_groups[0]["params"]) == len(model.model.trained_parameters)
     foreground.register_forward_pre_hook(lambda *_: pytest.fail("used in training"))
     model.training_step(ImageBatch(image=torch.rand(2, 3, 64, 64)))
     loaded = AstMFR.load_from_checkpoint(checkpoint_of(model, tmp_path / "model.ckpt"))
-    assert not loaded.post_processor.has_roi
+    assert not loaded.post_processor.roi.is_set
 
 
 def test_a_network_as_foreground_is_exported_and_otsu_says_that_it_cannot_be() -> None:
@@ -145,11 +145,11 @@ def test_a_network_as_foreground_is_exported_and_otsu_says_that_it_cannot_be() -
 
 def test_foreground_by_argument(tmp_path: Path) -> None:
     otsu = build(foreground="otsu")
-    assert isinstance(otsu.post_processor.foreground, OtsuForeground)
+    assert isinstance(otsu.post_processor.roi.foreground, OtsuForeground)
     loaded = AstMFR.load_from_checkpoint(checkpoint_of(otsu, tmp_path / "model.ckpt"))
-    assert isinstance(loaded.post_processor.foreground, OtsuForeground)
+    assert isinstance(loaded.post_processor.roi.foreground, OtsuForeground)
     folder = build(foreground=tmp_path).eval()
-    assert isinstance(folder.post_processor.foreground, MaskFolder)
+    assert isinstance(folder.post_processor.roi.foreground, MaskFolder)
     with pytest.raises(ValueError, match="needs the paths of the images"):
         folder(torch.rand(1, 3, 64, 64))
     quiet = build(foreground="otsu", post_processor=False).post_processor
@@ -157,7 +157,7 @@ def test_foreground_by_argument(tmp_path: Path) -> None:
     strict = build(foreground="otsu", post_processor=PostProcessor(enable_normalization=False, image_sensitivity=0.9))
     assert (strict.post_processor.enable_normalization, strict.post_processor.image_sensitivity) == (False, 0.9)
     conformal = build(foreground="otsu", post_processor=ConformalPostProcessor(0.1)).post_processor
-    assert isinstance(conformal.foreground, OtsuForeground)
+    assert isinstance(conformal.roi.foreground, OtsuForeground)
     assert conformal.false_positive_rate == 0.1
     with pytest.raises(TypeError, match=r"two regions of interest, otsu and that of RegionPostProcessor"):
         build(foreground="otsu", post_processor=RegionPostProcessor(tmp_path))

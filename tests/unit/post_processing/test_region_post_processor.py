@@ -105,13 +105,13 @@ def test_masks_of_a_folder_reach_every_image(engine: Engine, padim: Padim, datam
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         Image.fromarray(mask).save(tmp_path / path.parent.name / f"{path.stem}.png")
     masked = predict(engine, padim, datamodule, RegionPostProcessor(tmp_path, **PLAIN))
-    assert isinstance(padim.post_processor.foreground, MaskFolder)
+    assert isinstance(padim.post_processor.roi.foreground, MaskFolder)
     torch.testing.assert_close(masked.anomaly_map, plain.anomaly_map * torch.from_numpy(masks))
 
 
 def test_state_and_default() -> None:
-    assert isinstance(RegionPostProcessor("foreground").foreground, OtsuForeground)
-    assert not RegionPostProcessor().has_roi
+    assert isinstance(RegionPostProcessor("foreground").roi.foreground, OtsuForeground)
+    assert not RegionPostProcessor().roi.is_set
     with_foreground, without = RegionPostProcessor(LeftHalf()), RegionPostProcessor(None)
     assert list(with_foreground.state_dict()) == list(without.state_dict())
     with_foreground.load_state_dict(without.state_dict())
