@@ -68,7 +68,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
                 f"{protocol.image_size}: resize without cropping."
             )
             raise ValueError(msg)
-        output = _without_background(model, images, model.model(images), batch.image_path)
+        output = _inside_roi(model, images, model.model(images), batch.image_path)
         batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
         scores.append(_image_scores(output.pred_score, batch_maps).double().cpu().numpy())
         labels.append(batch.gt_label.bool().cpu().numpy())
@@ -89,13 +89,13 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
     )
 
 
-def _without_background(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
-    """Apply the post-processor's removal of the background, where it has one, and nothing else of it."""
-    remove = getattr(model.post_processor, "remove_background", None)
-    if remove is None:
+def _inside_roi(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
+    """Limit to the post-processor's region of interest, where it has one, and do nothing else of it."""
+    limit = getattr(model.post_processor, "limit_to_roi", None)
+    if limit is None:
         return output
     batch = ImageBatch(image=images, image_path=paths, anomaly_map=output.anomaly_map, pred_score=output.pred_score)
-    remove(batch, model)
+    limit(batch, model)
     return batch
 
 

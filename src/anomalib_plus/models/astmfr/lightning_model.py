@@ -17,7 +17,7 @@ from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
-from anomalib_plus.post_processing import ForegroundPostProcessor
+from anomalib_plus.post_processing import RegionPostProcessor
 from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
@@ -49,7 +49,7 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         l2_weight: The paper's alpha, which scales the loss and has no other effect.
         sigma: Standard deviation of the Gaussian that smooths the map, in pixels; 0 disables it.
         pool_size: Side of the average pooling after it, odd; 0 or 1 disables it.
-        foreground: Background removal (Table 9) by :class:`~anomalib_plus.post_processing.ForegroundPostProcessor`:
+        foreground: Background removal (Table 9) by :class:`~anomalib_plus.post_processing.RegionPostProcessor`:
             "otsu", or a folder of masks named like the images; None for none.
         teacher_cache_gib: Size in GiB of a cache in CPU memory for the teacher's features of the training images (3.7
             MB per image at the paper's size); 0 for none. Not possible with augmentations.
@@ -98,7 +98,7 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         if foreground is not None:
-            post_processor = ForegroundPostProcessor.around(post_processor, foreground)
+            post_processor = RegionPostProcessor.around(post_processor, foreground)
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
