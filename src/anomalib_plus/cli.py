@@ -26,6 +26,8 @@ class OwnCommand(NamedTuple):
 
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
+    "models": OwnCommand("anomalib_plus.model_list", "list the models with their presets"),
+    "config": OwnCommand("anomalib_plus.presets", "print the path of a preset, for --config; list the presets"),
     "build": OwnCommand("anomalib_plus.inspector.build", "build an inspector from images of good parts"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "train a paper's models and compare with its table"),
@@ -33,6 +35,9 @@ OWN_COMMANDS = {
         "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"
     ),
     "gallery": OwnCommand("anomalib_plus.gallery.command", "draw the synthetic anomalies on your images, or on a demo"),
+    "synthesize": OwnCommand(
+        "anomalib_plus.validation.command", "write images of synthetic defects with masks, made from good images"
+    ),
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"
     ),

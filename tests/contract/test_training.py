@@ -53,9 +53,12 @@ def test_a_seed_repeats_a_training_and_another_seed_does_not(small_model: SmallM
 @pytest.mark.parametrize("batch_size", [1, 5], ids=["batches of one", "an incomplete last batch of one"])
 def test_small_batches_train(small_model: SmallModel, surfaces: Surfaces, batch_size: int) -> None:
     model = small_model.build()
+    kinds = set()
+    model.model.register_forward_pre_hook(lambda _, inputs: kinds.add(type(inputs[0])))
     before = copy.deepcopy(model.state_dict())
     engine = quiet_engine(max_epochs=1)
     engine.fit(model, datamodule=surfaces(train_batch_size=batch_size))
+    assert kinds == {torch.Tensor}  # not torchvision's Image, on which a compiled network does not train
     assert torch.isfinite(engine.trainer.callback_metrics["train_loss"])
     assert_finite(model)
     assert changed(model, before)

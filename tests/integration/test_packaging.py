@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import anomalib_plus
+from anomalib_plus.presets import preset_names
 from fresh_interpreter import SOURCES, START_UP_FILES, FreshInterpreter
 
 BUILD = "import sys, hatchling.build; print(hatchling.build.{hook}(sys.argv[1]))"
@@ -49,6 +50,7 @@ def test_contents(wheel):
     assert f"{info}/licenses/LICENSE" in names
     files = (file.relative_to(SOURCES) for file in (SOURCES / "anomalib_plus").rglob("*") if file.is_file())
     package = {str(file) for file in files if "__pycache__" not in file.parts}
+    package |= {f"anomalib_plus/configs/{name}.yaml" for name in preset_names()}
     top_level = {name.split("/")[0] for name in names} - set(START_UP_FILES) - {info}
     if is_editable(wheel):
         assert top_level == {"_anomalib_plus.pth"}
@@ -93,11 +95,14 @@ for data, category in (("MVTec", "bottle"), ("BTAD", "02")):
 
 def test_plain_anomalib_knows_every_name(environment, wheel, tmp_path):
     """From another folder and without an import; one process, because starting anomalib takes many seconds."""
-    where = "import sys; file = sys.modules['anomalib_plus'].__file__; print(file, file=sys.stderr)"
+    where = "import sys; file = sys.modules['anomalib_plus'].__file__; print(file, file=sys.stderr)\n"
+    where += "from anomalib_plus import preset_path; print(preset_path('small/ramfae'), file=sys.stderr)"
     result = environment.run("-c", CONFIG_OF_EACH + NAMES + where, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     home = SOURCES if is_editable(wheel) else environment.site_packages
-    assert result.stderr.strip().endswith(str(home / "anomalib_plus" / "__init__.py"))
+    configs = SOURCES.parent / "configs" if is_editable(wheel) else home / "anomalib_plus" / "configs"
+    places = [home / "anomalib_plus" / "__init__.py", configs / "small" / "ramfae.yaml"]
+    assert result.stderr.splitlines()[-2:] == list(map(str, places))
     # anomalib's log lines go to stdout too: take each config from its header on
     mvtec, btad = map(yaml.safe_load, re.findall(r"^# anomalib==.*?(?=^---)", result.stdout, re.DOTALL | re.MULTILINE))
     for config, data in ((mvtec, {"name": "MVTec", "category": "bottle"}), (btad, {"name": "BTAD", "category": "02"})):

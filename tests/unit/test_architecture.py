@@ -13,6 +13,7 @@ PACKAGE = Path(anomalib_plus.models.__file__).parents[1]
 ORDER = (
     "data",
     "transforms",
+    "validation",
     "layers",
     "metrics",
     "post_processing",
@@ -28,6 +29,7 @@ ORDER = (
 NAMELESS = (
     "data",
     "transforms",
+    "validation",
     "layers",
     "metrics",
     "post_processing",

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from anomalib_plus.benchmark import ranking
 from anomalib_plus.benchmark.protocol import SIZES, Protocol
+from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.metrics.per_image_auroc import aurocs_of_images
 from anomalib_plus.metrics.size_split_auroc import auroc_of_size
 
@@ -59,7 +60,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
     """
     scores, labels, paths, maps, masks, sizes = [], [], [], [], [], []
     for batch in loader:
-        images = prepare(model, batch.image.to(device))
+        images = pre_process(model.pre_processor, batch.image.to(device))
         if images.shape[-2:] != protocol.image_size:
             size = "x".join(map(str, images.shape[-2:]))
             msg = (
@@ -67,7 +68,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
                 f"{protocol.image_size}: resize without cropping."
             )
             raise ValueError(msg)
-        output = _without_background(model, images, model.model(images), batch.image_path)
+        output = _inside_roi(model, images, model.model(images), batch.image_path)
         batch_maps = None if output.anomaly_map is None else fit_maps(output.anomaly_map.float(), protocol)
         scores.append(_image_scores(output.pred_score, batch_maps).double().cpu().numpy())
         labels.append(batch.gt_label.bool().cpu().numpy())
@@ -88,13 +89,13 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
     )
 
 
-def _without_background(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
-    """Apply the post-processor's removal of the background, where it has one, and nothing else of it."""
-    remove = getattr(model.post_processor, "remove_background", None)
-    if remove is None:
+def _inside_roi(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
+    """Limit to the post-processor's region of interest, where it has one, and do nothing else of it."""
+    limit = getattr(model.post_processor, "limit_to_roi", None)
+    if limit is None:
         return output
     batch = ImageBatch(image=images, image_path=paths, anomaly_map=output.anomaly_map, pred_score=output.pred_score)
-    remove(batch, model)
+    limit(batch, model)
     return batch
 
 
@@ -105,12 +106,6 @@ def _image_scores(scores: Tensor | None, maps: Tensor | None) -> Tensor:
         return maps.amax(dim=(1, 2))
     msg = "The model returns neither pred_score nor anomaly_map: it cannot be evaluated."
     raise ValueError(msg)
-
-
-def prepare(model: Any, images: Tensor) -> Tensor:
-    """Apply the model's pre-processor as anomalib's engine does; its ``forward`` is for exports."""
-    transform = model.pre_processor.transform if model.pre_processor else None
-    return transform(images) if transform else images
 
 
 def fit_maps(maps: Tensor, protocol: Protocol) -> Tensor:

@@ -15,7 +15,8 @@ from anomalib.visualization.image.functional import apply_colormap
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.benchmark.evaluation import Predictions, prepare
+from anomalib_plus.benchmark.evaluation import Predictions
+from anomalib_plus.deployment.resizing import pre_process
 
 _OPACITY = 0.8
 
@@ -83,7 +84,7 @@ def save_gallery(
 @torch.inference_mode()
 def _draw(model: Any, predictions: Predictions, index: int, device: torch.device) -> dict[str, Image.Image | None]:
     original = read_image(predictions.paths[index], as_tensor=True)
-    prepared = prepare(model, original[None].to(device))
+    prepared = pre_process(model.pre_processor, original[None].to(device))
     size = list(prepared.shape[-2:]) if predictions.maps is None else list(predictions.maps.shape[-2:])
     shown = tv.to_pil_image(tv.resize(original, size, antialias=True).clamp(0, 1))
     drawn: dict[str, Image.Image | None] = dict.fromkeys(("input", "mask", "map", "overlay", "reconstruction"))

@@ -54,9 +54,10 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
 
     from anomalib_plus import register
     from anomalib_plus.benchmark import costs, environment, gallery
-    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict, prepare
+    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict
     from anomalib_plus.benchmark.offline_weights import offer_lite_weights
     from anomalib_plus.benchmark.training import train
+    from anomalib_plus.deployment.resizing import pre_process
     from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
     register()
@@ -72,13 +73,14 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     model, datamodule, device = trained.model, trained.datamodule, trained.device
     loader = datamodule.test_dataloader()
     predictions = predict(model, loader, protocol, device)
-    images = prepare(model, next(iter(loader)).image.to(device))
+    images = pre_process(model.pre_processor, next(iter(loader)).image.to(device))
     record["costs"] |= costs.inference_costs(model.model, images) | {
         "fit_seconds": trained.seconds,
         "epochs": trained.engine.trainer.current_epoch,
         "steps": trained.engine.trainer.global_step,
         "peak_memory_mib": costs.peak_memory_mib(device),
     }
+    record["model"]["no_model"] = getattr(model, "no_model", False)
     record["data"] |= {"train_images": len(datamodule.train_data), "test_images": len(datamodule.test_data)}
     record["environment"] |= {
         "device": environment.device_name(device),

@@ -13,6 +13,7 @@ import yaml
 from anomalib_plus.benchmark.folders import find_categories
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import Dataclass, PlanError, read
+from anomalib_plus.presets import preset
 
 ID_LENGTH = 12
 _COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
@@ -49,8 +50,10 @@ class ModelEntry:
     """One model of a sweep.
 
     Args:
-        class_path: Import path of the class, e.g. ``anomalib.models.Padim``.
-        init_args: Its arguments, plain data. The pre-processor follows from the protocol.
+        class_path: Import path of the class, e.g. ``anomalib.models.Padim``; not with ``preset``.
+        preset: Name of a preset, e.g. ``small/tsdn``, which gives class and arguments. Image size, metrics and trainer
+            are the sweep's.
+        init_args: Arguments, plain data; of a preset, those to change. The pre-processor follows from the protocol.
         label: Its name in results; the name of the class by default.
         variant: Name that distinguishes entries with the same label.
         budget: Budget of this model, instead of the sweep's.
@@ -58,13 +61,26 @@ class ModelEntry:
         trainer: Arguments of the trainer for this model.
     """
 
-    class_path: str
+    class_path: str = ""
     init_args: dict[str, Any] = field(default_factory=dict)
     label: str | None = None
     variant: str | None = None
+    preset: str | None = None
     budget: Budget | None = None
     data: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Replace the name of a preset by its class and arguments."""
+        if bool(self.class_path) == bool(self.preset):
+            msg = f"give either class_path or preset, got {self.class_path or None} and {self.preset}."
+            raise ValueError(msg)
+        if self.preset:
+            model = preset(self.preset)["model"]
+            settings = {name: value for name, value in model["init_args"].items() if name not in _COMPONENTS}
+            object.__setattr__(self, "class_path", model["class_path"])
+            object.__setattr__(self, "init_args", settings | self.init_args)
+            object.__setattr__(self, "preset", None)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
         "job_id": job.job_id,
         "status": "ok",
         "error": None,
-        "model": dict(job.model),
+        "model": {**job.model, "no_model": False},
         "data": {**job.data, "train_images": None, "test_images": None},
         "seed": job.seed,
         "budget": dict(job.budget),

@@ -5,8 +5,9 @@ numbers to compare with. ``--print-config`` runs nothing and prints the training
 ``anomalib train --config``.
 
 The trainings follow the paper's recipe; a whole table takes GPU days. --max-epochs, --image-size and --set make them
-smaller, but then they do not reproduce the paper. Tables of a paper share their results, and the same command resumes.
-Folders in MVTec layout with other categories work too, without numbers to compare with.
+smaller, and --preset small takes a preset instead, but then they do not reproduce the paper. Tables of a paper share
+their results, and the same command resumes. Only cells run whose categories are in the folder; --categories takes some
+of them. Folders in MVTec layout with other categories work too, without numbers to compare with.
 """
 
 import argparse
@@ -14,13 +15,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Column, Table
 
+from anomalib_plus.benchmark.cell_values import our_number, print_cells, title
 from anomalib_plus.benchmark.command import add_run_options, apply_run_options, list_jobs, run_jobs
 from anomalib_plus.benchmark.configuration import choose_training, configuration, to_yaml
 from anomalib_plus.benchmark.folders import find_categories
@@ -37,11 +37,9 @@ from anomalib_plus.benchmark.papers import (
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand
 from anomalib_plus.benchmark.progress import printable
 from anomalib_plus.benchmark.protocol import Protocol
-from anomalib_plus.benchmark.record import COSTS
+from anomalib_plus.benchmark.recipe_preset import with_preset
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
-
-_DIGITS = {"fraction": 3, "percent": 2, "millions": 1}
 
 
 def available_categories(kind: str, root: Path) -> list[str]:
@@ -97,7 +95,7 @@ def build_sweep(
 ) -> Sweep:
     """Return the trainings that cells need, as a sweep."""
     data = load_recipes()["data"][kind]
-    variants = {_title(variant): variant for cell in chosen for variant in cell.variants.values()}
+    variants = {title(variant): variant for cell in chosen for variant in cell.variants.values()}
     categories = list(dict.fromkeys(category for cell in chosen for category in cell.categories))
     return Sweep(
         models=tuple(
@@ -121,53 +119,12 @@ def build_sweep(
 def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
     """Return the jobs of the sweep that the cells need; not every variant needs every category."""
     pairs = {
-        (_title(variant), category)
+        (title(variant), category)
         for cell in chosen
         for variant in cell.variants.values()
         for category in cell.categories
     }
     return [job for job in jobs if (job.model["variant"], job.data["category"]) in pairs]
-
-
-def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return our value of a cell: the best variant, averaged over categories and seeds.
-
-    A category without a value, for example without defects of a size, is left out of the mean, as in the papers.
-
-    Returns:
-        None unless all jobs of the cell have succeeded and one of them has a value.
-    """
-    by_key: dict[tuple[str | None, str, int], Job] = {
-        (job.model["variant"], job.data["category"], job.seed): job for job in jobs
-    }
-    values: list[float] = []
-    for seed in sorted({job.seed for job in jobs}):
-        for category in cell.categories:
-            results = []
-            for variant in cell.variants.values():
-                job = by_key.get((_title(variant), category, seed))
-                record = records.get(job.job_id) if job else None
-                if record is None or record["status"] != "ok":
-                    return None
-                results.append(record["costs" if cell.metric in COSTS else "metrics"][cell.metric])
-            values += [max(results)] if None not in results else []
-    return mean(values) if values else None
-
-
-def print_cells(chosen: Sequence[Cell], numbers: Sequence[float | None], console: Console) -> None:
-    """Print the paper's and our values and the differences, in the paper's unit."""
-    columns = ("row", "column", "paper", "ours", "difference")
-    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
-    for cell, number in zip(chosen, numbers, strict=True):
-        digits = _DIGITS[cell.unit]
-        gap = f"{cell.in_unit(number - cell.paper):+.{digits}f}" if None not in (number, cell.paper) else "-"  # type: ignore[operator]
-        shown = ["-" if value is None else f"{cell.in_unit(value):.{digits}f}" for value in (cell.paper, number)]
-        table.add_row(*map(printable, (cell.row, cell.column, *shown, gap)))
-    console.print(table)
-
-
-def _title(variant: Mapping[str, Any]) -> str | None:
-    return ", ".join(f"{key}={value}" for key, value in sorted(variant.items())) or None
 
 
 def _change(text: str) -> tuple[str, Any]:
@@ -190,10 +147,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--print-config", action="store_true", help="print a row as a file for anomalib train --config")
     parser.add_argument("--row", metavar="NAME", help="the row of --print-config")
     parser.add_argument("--data.root", dest="root", type=Path, metavar="FOLDER", help="folder of the categories")
-    parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
-                        help="categories to take")  # fmt: skip
+    names = ("--categories", "--data.category", "--data.categories")
+    parser.add_argument(*names, dest="categories", nargs="+", metavar="NAME", help="categories to take")
     parser.add_argument(
         "--own-data", action="store_true", help="do not compare, although categories have names of the paper's"
+    )
+    parser.add_argument(
+        "--preset", metavar="FOLDER", help="take the model's preset, e.g. small, not the paper's recipe"
     )
     parser.add_argument("--set", dest="changes", type=_change, action="append", default=[], metavar="NAME=VALUE",
                         help="change an argument of the model, e.g. --set widths=[8,16,32,64]")  # fmt: skip
@@ -233,6 +193,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen: list[tuple[Kind, int | str]] = [(kind, getattr(options, kind)) for kind in KINDS if getattr(options, kind)]
     if (options.print_config or options.row) and not (options.print_config and chosen):
         parser.error("--print-config needs --table, --figure or --variant, and --row needs --print-config.")
+    if options.print_config and options.preset:
+        parser.error("--print-config prints the recipe; anomalib-plus config prints the path of a preset.")
     if not chosen:
         _list_entries(options.paper, console)
         return 0
@@ -259,25 +221,30 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     if not available:
         sys.stderr.write(fetch_advice(recipe["data"], root) + "\n")
         return 1
+    present = set(available)
     if options.categories:
         available = chosen_categories(available, options.categories, root)
     own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(available)
     chosen = possible_cells(wanted, available, own_data)
-    sweep = apply_run_options(build_sweep(recipe, chosen, kind, root, dict(options.changes)), options)
+    sweep = build_sweep(recipe, chosen, kind, root, dict(options.changes))
+    preset = f"{options.preset}/{options.paper}" if options.preset else None
+    sweep = apply_run_options(with_preset(sweep, preset) if preset else sweep, options)
     jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
-    left_out = 0 if own_data else len(wanted) - len(chosen)
-    if left_out:
-        console.print(
-            printable(f"{left_out} of {len(wanted)} cells need categories that are not in {root}."), soft_wrap=True
-        )
-    folder = options.output or Path("results/reproduce") / options.paper
+    missing = [] if own_data else [cell for cell in wanted if not set(cell.categories) <= present]
+    if missing:
+        text = f"{len(missing)} of {len(wanted)} cells need categories that are not in {root}."
+        console.print(printable(text), soft_wrap=True)
+    folder = options.output or Path("results/reproduce", (preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:
         list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
         return int(not jobs)
     store = ResultStore(folder)
     status = run_jobs(jobs, store, options, console)
     records = {record["job_id"]: record for record in store.records()}
-    print_cells(chosen, [our_number(cell, jobs, records) for cell in chosen], console)
+    shown = chosen if own_data else wanted
+    without = {True: "no data", False: "not run"}
+    numbers = [our_number(cell, jobs, records) if cell in chosen else without[cell in missing] for cell in shown]
+    print_cells(shown, numbers, console, preset)
     for column, reason in recipe["not_run"].items():
         console.print(f"Not compared: {column}, {reason}.", soft_wrap=True)
     return status

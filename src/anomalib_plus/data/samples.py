@@ -27,13 +27,13 @@ class Sample(NamedTuple):
 def read_samples(dataset: AnomalibDataset) -> list[Sample]:
     """List the samples of an anomalib dataset in its order."""
     table = dataset.samples
-    segmentation = table.attrs.get("task") == "segmentation"
+    has_mask_files = table.attrs.get("task") == "segmentation" and not getattr(dataset, "computes_masks", False)
     nothing = [None] * len(table)
     columns = (list(table[name]) if name in table else nothing for name in ("image_path", "label_index", "mask_path"))
     samples = []
     for image, label, mask in zip(*columns, strict=True):
         label_index = LabelName.UNKNOWN if pandas.isna(label) else int(label)
-        needs_mask = segmentation and label_index == LabelName.ABNORMAL
+        needs_mask = has_mask_files and label_index == LabelName.ABNORMAL
         samples.append(Sample(str(image), label_index, _mask_files(mask) if needs_mask else (), needs_mask))
     return samples
 

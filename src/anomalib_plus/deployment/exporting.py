@@ -52,7 +52,7 @@ class ExportMixin:
         images = pre_process(self.pre_processor, batch)  # type: ignore[attr-defined]
         predictions = self.model(images)
         post_processor: Any = self.post_processor  # type: ignore[attr-defined]
-        if getattr(post_processor, "foreground", None) is not None:
+        if getattr(post_processor, "needs_images", False):
             return post_processor(predictions, images)
         return post_processor(predictions) if post_processor else predictions
 

@@ -10,11 +10,11 @@ import torch
 from anomalib.data.utils import read_image
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tv
 from torchvision.utils import make_grid
 
 import anomalib_plus.transforms as transforms
+from anomalib_plus.data.good_images import find_good_images
 from anomalib_plus.data.image_files import inspect_image, printable
 
 SEVERITIES = (0.2, 0.5, 1.0)
@@ -56,15 +56,7 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
         FileNotFoundError: If the folder does not exist or has no image.
         ValueError: If an image is damaged or of an unsupported kind.
     """
-    if not folder.is_dir():
-        msg = f"There is no folder {folder}: give a folder of images or of a category."
-        raise FileNotFoundError(msg)
-    good = folder / "train" / "good"
-    searched = good if good.is_dir() else folder
-    paths = sorted(path for path in searched.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-    if not paths:
-        msg = f"There is no image ({', '.join(IMG_EXTENSIONS)}) in {searched}: give a folder with images."
-        raise FileNotFoundError(msg)
+    paths = find_good_images(folder)
     chosen = torch.linspace(0, len(paths) - 1, min(count, len(paths))).long().tolist()
     images = []
     for path in (paths[index] for index in chosen):

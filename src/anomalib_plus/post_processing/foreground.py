@@ -15,16 +15,20 @@ from typing import Any, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from lightning.pytorch import LightningModule
 from PIL import Image
 from skimage.segmentation import flood
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 _MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
-_OTSU = "otsu"
+_FILE_SUFFIXES = _MASK_SUFFIXES | {".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
+_OTSU = frozenset({"foreground", "otsu"})
 _NAME = "foreground"
 
 
@@ -69,8 +73,8 @@ class OtsuForeground(nn.Module):
 class MaskFolder(nn.Module):
     """Foreground read from mask files, which are found by the image's name.
 
-    The mask of ``.../crack/007.png`` is ``crack/007.*`` anywhere below the folder, or else the only ``007.*``. The
-    object is bright. The folder is searched at first use.
+    The mask of ``.../crack/007.png`` is ``crack/007.*`` anywhere below the folder, or else the only ``007.*``. What is
+    not 0 counts. The folder is searched at first use.
 
     Args:
         folder: Folder of masks, 8-bit images of any size.
@@ -124,7 +128,7 @@ class MaskFolder(nn.Module):
         return chosen[0]
 
     def forward(self, images: Tensor, image_paths: Sequence[str]) -> Tensor:
-        """Read the masks (B, 1, H, W) in [0, 1] of images (B, 3, H, W).
+        """Read the masks (B, 1, H, W), 0 or 1, of images (B, 3, H, W).
 
         Raises:
             FileNotFoundError: If the folder or a mask is missing.
@@ -139,7 +143,7 @@ class MaskFolder(nn.Module):
             with Image.open(file) as mask_image:  # torchvision's decode_image crashes on damaged PNGs
                 mask = pil_to_tensor(mask_image.convert("RGB").convert("L")).unsqueeze(0)
             masks.append(F.interpolate(mask, images.shape[-2:], mode="nearest"))
-        return dilate(torch.cat(masks).to(images) / 255, self.dilation)
+        return dilate((torch.cat(masks) != 0).to(images), self.dilation)
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
@@ -152,8 +156,14 @@ def dilate(masks: Tensor, pixels: int) -> Tensor:
     return F.max_pool2d(masks, 2 * pixels + 1, stride=1, padding=pixels) if pixels else masks
 
 
+def is_mask_file(choice: str | Path) -> bool:
+    """Return True if a path is that of one mask, not of a folder of masks, whether it exists or not."""
+    path = Path(choice)
+    return path.is_file() or (path.suffix.lower() in _FILE_SUFFIXES and not path.is_dir())
+
+
 def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
-    """Build a foreground from None, "otsu", a folder of masks, or a module.
+    """Build what computes a region per image from None, "foreground" or "otsu", a folder of masks, or a module.
 
     Raises:
         TypeError: If ``choice`` is none of these.
@@ -161,8 +171,11 @@ def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
     if choice is None or isinstance(choice, nn.Module):
         return choice
     if isinstance(choice, str | Path):
-        return OtsuForeground() if str(choice) == _OTSU else MaskFolder(choice)
-    msg = f"foreground must be None, 'otsu', a folder of masks or an nn.Module, got {type(choice).__name__}."
+        return OtsuForeground() if str(choice) in _OTSU else MaskFolder(choice)
+    msg = (
+        "roi must be None, a mask (image file or array), a folder of masks, 'foreground' or an nn.Module, got "
+        f"{type(choice).__name__}."
+    )
     raise TypeError(msg)
 
 
@@ -187,6 +200,15 @@ def foreground_masks(foreground: nn.Module, images: Tensor, image_paths: Sequenc
         msg = f"{type(foreground).__name__} must return masks of shape {expected}, got {tuple(masks.shape)}."
         raise ValueError(msg)
     return masks
+
+
+def undo_normalization(images: Tensor, pl_module: LightningModule) -> Tensor:
+    """Invert the ``Normalize`` transforms of the model's pre-processor; (B, 3, H, W) in [0, 1]."""
+    pre_processor = getattr(pl_module, "pre_processor", None)
+    for normalize in extract_transforms_by_type(getattr(pre_processor, "transform", None), Normalize):
+        mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (normalize.mean, normalize.std))
+        images = images * std + mean
+    return images.clamp(0, 1)
 
 
 def hold_foreground(owner: nn.Module) -> None:

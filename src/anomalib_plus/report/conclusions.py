@@ -14,6 +14,8 @@ from .words import metric_title, percent, points
 CONFIDENCE = 0.95
 _FEW_STEPS, _FEW_EPOCHS, _MANY_STEPS = 500, 10, 5000
 _ROUNDING = 1e-9
+_AGAINST_NO_MODEL = ("image_auroc", "aupro", "pixel_ap")
+"""Metrics in which a model is expected to be better than no model."""
 SHORT = f"fewer than {_FEW_STEPS} steps, or fewer than {_FEW_EPOCHS} epochs and {_MANY_STEPS} steps"
 """Definition of a short training."""
 
@@ -47,6 +49,38 @@ def conclusion(summary: Summary, data: str) -> str:
     missing = sum(entry["data"]["label"] == data for entry in summary.store.missing or [])
     jobs = "1 planned job has" if missing == 1 else f"{missing} planned jobs have"
     return _ranking(summary, data) + (f" This may change: {jobs} no result yet." if missing else "")
+
+
+def sentences(summary: Summary, data: str) -> list[str]:
+    """Return the sentences on a data set: the best model, and the models that are no better than no model."""
+    return [conclusion(summary, data), *filter(None, [beside_no_model(summary, data)])]
+
+
+def beside_no_model(summary: Summary, data: str) -> str | None:
+    """Name the ranked models that are not above a baseline without a model; None if there is nothing to compare.
+
+    Metrics without results on every category are left out.
+    """
+    expected = len(summary.categories(data))
+
+    def mean(model: str, name: str) -> float | None:
+        found = summary.over_categories(data, model, name)
+        return found[0].mean if found and found[1] == expected else None
+
+    marked = {summary.titles[r["job_id"]] for r in summary.store.finished if part(r, "model").get("no_model") is True}
+    models = [model for rank, model in summary.ranking(data) if rank is not None and model not in marked]
+    texts = []
+    for baseline in (model for model in summary.models(data) if model in marked):
+        reached = {name: value for name in _AGAINST_NO_MODEL if (value := mean(baseline, name)) is not None}
+        figures = ", ".join(f"{metric_title(name)} {percent(value)} %" for name, value in reached.items())
+        behind = {
+            name: [model for model in models if (own := mean(model, name)) is not None and own <= value]
+            for name, value in reached.items()
+        }
+        weak = "; ".join(f"in {metric_title(name)}, {_listed(found)}" for name, found in behind.items() if found)
+        end = f"Not better than that: {weak}." if weak else "Every ranked model is better."
+        texts += [f"{data}: {baseline}, a baseline without a model, has {figures}. {end}"] if reached and models else []
+    return " ".join(texts) or None
 
 
 def _ranking(summary: Summary, data: str) -> str:

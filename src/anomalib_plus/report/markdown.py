@@ -1,7 +1,7 @@
 """Report in Markdown, for a README or a pull request."""
 
 from . import settings, tables
-from .conclusions import conclusion, short_trainings
+from .conclusions import sentences, short_trainings
 from .page import facts
 from .records import PaperNumbers
 from .summary import Summary
@@ -16,7 +16,7 @@ def render_markdown(summary: Summary, papers: PaperNumbers, title: str) -> str:
         blocks.insert(2, f"Damaged lines of results.jsonl, not read: {numbers}.")
     if summary.store.shortfall:
         blocks.insert(2, _escape(summary.store.shortfall))
-    blocks += [_escape(conclusion(summary, data)) for data in summary.data_sets]
+    blocks += [_escape(text) for data in summary.data_sets for text in sentences(summary, data)]
     blocks += [_escape(found) for data in summary.data_sets if (found := short_trainings(summary, data))]
     blocks += [_table(tables.leaderboard(summary, data)) for data in summary.data_sets]
     blocks.append("## Categories")

@@ -57,7 +57,7 @@ def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, t
         "histograms": _by_category(summary, figures.histograms),
         "galleries": galleries,
         "left_out": left_out,
-        "conclusions": [conclusions.conclusion(summary, data) for data in summary.data_sets],
+        "conclusions": [text for data in summary.data_sets for text in conclusions.sentences(summary, data)],
         "short_trainings": [
             sentence for data in summary.data_sets if (sentence := conclusions.short_trainings(summary, data))
         ],

@@ -16,6 +16,11 @@ from anomalib_plus.training.repeatable import is_repeatable
 from anomalib_plus.transforms import Augmenter, SyntheticBatch, build_augmenter
 
 
+def plain_images(batch: Batch) -> Tensor:
+    """Return the images as a plain tensor: a compiled network does not train on torchvision's ``Image``."""
+    return batch.image.as_subclass(Tensor)
+
+
 class AugmenterMixin:
     """Exchangeable augmenter, stored in checkpoints as plain data, with its own random generator."""
 
@@ -52,7 +57,7 @@ class AugmenterMixin:
     def corrupt(self, batch: Batch) -> SyntheticBatch:
         """Add synthetic anomalies to the images of a training batch; needs an augmenter."""
         keys = batch.image_path if self.images_repeat else None
-        return self.augmenter.corrupt(batch.image, self.anomaly_generator, keys)  # type: ignore[union-attr]
+        return self.augmenter.corrupt(plain_images(batch), self.anomaly_generator, keys)  # type: ignore[union-attr]
 
     @property
     def anomaly_generator(self) -> torch.Generator:

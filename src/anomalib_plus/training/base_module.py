@@ -1,8 +1,11 @@
 """Base of the package's anomalib modules."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, TypeVar
 
+import yaml
 from anomalib import LearningType
 from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
@@ -15,7 +18,7 @@ from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs
 from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.deployment.exporting import ExportMixin
 from anomalib_plus.layers.loss_terms import LossTerms
-from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter
+from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter, plain_images
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
 from anomalib_plus.training.finite_loss import FiniteLoss, check_weights
@@ -24,6 +27,8 @@ from anomalib_plus.training.input_check import ImageFileCheck, ValueRangeCheck
 from anomalib_plus.training.last_epoch import LastEpochCheckpoint
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
 from anomalib_plus.training.threshold_check import ThresholdCheck
+
+Model = TypeVar("Model", bound="BaseModule")
 
 
 class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
@@ -45,6 +50,31 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
         """Return a resize without normalisation: synthetic anomalies, losses and maps need images in [0, 1]."""
         return PreProcessor(transform=Resize(image_size or cls.default_image_size, antialias=True))
+
+    @classmethod
+    def from_config(cls: type[Model], config_path: str | Path | Mapping[str, Any], **kwargs: Any) -> Model:
+        """Build the model of a configuration: a file for ``anomalib train``, or its content, such as a preset's.
+
+        Only ``model`` counts; anomalib's method refuses files with data or a seed. ``kwargs`` replace arguments, e.g.
+        ``**{"model.learning_rate": 1e-3}``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it has no ``model``, or another one than this class.
+        """
+        is_content = isinstance(config_path, Mapping)
+        content = config_path if is_content else yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))
+        if not isinstance(content, Mapping) or "model" not in content:
+            msg = f"The configuration has no key 'model' with class_path and init_args, got {config_path!r}."
+            raise ValueError(msg)
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "model.yaml")
+            file.write_text(yaml.safe_dump({"model": content["model"]}), encoding="utf-8")
+            model = super().from_config(file, **kwargs)  # type: ignore[misc]
+        if not isinstance(model, cls):
+            msg = f"This is a configuration of {type(model).__name__}, not of {cls.__name__}: use the other class."
+            raise ValueError(msg)
+        return model
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the package's callbacks and anomalib's components, the check of the image files first."""
@@ -81,7 +111,7 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Predict for the batch, as anomalib's test step does."""
         del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
+        return batch.update(**self.model(plain_images(batch))._asdict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise an error if weights are non-finite, so that they cannot replace an earlier checkpoint."""

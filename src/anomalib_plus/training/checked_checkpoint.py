@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from anomalib_plus import __version__
+from anomalib_plus.post_processing.restore import restore
 from anomalib_plus.training.checkpoint_files import CheckpointError
 from anomalib_plus.training.checkpoint_origin import (
     ORIGIN,
@@ -18,6 +19,9 @@ from anomalib_plus.training.checkpoint_origin import (
     read_head,
 )
 from anomalib_plus.training.renamed_arguments import renamed
+
+_POST_PROCESSOR = "anomalib_post_processor_config"
+"""anomalib's key in a checkpoint."""
 
 Model = TypeVar("Model", bound="CheckedCheckpointMixin")
 
@@ -36,7 +40,8 @@ class CheckedCheckpointMixin:
     def load_from_checkpoint(cls: type[Model], checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Model:
         """Load a model; see :meth:`anomalib.models.AnomalibModule.load_from_checkpoint`.
 
-        Checkpoints of version 0.1 are supported: their arguments are renamed.
+        Checkpoints of version 0.1 are supported: their arguments are renamed. A post-processor of this package is
+        restored unless another one is passed.
 
         Raises:
             CheckpointError: If the file is damaged, contains or names code, or is of another model or version.
@@ -49,6 +54,8 @@ class CheckedCheckpointMixin:
         saved = head.get("hyper_parameters", {})
         # Lightning ignores names that the constructor does not know, so those of version 0.1 need no removal.
         changed = {name: value for name, value in renamed(saved, cls).items() if name not in saved}
+        if "post_processor" not in kwargs and (saved_one := restore(head.get(_POST_PROCESSOR, {}))):
+            changed["post_processor"] = saved_one
         return super().load_from_checkpoint(checkpoint_path, *args, **{**changed, **kwargs})  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

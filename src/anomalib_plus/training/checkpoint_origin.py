@@ -127,6 +127,11 @@ def describe_misfit(
         for what, found in (("missing", missing), ("unknown", extra), ("of another shape", shapes))
         if found
     ]
+    if all(name.startswith("post_processor.") for name in {*missing, *extra} | {text.split()[0] for text in shapes}):
+        return (
+            f"The checkpoint was made with another post-processor than {name} has here: {'; '.join(faults)}. Pass the "
+            "same --config (or --model.post_processor options) as in training; in Python the same post_processor."
+        )
     saved = checkpoint.get("hyper_parameters", {})
     differing = [
         f"{key}={saved[key]!r} (here {arguments[key]!r})"

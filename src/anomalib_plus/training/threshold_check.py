@@ -1,4 +1,4 @@
-"""Warnings about thresholds that are missing or were computed without defects."""
+"""Warnings about thresholds that are missing or were computed without the images that they need."""
 
 import logging
 from collections.abc import Sized
@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from anomalib_plus.data.samples import samples_of
 from anomalib_plus.data.stage_data import datasets_of
+from anomalib_plus.post_processing.conformal_post_processor import HOLD_OUT, ConformalPostProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +18,16 @@ logger = logging.getLogger(__name__)
 class ThresholdCheck(Callback):
     """Warn at the start of a training without defects to validate on, and of a test or prediction without threshold.
 
-    Labels are known for anomalib's datasets, their subsets and concatenations. Models without thresholds are ignored.
+    ``ConformalPostProcessor`` needs good validation images only. Labels are known for anomalib's datasets, their
+    subsets and concatenations. Models without thresholds are ignored.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the validation set."""
-        if trainer.is_global_zero and _thresholds(pl_module):
-            problem = _problem_of_validation(datasets_of(trainer.val_dataloaders))
+        post_processor = _thresholds(pl_module)
+        if trainer.is_global_zero and post_processor:
+            needs_defects = not isinstance(post_processor, ConformalPostProcessor)
+            problem = _problem_of_validation(datasets_of(trainer.val_dataloaders), needs_defects)
             if problem:
                 logger.warning("%s: %s", type(pl_module).__name__, problem)
 
@@ -49,8 +53,10 @@ def _thresholds(model: LightningModule) -> PostProcessor | None:
     return post_processor if thresholds else None
 
 
-def _problem_of_validation(datasets: list[Any]) -> str | None:
+def _problem_of_validation(datasets: list[Any], needs_defects: bool) -> str | None:
     filled = [dataset for dataset in datasets if not (isinstance(dataset, Sized) and len(dataset) == 0)]
+    if not needs_defects:  # the post-processor counts the good images itself
+        return None if filled else f"there are no validation images, so its thresholds will be NaN. {HOLD_OUT}"
     if not filled:
         return (
             "there are no validation images, so its thresholds will be NaN and its decisions (pred_label) meaningless: "
@@ -66,5 +72,6 @@ def _problem_of_validation(datasets: list[Any]) -> str | None:
     return (
         f"no defect among the validation images ({count}), so F1 cannot choose a threshold: anomalib takes their "
         "highest score, and how many defects that misses is unknown. Image AUROC of good images alone is always 0.0. "
-        "Add images of defects (abnormal_dir of Folder), or a validation set that has some."
+        "Add images of defects (abnormal_dir of Folder), or a validation set that has some, or use "
+        "post_processor=ConformalPostProcessor(), whose threshold needs good images only."
     )

@@ -78,7 +78,7 @@ class Mix(Augmenter):
         if roi is not None:
             replaced |= {"roi": roi, "foreground_polarity": foreground_polarity}
         # A tuple, not a ModuleList: there are no weights, and `config` reads it.
-        self.transforms = tuple(_with(member, replaced) for member in members)
+        self.transforms = tuple(with_arguments(member, replaced) for member in members)
         self.weights = weights
         self.severity = severity
         self.defects_per_image = (low, high)
@@ -152,7 +152,7 @@ class Mix(Augmenter):
         return SyntheticBatch(target, image, mask)
 
 
-def _with(member: Augmenter, replaced: Mapping[str, Any]) -> Augmenter:
+def with_arguments(member: Augmenter, replaced: Mapping[str, Any]) -> Augmenter:
     """Build the transform again with other arguments, those that its constructor knows; textures are shared."""
     parameters = inspect.signature(type(member)).parameters
     known = {name: value for name, value in replaced.items() if name in parameters}

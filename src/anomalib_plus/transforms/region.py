@@ -52,6 +52,19 @@ class Region:
         """Tell whether the region is the object in each image."""
         return isinstance(self.roi, str) and self.roi == FOREGROUND
 
+    @property
+    def mask(self) -> Tensor:
+        """Mask of a file or tensor, (B, 1, H, W), boolean, in its own size.
+
+        Raises:
+            ValueError: If the region is not a mask.
+        """
+        self.check()
+        if self._mask is None:
+            msg = f"The region of interest {self.roi} is not a mask."
+            raise ValueError(msg)
+        return self._mask
+
     def check(self) -> None:
         """Read the mask if it is a file.
 

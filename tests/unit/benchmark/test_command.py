@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from anomalib_plus import preset
 from anomalib_plus.benchmark import command, supervision
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.ray_runner import write_files
@@ -146,6 +147,36 @@ def test_reproduce_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
     error = capsys.readouterr().err
     assert f"There is no category pil in {tmp_path}; available: pill, screw." in error
     assert "fetch" not in error
+
+
+def test_one_category_of_a_table_runs_by_a_preset_and_is_printed_as_that(tmp_path, capsys):
+    (tmp_path / "screw" / "train" / "good").mkdir(parents=True)
+    (tmp_path / "screw" / "test").mkdir()
+    command = ["reproduce", "fear", "--table", "1", "--data.root", str(tmp_path), "--seeds", "97", "--preset"]
+    assert main([*command, "small", "--set", "segmentation_width=4"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"paper +preset small/fear +difference", shown)
+    assert re.search(r"screw +fear_image_auroc_percent +98\.10 +97\.00 +-1\.10", shown)
+    assert re.search(r"pill +fear_image_auroc_percent +92\.40 +no data +-", shown)
+    assert "The preset small/fear is not the paper's recipe" in shown
+    (record,) = results("results/reproduce/small-fear")
+    settings = preset("small/fear")["model"]["init_args"]
+    assert record["model"]["arguments"]["reconstruction_width"] == settings["reconstruction_width"]
+    assert record["model"]["arguments"]["segmentation_width"] == 4
+    assert (record["budget"]["max_seconds"], record["budget"]["max_epochs"]) == (600.0, None)
+    assert (record["protocol"]["image_size"], record["data"]["arguments"]["train_batch_size"]) == ([128, 128], 8)
+
+    (tmp_path / "pill" / "train" / "good").mkdir(parents=True)
+    (tmp_path / "pill" / "test").mkdir()
+    assert main([*command, "small", "--set", "segmentation_width=4", "--categories", "screw"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 jobs, 1 of them finished" in shown
+    assert re.search(r"pill +fear_image_auroc_percent +92\.40 +not run +-", shown)
+    wrong = {"no preset 'large/fear'": ["large"], "--print-config prints the recipe": ["small", "--print-config"]}
+    for message, options in wrong.items():
+        with pytest.raises(SystemExit, match="2"):
+            main([*command, *options])
+        assert message in capsys.readouterr().err
 
 
 def test_without_ray_the_way_out_is_named(config, capsys, monkeypatch):

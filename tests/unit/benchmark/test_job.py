@@ -7,20 +7,23 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, Draem
 from anomalib.post_processing import PostProcessor
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
 from anomalib_plus.benchmark import costs, environment, offline_weights, training
-from anomalib_plus.benchmark.baselines import DraemVariant, FocalTerm
+from anomalib_plus.benchmark.baselines import DraemVariant, FocalTerm, Untrained
 from anomalib_plus.benchmark.job import run_job
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.benchmark.training import load_class
+from anomalib_plus.layers.blur import GaussianBlur
+from anomalib_plus.layers.similarity import msgms_distance_map
 
 OURS = {
     "label": "RamFAE",
@@ -62,6 +65,7 @@ def test_the_record_is_complete_and_the_job_repeats(job, store):
     assert record["status"] == "ok"
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert (record["job_id"], record["seed"], record["data"]["train_images"]) == (job.job_id, 3, 6)
+    assert record["model"] == OURS | {"no_model": False}
     assert set(record["metrics"]) == set(METRICS)
     assert all(record["metrics"][name] is not None for name in METRICS if not name.startswith("image_auroc_"))
     assert all(record["costs"][name] is not None for name in COSTS)
@@ -145,6 +149,30 @@ def test_a_memory_bank_has_its_own_length_and_a_missing_class_is_named(job, stor
     assert record["gallery"][0]["files"]["reconstruction"] is None
     missing = run_job(replace(job, model=bank | {"class_path": "anomalib.models.Padim2"}), store)
     assert "There is no class 'anomalib.models.Padim2'" in missing["error"]["message"]
+
+
+def test_the_baseline_without_a_model_is_marked_and_has_the_metrics_of_the_map_of_edges(job, store, mvtec_layout):
+    model = {"label": "Untrained", "class_path": "anomalib_plus.benchmark.baselines.Untrained", "arguments": {}}
+    record = run_job(replace(job, model=model | {"variant": None}, budget=job.budget | {"max_epochs": 1}), store)
+    assert record["error"] is None
+    assert record["model"]["no_model"] is True
+    assert (record["costs"]["parameters"], record["costs"]["epochs"]) == (0, 1)
+
+    data = MVTecAD(root=mvtec_layout, category="surface", num_workers=0)
+    data.setup()
+    batches = list(data.test_dataloader())
+    images, masks = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("image", "gt_mask"))
+    labels = torch.cat([batch.gt_label for batch in batches])
+    window = GaussianBlur(3.5 / 4, 5)  # of 256 pixels, at 64
+    maps = window(msgms_distance_map(images, torch.full_like(images, 0.2)).mean(1, keepdim=True))[:, 0]
+    assert record["metrics"]["image_auroc"] == pytest.approx(roc_auc_score(labels, maps.amax(dim=(1, 2))), abs=1e-6)
+    assert record["metrics"]["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-4)
+    assert record["metrics"]["pixel_ap"] == pytest.approx(
+        average_precision_score(masks.ravel(), maps.ravel()), abs=1e-3
+    )
+    unscaled = Untrained(smoothing_kernel=21, sigma=3.5, evaluator=False, visualizer=False).eval()
+    with torch.inference_mode():
+        assert not torch.allclose(unscaled.model(images).anomaly_map[:, 0], maps, atol=0.01)
 
 
 @pytest.mark.parametrize("class_path", ["os.system", "subprocess.Popen", "torch.nn.Linear"])

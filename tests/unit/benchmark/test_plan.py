@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from anomalib_plus.benchmark.choices import with_roots
+from anomalib_plus import preset
+from anomalib_plus.benchmark.choices import with_budget, with_roots
 from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
 from anomalib_plus.benchmark.schema import PlanError
 
@@ -76,11 +77,26 @@ def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
     assert job.trainer == {"precision": 32}
 
 
+def test_a_preset_is_a_model_with_its_arguments(tmp_path):
+    content = preset("small/ramfae")["model"]
+    settings = {name: content["init_args"][name] for name in ("widths", "learning_rate", "l2_weight")}
+    models = [{"preset": "small/ramfae"}, {"preset": "small/ramfae", "variant": "x", "init_args": {"widths": [4, 8]}}]
+    sweep = with_budget(load(Sweep, write(tmp_path, models=models)), {"max_epochs": 3})
+    plain, changed = (job.model for job in expand(sweep)[:2])
+    assert plain == {"label": "RamFAE", "class_path": content["class_path"], "arguments": settings, "variant": None}
+    assert changed == plain | {"variant": "x", "arguments": settings | {"widths": [4, 8]}}
+    written_out = {"class_path": content["class_path"], "init_args": settings}
+    (same, *_) = expand(load(Sweep, write(tmp_path, models=[written_out], budget={"max_epochs": 3})))
+    assert same.job_id == expand(sweep)[0].job_id
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model": []}, "no key 'model'. Did you mean models"),
-        ({"models": [{"init_args": {}}]}, r"models\[0\] needs the key 'class_path'"),
+        ({"models": [{"init_args": {}}]}, r"models\[0\]: give either class_path or preset, got None and None"),
+        ({"models": [MODEL | {"preset": "small/ramfae"}]}, "either class_path or preset, got x.Ours and small/ramfae"),
+        ({"models": [{"preset": "small/x"}]}, r"models\[0\]: There is no preset 'small/x'; available: small/"),
         ({"budget": {"max_epoch": 3}}, "budget has no key 'max_epoch'. Did you mean max_epochs"),
         ({"budget": {"max_epochs": "three"}}, "budget.max_epochs must be an integer, got 'three'"),
         ({"budget": {"max_epochs": 0}}, "limits must be positive"),

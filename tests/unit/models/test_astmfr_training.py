@@ -7,12 +7,12 @@ import pytest
 import timm
 import torch
 from anomalib.data import ImageBatch
-from anomalib.post_processing import PostProcessor
+from anomalib.post_processing import MEBinPostProcessor, PostProcessor
 from torch import nn
 
 from anomalib_plus import AstMFR
 from anomalib_plus.layers.pretrained import read_weights
-from anomalib_plus.post_processing import ForegroundPostProcessor, MaskFolder, OtsuForeground
+from anomalib_plus.post_processing import ConformalPostProcessor, MaskFolder, OtsuForeground, RegionPostProcessor
 
 SMALL: dict[str, Any] = {
     "teacher": "test_resnet",
@@ -106,7 +106,7 @@ def test_the_weight_of_the_second_distance_scales_the_loss_and_leaves_the_map() 
 
 
 def with_foreground(foreground: Any) -> AstMFR:
-    return build(pre_processor=False, post_processor=ForegroundPostProcessor(foreground, enable_normalization=False))
+    return build(pre_processor=False, post_processor=RegionPostProcessor(foreground, enable_normalization=False))
 
 
 def test_a_foreground_of_ones_own_masks_the_smooth_map_before_the_maximum() -> None:
@@ -117,7 +117,7 @@ def test_a_foreground_of_ones_own_masks_the_smooth_map_before_the_maximum() -> N
     expected[..., 32:] = 0
     assert torch.equal(masked.anomaly_map, expected)
     assert torch.equal(masked.pred_score, expected.flatten(1).amax(1))
-    model.post_processor.set_foreground(None)
+    model.post_processor.set_roi(None)
     assert torch.equal(model(images).anomaly_map, whole.anomaly_map)
 
 
@@ -125,41 +125,44 @@ def test_a_foreground_is_frozen_and_no_part_of_training_or_checkpoints(tmp_path:
     model = with_foreground(Left())
     assert list(model.state_dict()) == list(with_foreground(None).state_dict())
     model.load_state_dict(with_foreground(None).state_dict())  # strictly
-    foreground = model.train().post_processor.foreground
+    foreground = model.train().post_processor.roi.foreground
     assert not any(parameter.requires_grad for parameter in foreground.parameters())
     assert len(model.configure_optimizers().param_groups[0]["params"]) == len(model.model.trained_parameters)
     foreground.register_forward_pre_hook(lambda *_: pytest.fail("used in training"))
     model.training_step(ImageBatch(image=torch.rand(2, 3, 64, 64)))
     loaded = AstMFR.load_from_checkpoint(checkpoint_of(model, tmp_path / "model.ckpt"))
-    assert getattr(loaded.post_processor, "foreground", None) is None
+    assert not loaded.post_processor.roi.is_set
 
 
 def test_a_network_as_foreground_is_exported_and_otsu_says_that_it_cannot_be() -> None:
     model, images = with_foreground(Left()).eval(), torch.rand(2, 3, 64, 64)
     program = torch.export.export(model, (images,))
     torch.testing.assert_close(program.module()(images).anomaly_map, model(images).anomaly_map)
-    model.post_processor.set_foreground(OtsuForeground())
+    model.post_processor.set_roi(OtsuForeground())
     with pytest.raises(RuntimeError, match="cannot be exported to ONNX"):
         torch.export.export(model, (images,))
 
 
 def test_foreground_by_argument(tmp_path: Path) -> None:
     otsu = build(foreground="otsu")
-    assert isinstance(otsu.post_processor.foreground, OtsuForeground)
+    assert isinstance(otsu.post_processor.roi.foreground, OtsuForeground)
     loaded = AstMFR.load_from_checkpoint(checkpoint_of(otsu, tmp_path / "model.ckpt"))
-    assert isinstance(loaded.post_processor.foreground, OtsuForeground)
+    assert isinstance(loaded.post_processor.roi.foreground, OtsuForeground)
     folder = build(foreground=tmp_path).eval()
-    assert isinstance(folder.post_processor.foreground, MaskFolder)
+    assert isinstance(folder.post_processor.roi.foreground, MaskFolder)
     with pytest.raises(ValueError, match="needs the paths of the images"):
         folder(torch.rand(1, 3, 64, 64))
     quiet = build(foreground="otsu", post_processor=False).post_processor
     assert (quiet.enable_normalization, quiet.enable_thresholding) == (False, False)
     strict = build(foreground="otsu", post_processor=PostProcessor(enable_normalization=False, image_sensitivity=0.9))
     assert (strict.post_processor.enable_normalization, strict.post_processor.image_sensitivity) == (False, 0.9)
-    with pytest.raises(
-        TypeError, match="needs anomalib's own PostProcessor as post_processor, got ForegroundPostProcessor"
-    ):
-        build(foreground="otsu", post_processor=ForegroundPostProcessor())
+    conformal = build(foreground="otsu", post_processor=ConformalPostProcessor(0.1)).post_processor
+    assert isinstance(conformal.roi.foreground, OtsuForeground)
+    assert conformal.false_positive_rate == 0.1
+    with pytest.raises(TypeError, match=r"two regions of interest, otsu and that of RegionPostProcessor"):
+        build(foreground="otsu", post_processor=RegionPostProcessor(tmp_path))
+    with pytest.raises(TypeError, match="needs anomalib's own PostProcessor as post_processor, got MEBin"):
+        build(foreground="otsu", post_processor=MEBinPostProcessor())
 
 
 def test_a_checkpoint_needs_neither_downloads_nor_files(tmp_path: Path) -> None:

@@ -90,9 +90,10 @@ def test_choices(folder: Path) -> None:
     assert make_foreground(None) is None
     assert make_foreground(own) is own
     assert isinstance(make_foreground("otsu"), OtsuForeground)
+    assert isinstance(make_foreground("foreground"), OtsuForeground)
     assert make_foreground(str(folder)).folder == folder
     with pytest.raises(
-        TypeError, match=r"foreground must be None, 'otsu', a folder of masks or an nn\.Module, got int"
+        TypeError, match=r"roi must be None, .* a folder of masks, 'foreground' or an nn\.Module, got int"
     ):
         make_foreground(3)
 

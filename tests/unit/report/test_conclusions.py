@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from anomalib_plus.report import Store
-from anomalib_plus.report.conclusions import conclusion, difference, short_training, short_trainings
+from anomalib_plus.report.conclusions import conclusion, difference, sentences, short_training, short_trainings
 from anomalib_plus.report.summary import Summary
 from synthetic_results import record
 
@@ -82,6 +82,29 @@ def test_what_is_missing_may_change_it() -> None:
     assert text.endswith(
         "No other model has results on every category. This may change: 1 planned job has no result yet."
     )
+
+
+def test_models_that_are_not_better_than_no_model_are_named() -> None:
+    def job(label: str, category: str = "bolt", mark: bool = False, **metrics: float) -> dict[str, Any]:
+        made = record(label, category) | {"metrics": metrics}
+        return made | {"model": {**made["model"], "no_model": mark}}
+
+    runs = [
+        job("Edges", mark=True, image_auroc=0.9, aupro=0.5),
+        job("Equal", image_auroc=0.9, aupro=0.6),
+        job("Worse", image_auroc=0.8, aupro=0.4),
+        job("Better", image_auroc=0.95, aupro=0.7),
+    ]
+    first, second = sentences(Summary(Store(Path(), runs)), "Parts")
+    assert first.startswith("Parts: Better has the highest image AUROC")
+    assert second == (
+        "Parts: Edges, a baseline without a model, has image AUROC 90.0 %, AUPRO 50.0 %. Not better than that: "
+        "in image AUROC, Equal and Worse; in AUPRO, Worse."
+    )
+    assert sentences(Summary(Store(Path(), [runs[0], runs[3]])), "Parts")[1].endswith("Every ranked model is better.")
+    assert len(sentences(Summary(Store(Path(), runs[1:])), "Parts")) == 1
+    more = [*runs[1:], job("Edges", "nut", mark=True, image_auroc=0.9)]
+    assert len(sentences(Summary(Store(Path(), more)), "Parts")) == 1, "on another category, nothing is compared"
 
 
 def trained(epochs: float, steps: float, **changes: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from anomalib.data import AnomalibDataset, MVTecAD
 from anomalib.post_processing import PostProcessor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
+from anomalib_plus.post_processing import ConformalPostProcessor
 from anomalib_plus.training.threshold_check import ThresholdCheck
 
 MODEL = SimpleNamespace(post_processor=PostProcessor())
@@ -46,6 +47,14 @@ def test_no_validation_images(surface: MVTecAD, caplog: pytest.LogCaptureFixture
     trainer = SimpleNamespace(is_global_zero=True, val_dataloaders=SimpleNamespace(dataset=empty))
     ThresholdCheck().on_train_start(trainer, MODEL)
     assert caplog.text.count("no validation images") == 2
+
+
+def test_a_threshold_from_good_images_needs_no_defects(surface: MVTecAD, caplog: pytest.LogCaptureFixture) -> None:
+    model = SimpleNamespace(post_processor=ConformalPostProcessor())
+    assert not warning_at_start(caplog, surface.train_data, model=model)
+    warning = warning_at_start(caplog, Subset(surface.train_data, []), model=model)
+    assert "no validation images" in warning
+    assert "val_split_mode: from_train" in warning
 
 
 def test_labels_that_are_not_known_are_no_reason_to_warn(surface: MVTecAD, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_plus.benchmark import evaluation
 from anomalib_plus.benchmark.exports.formats import EAGER, Exported
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
+from anomalib_plus.deployment.resizing import pre_process
 
 Images = NDArray[np.float32]
 """(B, 3, H, W) in [0, 1]."""
@@ -75,7 +75,7 @@ def eager_backend(model: Any) -> Predict:
 
 def engine_backend(model: Any) -> Predict:
     """Module as anomalib's engine runs it, which resizes images with antialiasing."""
-    return _torch_backend(lambda images: _predict_resized(model, evaluation.prepare(model, images)))
+    return _torch_backend(lambda images: _predict_resized(model, pre_process(model.pre_processor, images)))
 
 
 def compiled_backend(model: Any) -> Predict:

@@ -23,7 +23,6 @@ from torch import nn
 
 from anomalib_plus import register
 from anomalib_plus.benchmark.costs import seconds_in_turns
-from anomalib_plus.benchmark.evaluation import prepare as resize_like_engine
 from anomalib_plus.benchmark.exports import agreement
 from anomalib_plus.benchmark.exports.backends import Images, Predict, attempt, engine_backend, open_backends
 from anomalib_plus.benchmark.exports.formats import EAGER, FORMATS, Exported, export
@@ -35,6 +34,7 @@ from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
 from anomalib_plus.benchmark.store import replace_file
 from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class, trainer_arguments
+from anomalib_plus.deployment.resizing import pre_process
 
 MIB = 2**20
 
@@ -72,7 +72,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         "class_path": entry.class_path,
         "arguments": entry.init_args,
         "error": None,
-        "image_size": list(resize_like_engine(model, torch.from_numpy(samples.images[0])).shape[-2:]),
+        "image_size": list(pre_process(model.pre_processor, torch.from_numpy(samples.images[0])).shape[-2:]),
         "images": len(samples.images),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "formats": formats,
@@ -134,7 +134,7 @@ def _compare(
 
 def _timed_images(model: Any, samples: agreement.Samples) -> Images:
     """Resize the test images to the model's size, so that the times are those of the network."""
-    resized = [resize_like_engine(model, torch.from_numpy(image)) for image in samples.images]
+    resized = [pre_process(model.pre_processor, torch.from_numpy(image)) for image in samples.images]
     return torch.cat(resized).numpy()
 
 

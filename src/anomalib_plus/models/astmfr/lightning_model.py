@@ -17,7 +17,8 @@ from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
-from anomalib_plus.post_processing import ForegroundPostProcessor
+from anomalib_plus.post_processing import RegionPostProcessor
+from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.repeatable import is_repeatable
@@ -48,7 +49,7 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         l2_weight: The paper's alpha, which scales the loss and has no other effect.
         sigma: Standard deviation of the Gaussian that smooths the map, in pixels; 0 disables it.
         pool_size: Side of the average pooling after it, odd; 0 or 1 disables it.
-        foreground: Background removal (Table 9) by :class:`~anomalib_plus.post_processing.ForegroundPostProcessor`:
+        foreground: Background removal (Table 9) by :class:`~anomalib_plus.post_processing.RegionPostProcessor`:
             "otsu", or a folder of masks named like the images; None for none.
         teacher_cache_gib: Size in GiB of a cache in CPU memory for the teacher's features of the training images (3.7
             MB per image at the paper's size); 0 for none. Not possible with augmentations.
@@ -97,7 +98,7 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         if foreground is not None:
-            post_processor = ForegroundPostProcessor.around(post_processor, foreground)
+            post_processor = RegionPostProcessor.around(post_processor, foreground)
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
@@ -144,13 +145,13 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Compare the student's features, regenerated from masked ones, with the teacher's."""
         del args, kwargs
-        output = self.model(batch.image, self.anomaly_generator, self._cached_teacher_features(batch))
+        output = self.model(plain_images(batch), self.anomaly_generator, self._cached_teacher_features(batch))
         return self.log_loss(self.loss(output.student, output.teacher), len(batch.image))
 
     def _cached_teacher_features(self, batch: Batch) -> list[Tensor] | None:
         if not self.teacher_cache.capacity or batch.image_path is None:
             return None
-        return self.teacher_cache.features(batch.image, batch.image_path, self.model.teacher_features)
+        return self.teacher_cache.features(plain_images(batch), batch.image_path, self.model.teacher_features)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for the student and the regeneration blocks, with a constant learning rate."""

@@ -14,6 +14,7 @@ from anomalib_plus.layers.similarity import GMS_CONSTANT
 from anomalib_plus.models.ramfae.anomaly_map import AnomalyMapGenerator, ChannelReduction, ImageScore, MapType
 from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
+from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
@@ -142,7 +143,9 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Corrupt the images, reconstruct them, compare with the clean ones."""
         del args, kwargs
-        target, image = (batch.image, batch.image) if self.augmenter is None else self.corrupt(batch)[:2]
+        target = image = plain_images(batch)
+        if self.augmenter is not None:
+            target, image, _ = self.corrupt(batch)
         loss = self.loss(self.model(image).reconstruction, self.model.select_channels(target))
         return self.log_loss(loss, len(batch.image))
 

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from anomalib_plus.models.tsdn.anomaly_map import AnomalyMapGenerator, MapType
 from anomalib_plus.models.tsdn.loss import FneReduction, TSDNLoss
 from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMode, TSDNModel
+from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
@@ -170,7 +171,9 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Fill superpixels, reconstruct the images without them, compare with the clean images."""
         del args, kwargs
-        target, image, mask = (batch.image, batch.image, None) if self.augmenter is None else self.corrupt(batch)
+        target, image, mask = plain_images(batch), plain_images(batch), None
+        if self.augmenter is not None:
+            target, image, mask = self.corrupt(batch)
         return self.log_loss(self.loss(self.model(image), target, mask), len(target))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,0 +1,41 @@
+"""A preset in place of a paper's recipe, for cells that a machine without a GPU can run."""
+
+from dataclasses import replace
+from typing import Any
+
+from anomalib_plus.benchmark.plan import Budget, Sweep, label_of
+from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.presets import preset
+
+_BATCH = 8
+"""Batch size of the commands in the presets' files."""
+
+
+def with_preset(sweep: Sweep, name: str) -> Sweep:
+    """Return a paper's sweep with the model, image size and training length of a preset; rows keep their arguments.
+
+    A PlanError if there is no such preset.
+    """
+    try:
+        content = preset(name)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    size = content["model"]["init_args"]["pre_processor"]["init_args"]["transform"]["init_args"]["size"]
+    return replace(
+        sweep,
+        models=tuple(
+            replace(model, class_path="", preset=name, label=f"{label_of(model)} {name}") for model in sweep.models
+        ),
+        data=tuple(replace(data, init_args=data.init_args | {"train_batch_size": _BATCH}) for data in sweep.data),
+        budget=_budget(content["trainer"]),
+        protocol=replace(sweep.protocol, image_size=tuple(size)),
+    )
+
+
+def _budget(trainer: dict[str, Any]) -> Budget:
+    """Return the limits of Lightning's trainer; ``max_time`` is days:hours:minutes:seconds."""
+    seconds = None
+    if trainer.get("max_time"):
+        days, hours, minutes, rest = map(int, trainer["max_time"].split(":"))
+        seconds = float(((24 * days + hours) * 60 + minutes) * 60 + rest)
+    return Budget(max_epochs=trainer.get("max_epochs"), max_steps=trainer.get("max_steps"), max_seconds=seconds)

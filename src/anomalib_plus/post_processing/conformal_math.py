@@ -1,0 +1,135 @@
+"""Thresholds and p-values from the scores of good images, by split conformal prediction.
+
+Bates, Candes, Lei, Romano, Sesia: Testing for outliers with conformal p-values, The Annals of Statistics, 2023. The
+guarantees assume that the good images of production are exchangeable with the calibration images, which must not have
+been trained on. Imports neither torch nor anomalib.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
+
+_ROUNDING = 1e-9
+"""Relative error of products such as ``(n + 1) * 0.9``, which must not raise a rank by one."""
+
+
+def conformal_rank(n: int, rate: float) -> int:
+    """Rank of the score that is the threshold: ``ceil((n + 1) * (1 - rate))``, at most n.
+
+    Args:
+        n: Number of calibration scores.
+        rate: Upper bound of the expected false-alarm rate.
+
+    Raises:
+        ValueError: If there are no scores, or the rate is not between 0 and 1.
+    """
+    if n < 1:
+        msg = f"A threshold needs the score of at least one good image, got {n}."
+        raise ValueError(msg)
+    if not 0 < rate < 1:
+        msg = f"false_positive_rate must be between 0 and 1, got {rate}."
+        raise ValueError(msg)
+    exact = (n + 1) * (1 - rate)
+    return min(n, max(1, math.ceil(exact - _ROUNDING * exact)))
+
+
+def conformal_threshold(scores: ArrayLike, rate: float) -> float:
+    """Compute the threshold above which a new good image falls with a probability of at most ``rate``.
+
+    With fewer than ``images_needed(rate)`` scores, the rate cannot be kept; the threshold is then the largest score.
+
+    Args:
+        scores: Scores of good images (n,), any range; those equal to the threshold are accepted.
+        rate: Upper bound of the expected false-alarm rate.
+
+    Raises:
+        ValueError: If there are no scores, one is not finite, or the rate is not between 0 and 1.
+    """
+    values = _finite(scores)
+    return float(np.sort(values)[conformal_rank(len(values), rate) - 1])
+
+
+def p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.float64]:
+    """Compute conformal p-values: ``(1 + number of calibration scores >= score) / (n + 1)``.
+
+    For good images, a p-value of at most a occurs with a probability of at most a.
+
+    Args:
+        scores: Any shape; NaN gives the smallest p-value.
+        calibration_scores: Scores of good images (n,).
+
+    Returns:
+        Same shape as ``scores``, in [1 / (n + 1), 1].
+
+    Raises:
+        ValueError: If there are no calibration scores or one is not finite.
+    """
+    calibration = np.sort(_finite(calibration_scores))
+    below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="left")
+    return (1 + len(calibration) - below) / (len(calibration) + 1)
+
+
+def smallest_rate(n: int) -> float:
+    """Smallest false-alarm rate that n calibration images can keep: ``1 / (n + 1)``."""
+    return 1 / (n + 1)
+
+
+def images_needed(rate: float) -> int:
+    """Smallest number of calibration images that can keep a false-alarm rate: ``ceil(1 / rate) - 1``."""
+    exact = 1 / rate
+    return max(1, math.ceil(exact - _ROUNDING * exact) - 1)
+
+
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute the two-sided Clopper-Pearson interval of a rate.
+
+    Args:
+        k: Number of events.
+        n: Number of trials.
+        confidence: Probability that the interval contains the rate, at least.
+
+    Returns:
+        Lower and upper bound, in [0, 1]; (0, 1) if ``n`` is 0.
+
+    Raises:
+        ValueError: If ``k`` is not between 0 and ``n``, or ``confidence`` not between 0 and 1.
+    """
+    if not 0 <= k <= n:
+        msg = f"The number of events must be between 0 and the number of trials {n}, got {k}."
+        raise ValueError(msg)
+    if not 0 < confidence < 1:
+        msg = f"confidence must be between 0 and 1, got {confidence}."
+        raise ValueError(msg)
+    tail = (1 - confidence) / 2
+    lower = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
+    upper = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return lower, upper
+
+
+def false_alarm_bound(n: int, rank: int, confidence: float = 0.95) -> float:
+    """Upper bound of the false-alarm rate of a threshold chosen on one set of calibration images.
+
+    ``conformal_threshold`` bounds the rate on average over calibration sets. For one set, the rate is at most this
+    bound with a probability of ``confidence``: the one-sided Clopper-Pearson bound of ``n - rank`` events in n trials.
+
+    Args:
+        n: Number of calibration images.
+        rank: Rank of the threshold among their scores, from 1.
+        confidence: Probability, between 0 and 1.
+    """
+    return 1.0 if rank >= n + 1 else float(betaincinv(n - rank + 1, rank, confidence))
+
+
+def _finite(scores: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
+    values = np.asarray(scores, dtype=np.float64).reshape(-1)
+    if not len(values):
+        msg = "A threshold needs the score of at least one good image, got 0."
+        raise ValueError(msg)
+    unusable = int((~np.isfinite(values)).sum())
+    if unusable:
+        msg = f"{unusable} of {len(values)} scores of good images are NaN or infinite, so they give no threshold."
+        raise ValueError(msg)
+    return values

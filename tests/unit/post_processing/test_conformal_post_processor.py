@@ -1,0 +1,153 @@
+"""Thresholds from good images, without a model: what goes in are batches of scores and maps."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.post_processing import PostProcessor
+from torch import Tensor
+
+from anomalib_plus.post_processing import ConformalPostProcessor
+from anomalib_plus.post_processing.conformal_math import clopper_pearson, conformal_threshold
+from anomalib_plus.post_processing.conformal_post_processor import normalize
+
+MODEL: Any = SimpleNamespace()
+GOOD = torch.zeros(5, dtype=torch.bool)
+
+
+def batch_of(scores: Tensor, labels: Tensor | None, maps: Tensor | None = None) -> ImageBatch:
+    return ImageBatch(image=torch.rand(len(scores), 3, 8, 8), pred_score=scores, gt_label=labels, anomaly_map=maps)
+
+
+def validated(post_processor: ConformalPostProcessor, *batches: ImageBatch, sanity: bool = False) -> Any:
+    trainer: Any = SimpleNamespace(sanity_checking=sanity, is_global_zero=True)
+    for batch in batches:
+        post_processor.on_validation_batch_end(trainer, MODEL, batch)
+    post_processor.on_validation_epoch_end(trainer, MODEL)
+    return post_processor
+
+
+def good_batches(n: int, maps: bool = True) -> list[ImageBatch]:
+    torch.manual_seed(0)
+    return [batch_of(torch.rand(5), GOOD[:5], torch.rand(5, 1, 8, 8) if maps else None) for _ in range(n // 5)]
+
+
+def test_thresholds_come_from_good_images_and_largest_pixels() -> None:
+    batches = good_batches(40)
+    defective = batch_of(torch.full((3,), 9.0), ~GOOD[:3], torch.full((3, 1, 8, 8), 9.0))
+    found = validated(ConformalPostProcessor(0.1), *batches[:4], defective, *batches[4:])
+    scores = torch.cat([batch.pred_score for batch in batches])
+    pixels = torch.cat([batch.anomaly_map.flatten(1).amax(1) for batch in batches])
+    assert found.n == 40
+    assert float(found.image_threshold) == conformal_threshold(scores, 0.1)
+    assert float(found.pixel_threshold) == conformal_threshold(pixels, 0.1)
+    assert found.budget == {
+        "n": 40,
+        "false_positive_rate": 0.1,
+        "supported_rate": 0.1,
+        "bound": pytest.approx(clopper_pearson(3, 40, 0.9)[1]),
+        "confidence": 0.95,
+        "image_threshold": float(found.image_threshold),
+        "pixel_threshold": float(found.pixel_threshold),
+    }
+    again = validated(found, *good_batches(10))
+    assert again.n == 10, "a new validation replaces the scores of the last one"
+
+
+def test_the_scale_has_no_ties_and_keeps_the_decision() -> None:
+    found = validated(ConformalPostProcessor(0.1), *good_batches(40))
+    threshold = found.image_threshold
+    above = torch.nextafter(threshold, torch.tensor(2.0))
+    scores = torch.cat([-torch.logspace(6, -2, 500), torch.logspace(-2, 9, 2000)]).sort().values
+    assert (normalize(scores, threshold, found.image_scale).diff() > 0).all()
+    batch = batch_of(torch.stack([threshold, above, torch.tensor(torch.nan)]), None, torch.rand(3, 1, 8, 8))
+    found.post_process_batch(batch)
+    assert batch.pred_score[0] == 0.5
+    assert batch.pred_label.tolist() == [False, True, True]
+    assert float(found.calibration_scores.median()) == pytest.approx(0.1, abs=1e-6)
+    assert float(normalize(torch.tensor(torch.inf), threshold, found.image_scale)) == 1.0
+
+
+def test_p_values() -> None:
+    found = validated(ConformalPostProcessor(0.1), *good_batches(40))
+    scores = torch.tensor([0.0, 0.5, 0.5 + 1e-6, 1.0])
+    values = found.p_value(scores)
+    assert values[0] == 1
+    assert values[1] > 0.1
+    assert values[2] <= 0.1
+    assert values[3] == 1 / 41
+    with pytest.raises(ValueError, match="at least one good image"):
+        ConformalPostProcessor().p_value(scores)
+
+
+def test_equal_scores_and_one_image_have_a_scale() -> None:
+    for score in (0.0, -3.0, 7.0):
+        batch = batch_of(torch.full((1,), score), GOOD[:1], torch.full((1, 1, 8, 8), score))
+        found = validated(ConformalPostProcessor(0.5), batch)
+        better, equal, worse = normalize(
+            torch.tensor([score - 1, score, score + 1]), found.image_threshold, found.image_scale
+        )
+        assert better < equal == 0.5 < worse
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "message"),
+    [
+        (5, 0.01, "5 good validation images cannot keep a false-alarm rate of 0.01, which needs at least 99"),
+        (5, 0.2, None),
+        (0, 0.2, "no good images in validation, so there are no thresholds"),
+    ],
+)
+def test_it_says_once_what_the_images_support(
+    n: int, rate: float, message: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = ConformalPostProcessor(rate)
+    unlabelled = batch_of(torch.rand(2), None)
+    validated(found, *good_batches(n), unlabelled, sanity=True)
+    assert found.n == 0
+    assert not caplog.records
+    for _ in range(2):
+        validated(found, *good_batches(n), unlabelled)
+    assert len(caplog.records) == (message is not None)
+    assert (message or "") in caplog.text
+    assert found.supported_rate == pytest.approx(max(rate, 1 / (n + 1)))
+    assert math.isnan(float(found.image_threshold)) == (n == 0)
+    if n == 5:
+        assert float(found.image_threshold) == float(found.image_scores.max()) or rate == 0.2
+
+
+def test_a_score_that_is_not_finite_is_refused() -> None:
+    broken = batch_of(torch.tensor([0.1, torch.nan]), GOOD[:2])
+    with pytest.raises(ValueError, match="1 of 2 scores of good images are NaN or infinite"):
+        validated(ConformalPostProcessor(), broken)
+
+
+def test_models_without_maps_or_scores() -> None:
+    found = validated(ConformalPostProcessor(0.1), *good_batches(20, maps=False))
+    predictions = found(InferenceBatch(pred_score=torch.rand(2)))
+    assert predictions.anomaly_map is None
+    assert predictions.pred_mask is None
+    maps_only = batch_of(torch.rand(2), GOOD[:2], torch.rand(2, 1, 8, 8))
+    maps_only.pred_score = None
+    found = validated(ConformalPostProcessor(0.5), maps_only)
+    assert torch.equal(found.image_scores, found.pixel_scores)
+
+
+def test_state_and_settings_are_kept() -> None:
+    found = validated(ConformalPostProcessor(0.05, confidence=0.9), *good_batches(20))
+    restored = ConformalPostProcessor()
+    restored.load_checkpoint_config(found.checkpoint_config())
+    restored.load_state_dict(found.state_dict())
+    assert restored.budget == found.budget
+    assert torch.equal(restored.calibration_scores, found.calibration_scores)
+    with pytest.raises(RuntimeError, match="image_scores"):
+        PostProcessor().load_state_dict(found.state_dict())
+
+
+@pytest.mark.parametrize("arguments", [{"false_positive_rate": 0.0}, {"false_positive_rate": 1.0}, {"confidence": 2}])
+def test_wrong_arguments(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(arguments))} must be between 0 and 1, got"):
+        ConformalPostProcessor(**arguments)
