@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 LEAST_IMAGES = 20
 _LEAST_CHOICE = _LEAST_CALIBRATION = 5
+_LEAST_OF_GROUPS = 3
+"""Least images of a share whose size groups have changed."""
 _MOST_CHOICE = 100
 _SHARE = 0.2
 _ENOUGH_TRAINING = 72
@@ -62,10 +64,10 @@ def divide(groups: Sequence[str], rate: float, seed: int) -> Shares:
     inner = [groups[index] for index in rest]
     training, choosing = hold_out(len(rest), choice / len(rest), seed + 1, inner)
     found = Shares([rest[i] for i in training], [rest[i] for i in choosing], list(calibrating))
-    if min(len(found.training), len(found.choice), len(found.calibration)) < _LEAST_CHOICE:
+    if min(len(found.training), len(found.choice), len(found.calibration)) < _LEAST_OF_GROUPS:
         sizes = f"{len(found.training)}, {len(found.choice)} and {len(found.calibration)}"
         msg = (
-            f"{len(set(groups))} groups of {n} images give shares of {sizes} images: each needs {_LEAST_CHOICE}. "
+            f"{len(set(groups))} groups of {n} images give shares of {sizes} images: each needs {_LEAST_OF_GROUPS}. "
             "Take images of more parts, or change --group-by."
         )
         raise ValueError(msg)

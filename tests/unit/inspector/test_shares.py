@@ -1,0 +1,41 @@
+"""Shares of the good images: disjoint, of sensible sizes, and with whole groups."""
+
+import pytest
+
+from anomalib_plus.inspector.shares import counts, divide
+from anomalib_plus.post_processing.conformal_math import images_needed
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(20, (10, 5, 5)), (100, (60, 20, 20)), (200, (80, 40, 80)), (250, (101, 50, 99))]
+)
+def test_counts(n, expected):
+    assert counts(n, 0.01) == expected
+
+
+def test_from_250_images_on_one_percent_is_supported():
+    supported = [n for n in range(20, 600) if counts(n, 0.01)[2] >= images_needed(0.01)]
+    assert supported[0] < 255
+    assert supported == list(range(supported[0], 600))
+
+
+def test_too_few_images():
+    with pytest.raises(ValueError, match="19 usable good images are too few: 20 are the least"):
+        counts(19, 0.01)
+
+
+@pytest.mark.parametrize("n", [20, 57, 300])
+def test_every_image_is_in_one_share_and_groups_are_whole(n):
+    groups = [str(index // 3) for index in range(n)]
+    shares = divide(groups, 0.01, seed=1)
+    parts = [shares.training, shares.choice, shares.calibration]
+    assert sorted(index for part in parts for index in part) == list(range(n))
+    names = [{groups[index] for index in part} for part in parts]
+    assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
+    assert shares == divide(groups, 0.01, seed=1)
+    assert shares != divide(groups, 0.01, seed=2)
+
+
+def test_too_few_groups():
+    with pytest.raises(ValueError, match="2 groups of 40 images|two groups"):
+        divide([str(index // 35) for index in range(40)], 0.01, seed=0)

@@ -1,0 +1,87 @@
+"""Survey of a folder: what is used, what is left out, and which images show one part."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_plus.inspector.findings import find
+from anomalib_plus.inspector.shares import divide
+from anomalib_plus.inspector.survey import survey
+from part_images import draw_part, save_parts
+
+
+def grouped(found):
+    groups = {}
+    for look, group in zip(found.looks, found.groups, strict=True):
+        groups.setdefault(group, []).append(look.path.name)
+    return sorted(names for names in groups.values() if len(names) > 1)
+
+
+def test_files_that_are_copies_or_unusable_are_left_out(tmp_path):
+    paths = save_parts(tmp_path / "good", 6)
+    shutil.copyfile(paths[2], tmp_path / "good" / "zz_copy.png")
+    (tmp_path / "good" / "broken.png").write_bytes(paths[0].read_bytes()[:200])
+    Image.fromarray(np.full((48, 48), 40000, np.uint16)).save(tmp_path / "good" / "deep.png")
+    (tmp_path / "good" / "notes.txt").write_text("no image")
+    found = survey(tmp_path / "good")
+    assert [look.path for look in found.looks] == paths
+    assert found.copies == [("zz_copy.png", "part_002.png")]
+    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png"]
+    assert "more than 8 bits" in found.unusable[1][1]
+
+
+def test_near_copies_stay_together_and_other_parts_apart(tmp_path):
+    save_parts(tmp_path, 22)
+    noisy = draw_part(3).astype(int) + np.random.default_rng(0).integers(-3, 4, (48, 48, 3))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / "again.png")
+    assert grouped(survey(tmp_path)) == [["again.png", "part_003.png"]]
+
+
+@pytest.mark.parametrize("endings", [("_a", "_b"), ("_1", "_2")])
+def test_names_of_one_burst_stay_together(tmp_path, endings):
+    for number in range(22):
+        Image.fromarray(draw_part(number)).save(tmp_path / f"part_{number // 2:03d}{endings[number % 2]}.png")
+    found = survey(tmp_path)
+    assert len(set(found.groups)) == 11
+    assert grouped(found)[0] == [f"part_000{ending}.png" for ending in endings]
+
+
+def test_a_rule_that_lumps_everything_together_is_not_used(tmp_path):
+    for number in range(22):
+        pixels = draw_part(0).astype(int) + np.random.default_rng(number).integers(-3, 4, (48, 48, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"2024_{number:02d}.png")
+    found = survey(tmp_path)
+    assert grouped(found) == []
+    assert len([remark for remark in found.remarks if "this rule is not used" in remark]) == 2
+
+
+def test_group_by_is_an_expression(tmp_path):
+    for number in range(20):
+        Image.fromarray(draw_part(number)).save(tmp_path / f"{number:02d}-lot{number % 5}.png")
+    assert len(set(survey(tmp_path, r"lot(\d)").groups)) == 5
+    with pytest.raises(ValueError, match="matches no image, for example not '00-lot0.png'"):
+        survey(tmp_path, "batch")
+    with pytest.raises(ValueError, match="is not a regular expression"):
+        survey(tmp_path, "(")
+
+
+def test_findings_say_what_is_seen_and_decided(tmp_path):
+    save_parts(tmp_path, 30, size=160, grey=True)
+    found = survey(tmp_path)
+    told = find(found, divide(found.groups, 0.01, 0), 0.01, (32, 32))
+    text = " ".join(f"{finding.seen}. {finding.decided}" for finding in told)
+    for expected in (
+        "30 image files", "30 are used", "160x160 (30)", "one for 5.0 of the image", "should be 15 pixels",
+        "larger --image-size", "grey images", "18 train, 6 choose the model, 6 calibrate", "which takes 99 calibration",
+        "14 % false alarms",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert not re.search(r"\s\.|\.\.", text)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        survey(tmp_path / "missing")
