@@ -9,8 +9,8 @@ from anomalib.deploy import OpenVINOInferencer
 from anomalib.visualization.image.functional import overlay_image, visualize_anomaly_map
 from PIL import Image
 
-from anomalib_plus.data.image_files import inspect_image
 from anomalib_plus.deployment.station import ResultTable, announce, images_in
+from anomalib_plus.image_files import inspect_image
 
 
 def predict(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:

@@ -22,6 +22,7 @@ ORDER = (
     "benchmark",
     "report",
     "gallery",
+    "inspector",
 )
 """A room imports itself and those before it."""
 NAMELESS = (
@@ -34,6 +35,7 @@ NAMELESS = (
     "training",
     "benchmark",
     "report",
+    "inspector",
 )
 """Rooms whose code and templates name no model of ours."""
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anomalib.data.utils.image import is_image_file
 
-from anomalib_plus.data.image_files import printable
+from anomalib_plus.image_files import printable
 
 Key = tuple[str, str]
 """File name as in the table, and time of the last change in ISO 8601, UTC, to the microsecond.

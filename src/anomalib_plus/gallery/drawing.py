@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 from torchvision.utils import make_grid
 
 import anomalib_plus.transforms as transforms
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 
 SEVERITIES = (0.2, 0.5, 1.0)
 
