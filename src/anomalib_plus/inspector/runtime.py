@@ -1,7 +1,7 @@
 """Runtimes that compute an exported model."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import anomalib_plus.deployment  # noqa: F401 -- disables OpenVINO's telemetry
-from anomalib_plus.inspector.bundle import MODEL_FILES
+from anomalib_plus.image_files import printable
+from anomalib_plus.inspector.bundle import MODEL_FILES, BundleError
 
 Outputs = dict[str, NDArray[Any]]
 Runtime = Callable[[NDArray[np.float32]], Outputs]
@@ -21,8 +22,19 @@ def load_runtime(folder: Path, format_: str) -> tuple[Runtime, tuple[int | None,
 
     Returns:
         The runtime, and the height and width of the images that the model takes; None where any number will do.
+
+    Raises:
+        BundleError: If the model lacks an output.
     """
     return _LOADERS[format_](folder / MODEL_FILES[format_][0])
+
+
+def _check_outputs(names: Iterable[str], file: Path) -> None:
+    if missing := [name for name in ("pred_score", "anomaly_map") if name not in names]:
+        msg = (
+            f"{printable(file)} has no output {' and '.join(missing)}: export a model that predicts a score and a map."
+        )
+        raise BundleError(msg)
 
 
 def _load_openvino(file: Path) -> tuple[Runtime, tuple[int | None, int | None]]:
@@ -32,6 +44,7 @@ def _load_openvino(file: Path) -> tuple[Runtime, tuple[int | None, int | None]]:
     network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     # An output may have further names, and unlike anomalib's inferencer this one must not take the first.
     indices = {name: index for index, output in enumerate(network.outputs) for name in output.get_names()}
+    _check_outputs(indices, file)
     threads = threading.local()  # an inference request serves one thread at a time
 
     def run(images: NDArray[np.float32]) -> Outputs:
@@ -50,6 +63,7 @@ def _load_onnx(file: Path) -> tuple[Runtime, tuple[int | None, int | None]]:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (expected,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
+    _check_outputs(names, file)
 
     def run(images: NDArray[np.float32]) -> Outputs:
         return dict(zip(names, session.run(names, {expected.name: images}), strict=True))
