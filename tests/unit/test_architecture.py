@@ -23,6 +23,7 @@ ORDER = (
     "benchmark",
     "report",
     "gallery",
+    "inspector",
 )
 """A room imports itself and those before it."""
 NAMELESS = (
@@ -36,6 +37,7 @@ NAMELESS = (
     "training",
     "benchmark",
     "report",
+    "inspector",
 )
 """Rooms whose code and templates name no model of ours."""
 FILES = sorted(PACKAGE.rglob("*.py"))
