@@ -7,10 +7,10 @@ from pathlib import Path
 from anomalib.data.utils.image import read_image
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.visualization.image.functional import overlay_image, visualize_anomaly_map
+from anomalib_plus.deployment.station import ResultTable, announce, images_in
 from PIL import Image
 
-from anomalib_plus.data.image_files import inspect_image
-from anomalib_plus.deployment.station import ResultTable, announce, images_in
+from anomalib_plus.image_files import inspect_image
 
 
 def predict(inferencer: OpenVINOInferencer, path: Path, threshold: float, heatmap: Path) -> dict[str, object]:

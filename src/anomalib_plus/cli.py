@@ -41,6 +41,8 @@ OWN_COMMANDS = {
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"
     ),
+    "score": OwnCommand("anomalib_plus.inspector.score", "inspect images with a bundle; CSV, overlays, exit status"),
+    "watch": OwnCommand("anomalib_plus.inspector.watch", "inspect each image that appears in a folder; warn of drift"),
 }
 
 

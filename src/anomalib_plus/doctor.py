@@ -213,8 +213,8 @@ def check_path(path: Path) -> Check:
     """Check that anomalib accepts the full path of a folder or file: printable ASCII characters only."""
     from anomalib.data.utils.path import contains_non_printable_characters
 
-    from anomalib_plus.data.image_files import printable
     from anomalib_plus.data.plain_paths import ADVICE
+    from anomalib_plus.image_files import printable
 
     full = path.absolute()  # links are not resolved: a link with a plain name is the fix
     if not contains_non_printable_characters(full):

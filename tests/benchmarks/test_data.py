@@ -8,7 +8,7 @@ from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from anomalib_plus.data.demo_surfaces.writing import CATEGORIES, write_category
-from anomalib_plus.data.image_files import inspect_image
+from anomalib_plus.image_files import inspect_image
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, Subset
 from anomalib_plus import models
 from anomalib_plus.data import PredictImages
 from anomalib_plus.data.dataset_check import check_datasets
-from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.gallery.drawing import load_images
+from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.models.rbae.reference import read_reference
 from anomalib_plus.post_processing import MaskFolder
 from anomalib_plus.report.gallery import _embed

@@ -8,9 +8,9 @@ from typing import Any
 
 from anomalib.data.utils.image import is_image_file
 
-from anomalib_plus.data.image_files import ImageFacts, inspect_image, inspect_mask
 from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.data.samples import Sample, samples_of
+from anomalib_plus.image_files import ImageFacts, inspect_image, inspect_mask
 
 logger = logging.getLogger(__name__)
 

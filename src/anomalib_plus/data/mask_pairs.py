@@ -11,7 +11,7 @@ from anomalib.data.utils.path import is_within_directory, resolve_path
 from lightning.pytorch import LightningDataModule
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from anomalib_plus.data.image_files import printable
+from anomalib_plus.image_files import printable
 
 Folders = str | Path | Sequence[str | Path] | None
 

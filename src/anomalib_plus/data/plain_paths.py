@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anomalib.data.utils.path import contains_non_printable_characters
 
-from anomalib_plus.data.image_files import printable
+from anomalib_plus.image_files import printable
 
 ADVICE = (
     "anomalib accepts paths of printable ASCII characters only. Make a link with an ASCII name to the image folder "

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import Transform
 
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Export to ONNX and OpenVINO, INT8 quantisation, and parts of an inspection station."""
+"""Export to ONNX and OpenVINO, INT8 quantisation, and fixed shapes."""
 
 import sys
 

@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 
 import anomalib_plus.transforms as transforms
 from anomalib_plus.data.good_images import find_good_images
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 
 SEVERITIES = (0.2, 0.5, 1.0)
 

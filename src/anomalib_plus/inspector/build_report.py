@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from anomalib_plus import __version__
-from anomalib_plus.data.image_files import printable
+from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.build_pictures import MapScale, overlay
 from anomalib_plus.inspector.result import Outcome
 from anomalib_plus.post_processing.conformal_math import clopper_pearson

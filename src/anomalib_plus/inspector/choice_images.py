@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.data.image_files import inspect_mask, printable
+from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.data.mask_pairs import find_unpaired, shorten
 from anomalib_plus.inspector.survey import image_files
 

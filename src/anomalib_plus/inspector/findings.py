@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from anomalib_plus.data.image_files import printable
+from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.shares import Shares
 from anomalib_plus.inspector.survey import Survey
 

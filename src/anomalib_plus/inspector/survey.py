@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 
 _HASH_SIDE = 8
 _THUMBNAIL = 32

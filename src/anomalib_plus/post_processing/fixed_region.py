@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.tv_tensors import Mask
 
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.transforms.region import Region
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 _MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})

@@ -12,11 +12,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_plus.data.dataset_check import check_datasets, image_samples
-from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.data.plain_paths import ADVICE
 from anomalib_plus.data.predict_images import report_skipped
 from anomalib_plus.data.samples import Sample
 from anomalib_plus.data.stage_data import datamodule_of_stage, datasets_of
+from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.layers.checks import check_value_range
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.data.image_files import IMAGE_FORMATS
+from anomalib_plus.image_files import IMAGE_FORMATS
 from anomalib_plus.transforms.blending import Blend, blend
 from anomalib_plus.transforms.defect import Defect, Site, Window, column
 from anomalib_plus.transforms.draws import ImageDraws

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anomalib_plus.data.image_files import IMAGE_FORMATS
+from anomalib_plus.image_files import IMAGE_FORMATS
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 FOREGROUND: Literal["foreground"] = "foreground"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.data.image_files import IMAGE_FORMATS
+from anomalib_plus.image_files import IMAGE_FORMATS
 from anomalib_plus.transforms.histogram import byte_histograms
 from anomalib_plus.transforms.procedural_textures import procedural_textures
 

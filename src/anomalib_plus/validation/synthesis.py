@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from anomalib_plus.data.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.transforms.visibility import is_grey
 from anomalib_plus.validation.holding_out import hold_out
 from anomalib_plus.validation.kinds import Kind, add_defect, plan_twins

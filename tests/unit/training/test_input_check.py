@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_plus.data import MVTec, dataset_check
 from anomalib_plus.data.dataset_check import check_datasets
-from anomalib_plus.data.image_files import ImageFacts, inspect_image, inspect_mask
+from anomalib_plus.image_files import ImageFacts, inspect_image, inspect_mask
 from anomalib_plus.training.input_check import ImageFileCheck
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.data.image_files import inspect_image, printable
 from anomalib_plus.data.samples import read_samples
+from anomalib_plus.image_files import inspect_image, printable
 
 FIRST, MEDOID = "first", "medoid"
 MEDOID_CANDIDATES = 64

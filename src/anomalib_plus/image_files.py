@@ -16,6 +16,9 @@ IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 Pillow detects the format by content and supports dozens more: little-used decoders, and EPS, which starts a program.
 """
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Endings of the names of image files, in lower case, as anomalib and torchvision have them."""
+
 _END_OF_JPEG = b"\xff\xd9"
 
 

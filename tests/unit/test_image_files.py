@@ -7,7 +7,7 @@ import pytest
 from anomalib.data.utils import read_image
 from PIL import EpsImagePlugin, Image
 
-from anomalib_plus.data.image_files import inspect_image
+from anomalib_plus.image_files import inspect_image
 from anomalib_plus.transforms.texture_source import TextureSource
 
 RNG_PIXELS = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)

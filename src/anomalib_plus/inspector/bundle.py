@@ -1,0 +1,199 @@
+"""Description of a bundle: a folder with an exported model and what is needed to use its scores."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timezone
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import anomalib_plus
+from anomalib_plus.image_files import printable
+from anomalib_plus.post_processing.conformal_math import smallest_rate
+
+SCHEMA = 1
+"""Version of ``inspector.json``."""
+INFO_FILE = "inspector.json"
+MODEL_FILES = {"openvino": ("model.xml", "model.bin"), "onnx": ("model.onnx",), "torch": ("model.pt",)}
+"""Files of a bundle by its format."""
+_RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "anomalib"}
+_OPTIONAL_FILES = ("model.onnx.data", "roi.png")
+
+
+class BundleError(ValueError):
+    """Error for a folder that is no bundle, or one that cannot be used here; the message says what to do."""
+
+
+def _versions() -> dict[str, str]:
+    installed = [name for name in ("anomalib", "torch", "openvino", "onnxruntime") if find_spec(name)]
+    return {"anomalib_plus": anomalib_plus.__version__, **{name: metadata.version(name) for name in installed}}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """Content of ``inspector.json``.
+
+    Args:
+        name: Class of the model.
+        format: ``"openvino"``, ``"onnx"`` or ``"torch"``.
+        image_size: Height and width of the images that the network computes on.
+        calibration_scores: ``pred_score`` of good images that the model was not trained on, as the exported model
+            gives them. They are kept in ascending order.
+        preset: Preset that the model was trained with.
+        threshold: Larger values of ``pred_score`` are rejected. Pixels of the map above it are defective.
+        false_alarm_rate: Share of good images that may be rejected.
+        supported_rate: Smallest rate that the number of calibration scores supports; by default 1 / (n + 1).
+        roi: Name of the image file that marks what is inspected. The exported model applies it.
+        tiles: Settings of the tiling: ``tile``, ``overlap`` and ``scale``.
+        seed: Seed of the training.
+        data_sha256: Hash of the training data.
+        choices: Choices that were made when the bundle was built, for people to read.
+        versions: Versions of the packages that built it.
+        created: ISO 8601 time.
+        files: SHA-256 of each file, by name; ``write_bundle_info`` computes it.
+
+    Raises:
+        BundleError: If a value is unusable.
+    """
+
+    name: str
+    format: str
+    image_size: tuple[int, int]
+    calibration_scores: Sequence[float]
+    preset: str | None = None
+    threshold: float = 0.5
+    false_alarm_rate: float = 0.01
+    supported_rate: float | None = None
+    roi: str | None = None
+    tiles: Mapping[str, Any] | None = None
+    seed: int = 0
+    data_sha256: str = ""
+    choices: Sequence[Any] = ()
+    versions: Mapping[str, str] = field(default_factory=_versions)
+    created: str = field(default_factory=_now)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.format not in MODEL_FILES:
+            msg = f"Format {self.format!r} of a bundle is unknown: use one of {', '.join(MODEL_FILES)}."
+            raise BundleError(msg)
+        scores = np.sort(np.asarray(self.calibration_scores, np.float64))
+        if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
+            msg = (
+                f"A bundle needs the finite scores of one or more good calibration images, got {scores.size} of which "
+                f"{int(np.isfinite(scores).sum())} are finite: build it again with more good images."
+            )
+            raise BundleError(msg)
+        object.__setattr__(self, "calibration_scores", tuple(scores.tolist()))
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        if self.supported_rate is None:
+            object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
+
+    @property
+    def identity(self) -> str:
+        """Twelve hexadecimal digits that differ between bundles whose decisions or p-values can differ."""
+        content = json.dumps([dict(self.files), self.threshold, self.calibration_scores], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def write_bundle_info(folder: Path | str, info: BundleInfo) -> BundleInfo:
+    """Write ``inspector.json`` of a bundle whose other files exist, completely or not at all.
+
+    Returns:
+        ``info`` with the hashes of the files.
+
+    Raises:
+        FileNotFoundError: If a file of the bundle is missing.
+    """
+    folder = Path(folder)
+    needed = [*MODEL_FILES[info.format], *([info.roi] if info.roi else [])]
+    if missing := [name for name in needed if not (folder / name).is_file()]:
+        msg = f"The bundle {printable(folder)} lacks {', '.join(missing)}: export the model there first."
+        raise FileNotFoundError(msg)
+    names = sorted({*needed, *(name for name in _OPTIONAL_FILES if (folder / name).is_file())})
+    info = replace(info, files={name: _sha256(folder / name) for name in names})
+    partial = folder / f".{INFO_FILE}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump({"schema": SCHEMA, **asdict(info)}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / INFO_FILE)
+    return info
+
+
+def read_bundle_info(folder: Path | str) -> BundleInfo:
+    """Read ``inspector.json`` and check that the bundle is complete, unchanged and usable here.
+
+    Raises:
+        BundleError: If it is not; the message says what to do.
+    """
+    folder = Path(folder)
+    content = _read_json(folder)
+    known = {known.name for known in fields(BundleInfo)}
+    try:
+        info = BundleInfo(**{name: value for name, value in content.items() if name in known})
+    except TypeError as error:
+        msg = f"{INFO_FILE} of the bundle {printable(folder)} is incomplete ({error}): build the bundle again."
+        raise BundleError(msg) from error
+    _check_files(folder, info)
+    if find_spec(_RUNTIMES[info.format]) is None:
+        runtime = _RUNTIMES[info.format]
+        msg = (
+            f"The bundle {printable(folder)} has the format {info.format} and needs {runtime}, which is not installed: "
+            f"pip install {runtime}"
+        )
+        raise BundleError(msg)
+    return info
+
+
+def _check_files(folder: Path, info: BundleInfo) -> None:
+    needed = {**dict.fromkeys(MODEL_FILES[info.format], ""), **info.files}
+    if missing := [name for name in needed if Path(name).name != name or not (folder / name).is_file()]:
+        msg = f"The bundle {printable(folder)} lacks {', '.join(missing)}: copy the whole folder again."
+        raise BundleError(msg)
+    if edited := [name for name, expected in needed.items() if _sha256(folder / name) != expected]:
+        msg = (
+            f"{', '.join(edited)} of the bundle {printable(folder)} was changed after it was built (the SHA-256 "
+            "differs), so the threshold may not fit the scores: copy the whole folder again, or build it again."
+        )
+        raise BundleError(msg)
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{printable(folder)} is no bundle, because {INFO_FILE} cannot be read: {error.strerror}."
+        raise BundleError(msg) from error
+    except ValueError as error:
+        msg = f"{INFO_FILE} of the bundle {printable(folder)} is damaged ({error}): copy the whole folder again."
+        raise BundleError(msg) from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        made_by = (
+            content.get("versions", {}).get("anomalib_plus", "unknown") if isinstance(content, dict) else "unknown"
+        )
+        msg = (
+            f"The bundle {printable(folder)} has schema {schema}, and anomalib-plus {anomalib_plus.__version__} reads "
+            f"schema {SCHEMA}: install the version that built it ({made_by}), or build it again."
+        )
+        raise BundleError(msg)
+    return content
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""Listing of images: files, folders, patterns and lists for a run over them, and the inbox of a station."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from anomalib_plus.image_files import IMAGE_SUFFIXES, printable
+from anomalib_plus.inspector.table import as_cell
+
+Key = tuple[str, str]
+"""File name as in the table, and time of the last change in ISO 8601, UTC, to the microsecond.
+
+The time tells apart images that had the same name.
+"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[Path]:
+    """List images one by one, those of a folder in alphabetical order.
+
+    Args:
+        arguments: Image files, folders, patterns such as ``parts/*.png``, and text files (``.txt``) with one image per
+            line, relative to the working folder.
+        recursive: Search the subfolders of folders too, without following links to folders.
+
+    Raises:
+        ValueError: If a folder or pattern has no image.
+        OSError: If a folder or list cannot be read.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            yield from _not_none(_in_folder(path, recursive), argument)
+        elif path.suffix.lower() == ".txt":
+            lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+            yield from (Path(line) for line in lines if line.strip())
+        elif glob.has_magic(argument) and not os.path.lexists(path):
+            names = sorted(glob.glob(argument, recursive=recursive))  # noqa: PTH207 -- pathlib refuses absolute ones
+            yield from _not_none((Path(name) for name in names if _is_image(name)), argument)
+        else:
+            yield path
+
+
+def images_in(folder: Path) -> dict[Key, Path]:
+    """List the image files of a folder by name and time, broken links included.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    found = {}
+    for path in sorted(path for path in folder.iterdir() if _is_image(path.name)):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            changed = path.stat(follow_symlinks=path.exists()).st_mtime_ns
+            found[as_cell(path.name), _format_time(changed)] = path
+    return found
+
+
+def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(names) if _is_image(name))
+        if not recursive:
+            return
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _not_none(images: Iterator[Path], argument: str) -> Iterator[Path]:
+    first = next(images, None)
+    if first is None:
+        endings = ", ".join(IMAGE_SUFFIXES)
+        msg = f"There is no image ({endings}) in {printable(argument)}; --recursive searches subfolders."
+        raise ValueError(msg)
+    yield first
+    yield from images
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
+
+
+def _format_time(nanoseconds: int) -> str:
+    """Format a time in ISO 8601, or in seconds since 1970 if ``datetime`` cannot represent it."""
+    try:
+        return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).isoformat(timespec="microseconds")
+    except OverflowError:
+        return f"unix {nanoseconds / 1e9}"

@@ -1,0 +1,74 @@
+"""Defective regions of an anomaly map, and images with the map laid over them."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+_OPACITY = 0.4
+_LONGEST_NAME = 250
+"""Bytes of a file name to which ``.png`` can be added."""
+
+
+class Region(NamedTuple):
+    """Connected pixels above the threshold: their bounding box, and their number."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+
+
+def largest_region(anomaly_map: NDArray[np.float32], threshold: float) -> Region | None:
+    """Find the largest region of a map (H, W) above the threshold; pixels that touch at a corner are connected."""
+    from scipy import ndimage  # takes longer to import than all else, and not every program needs it
+
+    labels, count = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
+    if count == 0:
+        return None
+    areas = np.bincount(labels.ravel())[1:]
+    rows, columns = ndimage.find_objects(labels)[areas.argmax()]
+    width, height = columns.stop - columns.start, rows.stop - rows.start
+    return Region(columns.start, rows.start, width, height, int(areas.max()))
+
+
+def draw_overlay(
+    pixels: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float, region: Region | None
+) -> Image.Image:
+    """Lay a map (H, W) over an image (H, W, 3), and frame its largest region.
+
+    Colours go from blue (0.5 below the threshold or less) over green (the threshold) to red (0.5 above it or more).
+    """
+    from matplotlib import colormaps
+
+    levels = np.nan_to_num((anomaly_map - threshold + 0.5).clip(0, 1) * 255, nan=255).astype(np.uint8)
+    colours = colormaps["turbo"](np.arange(256), bytes=True)[:, :3][levels]
+    overlay = Image.blend(Image.fromarray(pixels), Image.fromarray(colours), _OPACITY)
+    if region is not None:
+        x, y, width, height, _ = region
+        line = max(1, min(overlay.size) // 200)
+        box = (x - line, y - line, x + width - 1 + line, y + height - 1 + line)
+        ImageDraw.Draw(overlay).rectangle(box, outline=(255, 255, 255), width=line)
+    return overlay
+
+
+def save_overlay(overlay: Image.Image, folder: Path, image: Path) -> None:
+    """Save an overlay as PNG under the path of its image below ``folder``, completely or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    parts = ["parent" if part == ".." else part for part in image.parent.parts if part != image.anchor]
+    target = folder.joinpath(*parts)
+    target.mkdir(parents=True, exist_ok=True)
+    name = os.fsencode(image.name)
+    digest = hashlib.sha256(name).hexdigest()[:12]
+    partial = target / f".{digest}.partial"
+    overlay.save(partial, format="PNG", compress_level=1)
+    whole_name = image.name if len(name) <= _LONGEST_NAME else f"{os.fsdecode(name[: _LONGEST_NAME - 13])}-{digest}"
+    partial.replace(target / f"{whole_name}.png")

@@ -1,0 +1,177 @@
+"""``anomalib-plus score``, with a model of three operations."""
+
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from anomalib_plus.cli import main
+from anomalib_plus.inspector import Inspector, Prediction, read_bundle_info, score
+from tiny_bundle import write_tiny_bundle
+
+from .conftest import save_part
+
+
+def rows(file: Path = Path("scores.csv")) -> dict[str, dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        read = list(csv.DictReader(stream))
+    assert len({row["file"] for row in read}) == len(read), "nothing twice"
+    return {row["file"]: row for row in read}
+
+
+def test_every_kind_of_file_has_its_row_and_overlay(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, red in {"good.png": 20, "bad.png": 200, "=1.png": 0, "two\nlines.png": 0}.items():
+        save_part(Path("parts") / name, red)
+    save_part(Path("parts/deep/grey.bmp"))
+    Path("parts/cut.png").write_bytes(Path("parts/good.png").read_bytes()[:60])
+    Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save("parts/deep.png")
+    save_part(Path("parts/small.png"), size=(8, 30))
+    Path("parts/dangling.png").symlink_to("nowhere")
+    arguments = ["score", str(bundle), "parts", "parts/good.png", "--output", "out/scores.csv"]
+    assert main([*arguments, "--overlays", "overlays", "--recursive"]) == 2
+    assert capsys.readouterr().out == "out/scores.csv: 9 images, 4 accept, 1 reject, 4 unreadable\n"
+    found = rows(Path("out/scores.csv"))
+    assert ",".join(next(iter(found.values()))) == (
+        "file,score,p_value,decision,x,y,width,height,area,milliseconds,problem,bundle"
+    )
+    bad = found["parts/bad.png"]
+    assert [bad[name] for name in ("x", "y", "width", "height", "area")] == ["5", "4", "3", "2", "6"]
+    assert bad["decision"] == "reject"
+    assert np.float32(bad["score"]) == np.float32(200 / 255)
+    assert bad["p_value"] == "0.01"
+    good = found["parts/good.png"]
+    assert [good[name] for name in ("decision", "p_value", "x", "area")] == ["accept", "0.85", "", ""]
+    assert float(good["milliseconds"]) >= 0
+    assert {name: row["problem"].split()[0:2] for name, row in found.items() if row["decision"] == "unreadable"} == {
+        "parts/cut.png": ["is", "damaged"],
+        "parts/deep.png": ["has", "pixels"],
+        "parts/small.png": ["has", "8x30"],
+        "parts/dangling.png": ["is", "a"],
+    }
+    overlays = {path.relative_to("overlays").as_posix() for path in Path("overlays").rglob("*.png")}
+    assert overlays == {
+        *(f"parts/{name}.png" for name in ("good.png", "bad.png", "=1.png", "two\nlines.png", "deep/grey.bmp"))
+    }
+    with Image.open("overlays/parts/bad.png.png") as overlay:
+        assert overlay.size == (30, 20)
+
+
+@pytest.mark.parametrize(("reds", "status"), [((10, 20), 0), ((10, 200), 1), ((200, None), 2)])
+def test_the_exit_status_is_for_scripts(bundle: Path, reds: tuple[int | None, ...], status: int) -> None:
+    for number, red in enumerate(reds):
+        save_part(Path(f"{number}.png"), red or 0)
+        if red is None:
+            Path(f"{number}.png").write_text("text")
+    command = ["score", str(bundle), "*.png", "--output", "scores.csv"]
+    assert main(command) == status
+    assert main([*command, "--resume"]) == status, "the status is that of the whole table"
+
+
+def test_a_table_is_resumed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        save_part(Path(f"parts/'{number}.png"), 40 * number)
+    command = ["score", str(bundle), "parts", "--output", "scores.csv"]
+    inspected: list[Path] = []
+    inspect_file = score.inspect_file
+
+    def interrupted(inspector: Inspector, path: Path, with_overlay: bool) -> tuple:
+        inspected.append(path)
+        if len(inspected) == 4:
+            raise KeyboardInterrupt
+        return inspect_file(inspector, path, with_overlay)
+
+    monkeypatch.setattr(score, "inspect_file", interrupted)
+    assert main(command) == 130
+    with Path("scores.csv").open("a") as file:
+        file.write("parts/'3.png,0.")
+    assert main([*command, "--resume"]) == 1
+    assert [path.name for path in inspected] == [f"'{number}.png" for number in (0, 1, 2, 3, 3, 4, 5)]
+    assert len(rows()) == 6
+    assert main([*command, "--resume"]) == 1
+    assert len(inspected) == 7
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    {
+        "exists": "scores.csv exists: add --resume",
+        "another table": "scores.csv is no table with the columns",
+        "another bundle": "scores of another bundle: choose another output",
+        "no bundle": "is no bundle, because inspector.json cannot be read",
+        "no images": "There is no image",
+        "full disk": "No space left on device",
+    }.items(),
+)
+def test_what_cannot_be_done_is_named_with_status_2(
+    bundle: Path, problem: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_part(Path("part.png"))
+    options = ["--output", "scores.csv", "--overlays", "overlays"]
+    if problem in ("exists", "another bundle"):
+        assert main(["score", str(bundle), "part.png", *options]) == 0
+    else:
+        Path("scores.csv").write_text("file,mark\n" if problem == "another table" else "")
+    if problem == "another bundle":
+        write_tiny_bundle(bundle, threshold=0.7)
+    if problem == "no bundle":
+        (bundle / "inspector.json").unlink()
+    if problem == "full disk":
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(28, message)
+
+        monkeypatch.setattr(Image.Image, "save", fail)
+    before = Path("scores.csv").read_text()
+    images = "*.bmp" if problem == "no images" else "part.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["score", str(bundle), images, *options, *([] if problem == "exists" else ["--resume"])])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    rows_after = Path("scores.csv").read_text()
+    assert rows_after == before or (before == "" and rows_after.count("\n") == 1), "not even a row without an overlay"
+
+
+def test_a_broken_model_is_not_taken_for_a_bad_image(bundle: Path) -> None:
+    """Its images are unreadable, with the kind of the error."""
+
+    def broken(_: object) -> dict:
+        raise RuntimeError("bad allocation")
+
+    row, overlay = score.inspect_file(Inspector(read_bundle_info(bundle), broken), save_part(Path("part.png")), True)
+    assert (row["decision"], row["problem"], overlay) == ("unreadable", "RuntimeError: bad allocation", None)
+
+
+def growth_of_memory(bundle: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes that scoring adds to the process between a tenth and all of the images."""
+    save_part(Path("part.png"), size=(16, 16))
+    names = [f"parts/{number:06}.png" for number in range(count)]
+    Path("parts").mkdir()
+    for name in names:
+        Path(name).hardlink_to("part.png")
+    stub = Prediction(0.1, 0.5, "accept", np.zeros((16, 16), np.float32))
+    process, sizes = psutil.Process(), []
+
+    def measured(*_: object) -> Prediction:
+        sizes.append(process.memory_info().rss)
+        return stub
+
+    monkeypatch.setattr(Inspector, "__call__", measured)
+    assert main(["score", str(bundle), "parts", "--output", "scores.csv"]) == 0
+    assert len(sizes) == count
+    shutil.rmtree("parts")
+    return max(sizes) - sizes[count // 10]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident size differs elsewhere")
+def test_memory_stays_flat(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert growth_of_memory(bundle, 1_500, monkeypatch) < 3_000_000, "images alone would be many times as large"
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_a_hundred_thousand_files(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert growth_of_memory(bundle, 100_000, monkeypatch) < 40_000_000, "the names of the files"
