@@ -2,7 +2,7 @@
 ``stub_build FOLDER`` for the end of a build.
 
 The model's arguments say how it does: ``quality`` (distance of defects from good images), ``latency``, ``gmacs``,
-``error``, ``sleep``; ``finish_error`` fails at the end. Each run appends a line to ``runs.txt`` in the folder of the build.
+``error``, ``sleep``; ``finish_error`` fails at the end. Each run appends a line to ``runs.txt`` in the build's folder.
 """
 
 import json

@@ -181,7 +181,7 @@ class Build:
         options = self.options
         info = {
             "name": candidate.class_path.rpartition(".")[2],
-            "preset": candidate.preset,
+            "preset": candidate.source,
             "format": options.format,
             "image_size": options.image_size,
             "false_alarm_rate": options.false_alarms,

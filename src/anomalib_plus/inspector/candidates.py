@@ -9,8 +9,7 @@ from typing import Any
 
 from anomalib_plus.benchmark.plan import ModelEntry, label_of, load
 from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
-
-_COMPONENTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
+from anomalib_plus.presets import preset_names
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,16 @@ class Candidate(ModelEntry):
 
     Args:
         needs: Files or folders without which the candidate is left out.
-        preset: Name of the preset that it comes from.
+        source: Name of the preset that it comes from.
     """
 
     needs: tuple[str, ...] = ()
-    preset: str | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        """Keep the name of the preset, which the benchmark's entry replaces by its content."""
+        object.__setattr__(self, "source", self.preset or self.source)
+        super().__post_init__()
 
     @property
     def folder_name(self) -> str:
@@ -65,7 +69,7 @@ def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
         if name.endswith((".yaml", ".yml")):
             chosen += _read(Path(name))
             continue
-        found = [each for each in known if name.lower() in (label_of(each).lower(), each.preset)]
+        found = [each for each in known if name.lower() in (label_of(each).lower(), each.source)]
         if not found:
             labels = ", ".join(label_of(each) for each in known)
             msg = f"There is no candidate {name!r}; available: {labels}, or a YAML file of candidates."
@@ -118,13 +122,5 @@ def _has_weights(network: str) -> bool:
 
 def _read(file: Path) -> list[Candidate]:
     content = load(CandidateFile, file)
-    return [*(_of_presets() if content.presets else ()), *content.models]
-
-
-def _of_presets() -> Iterator[Candidate]:
-    from anomalib_plus.presets import preset, preset_names
-
-    for name in preset_names():
-        model = preset(name)["model"]
-        arguments = {key: value for key, value in model.get("init_args", {}).items() if key not in _COMPONENTS}
-        yield Candidate(class_path=model["class_path"], init_args=arguments, preset=name)
+    of_presets = [Candidate(preset=name) for name in preset_names()] if content.presets else []
+    return [*of_presets, *content.models]

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.data.mask_pairs import find_unpaired, shorten
+from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.survey import image_files
 
 FOLDER = "choice"
-_SEVERITY = 0.5
-"""Severity of the defects in a region of interest; without one, it is drawn."""
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
@@ -35,14 +33,10 @@ def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path |
     from torchvision.transforms.v2.functional import to_pil_image
 
     from anomalib_plus import Nuisance
-    from anomalib_plus.transforms.mix import with_arguments
     from anomalib_plus.validation.dataset import SyntheticValidationDataset
-    from anomalib_plus.validation.kinds import kinds_of
+    from anomalib_plus.validation.kinds import default_kinds
 
-    kinds = kinds_of(None)
-    if roi is not None:
-        wanted = {"roi": str(roi), "severity": _SEVERITY}
-        kinds = [kind._replace(augmenter=with_arguments(kind.augmenter, wanted), is_ours=False) for kind in kinds]
+    kinds = default_kinds(roi=str(roi) if roi else None)
     dataset = SyntheticValidationDataset([str(path) for path in images], kinds, Nuisance(), seed)
     numbers = {str(path): f"{number:04d}" for number, path in enumerate(images)}
     shutil.rmtree(folder, ignore_errors=True)

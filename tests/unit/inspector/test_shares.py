@@ -31,11 +31,11 @@ def test_every_image_is_in_one_share_and_groups_are_whole(n):
     parts = [shares.training, shares.choice, shares.calibration]
     assert sorted(index for part in parts for index in part) == list(range(n))
     names = [{groups[index] for index in part} for part in parts]
-    assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
+    assert sum(map(len, names)) == len(set(groups))
     assert shares == divide(groups, 0.01, seed=1)
     assert shares != divide(groups, 0.01, seed=2)
 
 
 def test_too_few_groups():
-    with pytest.raises(ValueError, match="2 groups of 40 images|two groups"):
+    with pytest.raises(ValueError, match="At least two groups are needed"):
         divide([str(index // 35) for index in range(40)], 0.01, seed=0)

@@ -1,0 +1,260 @@
+"""The whole build, with trainings that take milliseconds: choice, budgets, failures, interruption, report."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from anomalib_plus.benchmark import supervision
+from anomalib_plus.inspector import finish
+from anomalib_plus.inspector.build import Options, main
+from anomalib_plus.inspector.building import Build
+from anomalib_plus.inspector.bundle import read_bundle_info
+from part_images import save_parts
+
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _stub(monkeypatch):
+    monkeypatch.setattr(supervision, "JOB_MODULE", "stub_build")
+    monkeypatch.setattr(finish, "MODULE", "stub_build")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+
+
+def write_candidates(file, **models):
+    entries = [{"label": label, "class_path": "x.Stub", "init_args": wish} for label, wish in models.items()]
+    file.write_text(yaml.safe_dump({"models": entries}))
+    return str(file)
+
+
+SIX = {
+    "Best": {"quality": 2.0, "latency": 30.0, "gmacs": 3.0},
+    "Fast": {"quality": 2.0, "latency": 10.0, "gmacs": 2.0},
+    "Fair": {"quality": 0.5},
+    "Poor": {"quality": 0.2},
+    "Blind": {"quality": 0.0},
+    "Broken": {"error": "told so"},
+}
+THREE = {label: SIX[label] for label in ("Best", "Fast", "Fair")}
+
+
+@pytest.fixture
+def options(tmp_path):
+    save_parts(tmp_path / "good", 24)
+    models = (write_candidates(tmp_path / "stubs.yaml", **THREE),)
+    return Options(tmp_path / "good", tmp_path / "inspector", steps=3, models=models)
+
+
+def build(options, **changes):
+    text = io.StringIO()
+    made = Build(replace(options, **changes), Console(file=text, width=300))
+    made.look()
+    made.run()
+    return text.getvalue()
+
+
+def runs(options):
+    return sorted((options.output / "work" / "runs.txt").read_text().splitlines())
+
+
+@pytest.fixture
+def six(options, tmp_path):
+    return replace(options, models=(write_candidates(tmp_path / "six.yaml", **SIX),))
+
+
+def test_the_better_half_goes_on_and_the_fastest_of_the_level_ones_is_built(six):
+    options, text = six, build(six)
+    assert runs(options) == sorted(
+        [*(f"{label} 3" for label in SIX), *(f"{label} 6" for label in ("Best", "Fast", "Fair")), "finish Fast"]
+    )
+    info = read_bundle_info(options.output)
+    assert (info.name, info.format, info.image_size) == ("Stub", "openvino", (128, 128))
+    choices = " ".join(info.choices)
+    for expected in ("Best is level within the spread; Fast is the fastest", "Broken failed (exception: told so)"):
+        assert expected in choices
+        assert expected in text or "Broken" in expected
+    assert re.search(r"Fast: 0 of 5 good parts held back are rejected at the 17 % budget", text)
+    assert (options.output / "model.ckpt").read_text() == "Fast"
+    page = (options.output / "report.html").read_text()
+    check_page(page)
+    assert "failed in round 1: exception: told so" in page
+
+
+def check_page(page):
+    assert not re.search(r"https?://", page)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
+    data = json.loads(re.search(r'<script id="explorer-data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    scores = [item["score"] for item in data["items"]]
+    assert scores == sorted(scores)
+    good = [item for item in data["items"] if not item["bad"]]
+    assert (len(good), len(scores)) == (10, 15)
+    assert all(item["image"].startswith("data:image/webp;base64,") for item in data["items"])
+    assert len(data["intervals"]["good"]) == len(good) + 1
+    assert data["threshold"] in scores
+
+
+def test_the_same_build_again_trains_nothing_and_a_changed_one_says_what(options):
+    build(options)
+    before = runs(options)
+    text = build(options)
+    assert "Nothing is different from the build before." in text
+    assert runs(options) == before
+    save_parts(options.good, 2, first=24)
+    text = build(options, seed=1)
+    assert "Images of good parts: 2 new, 0 gone, 0 with another content." in text
+    assert "--seed was 0 and is 1." in text
+    assert len(runs(options)) == 2 * len(before)
+
+
+def test_an_interrupted_build_goes_on(options, monkeypatch):
+    finished = supervision.JobProcess.settle
+    count = iter(range(100))
+
+    def interrupt(process):
+        state = finished(process)
+        if next(count) == 1:
+            raise KeyboardInterrupt
+        return state
+
+    monkeypatch.setattr(supervision.JobProcess, "settle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(options)
+    assert not (options.output / "inspector.json").exists()
+    done = runs(options)
+    assert len(done) == 2
+    assert "Going on with the build" in build(options)
+    assert len(runs(options)) == len(done) + 2  # one job of the round, and the end
+    assert read_bundle_info(options.output).choices[-1].startswith("Fast: ")
+
+
+def test_the_next_candidate_is_taken_where_one_fails_or_is_too_slow(options, tmp_path):
+    models = {
+        "Fast": {"quality": 2.0, "gmacs": 1.0, "finish_error": "The export decides otherwise."},
+        "Best": {"quality": 2.0, "gmacs": 2.0, "latency": 30.0},
+        "Fair": {"quality": 0.5, "latency": 5.0},
+    }
+    wanted = (write_candidates(tmp_path / "three.yaml", **models),)
+    text = build(options, models=wanted)
+    assert "Fast is not taken: The export decides otherwise." in text
+    assert "Best: 0 of 5" in text
+    assert "Fast is not taken" in (options.output / "report.html").read_text()
+    models["Fast"] |= {"latency": 50.0}
+    wanted = (write_candidates(tmp_path / "three.yaml", **models),)
+    assert "Fair: " in build(options, models=wanted, max_latency_ms=10.0)
+
+
+def test_no_inspector_is_written_where_all_fail(options, tmp_path):
+    broken = (write_candidates(tmp_path / "one.yaml", One={"error": "x"}, Two={"error": "y"}),)
+    with pytest.raises(RuntimeError, match=r"Every candidate failed.*\n  One: exception: x\n  Two: exception: y"):
+        build(options, models=broken)
+    ends = (write_candidates(tmp_path / "end.yaml", One={"quality": 1.0, "finish_error": "no export"}),)
+    with pytest.raises(RuntimeError, match="No candidate could be finished:\n  One is not taken: no export"):
+        build(options, models=ends)
+    assert not (options.output / "inspector.json").exists()
+
+
+def test_time_is_shared_among_rounds_jobs_and_the_end(six):
+    options = six
+    build(options, steps=None, minutes=10.0)
+    state = json.loads((options.output / "work" / "state.json").read_text())
+    first, second = (each["budget"]["max_seconds"] for each in state["rounds"])
+    assert 6 < first <= 0.55 * 600 / 2 / 6 - 20, "20 seconds of a job are not training"
+    assert 60 < second < 0.55 * 600 / 3, "the jobs took less"
+    (last,) = state["final"].values()
+    assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
+
+
+def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
+    save_parts(tmp_path / "bad", 4, first=50)
+    text = build(options, bad=tmp_path / "bad")
+    assert "4 images of bad parts" in text
+    assert "of 4 of your bad parts are found" in text
+    assert "so their count is no test" in (options.output / "report.html").read_text()
+
+
+def test_a_dry_run_writes_nothing(options, capsys):
+    arguments = ["--good", str(options.good), "--output", str(options.output), "--models", *options.models, "--dry-run"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "24 good images. 14 train, 5 choose the model, 5 calibrate" in shown
+    assert "3 of 3 candidates" in shown
+    assert not options.output.exists()
+
+
+def test_too_few_images_are_refused(options, capsys):
+    for path in sorted(options.good.iterdir())[:5]:
+        path.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"19 usable images of good parts: 20 are the least.*\n  part_000.png is empty"
+    ):
+        main(["--good", str(options.good), "--output", str(options.output), "--dry-run"])
+
+
+def test_two_builds_do_not_write_one_folder(options):
+    from anomalib_plus.benchmark.store import ResultStore
+
+    with (
+        ResultStore(options.output / "work" / "jobs").claim("build"),
+        pytest.raises(RuntimeError, match="Another build"),
+    ):
+        build(options)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--masks", "m"], "--masks belong to bad parts"),
+        (["--roi", "no.png"], "no.png does not exist"),
+        (["--false-alarms", "1"], "1 is no share"),
+        (["--minutes", "0"], "0 is not a positive number"),
+    ],
+)
+def test_wrong_arguments(options, extra, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["--good", str(options.good), "--output", str(options.output), *extra])
+    assert message in capsys.readouterr().err
+
+
+COMMAND = """
+import sys
+sys.path.insert(0, {tests!r})
+from anomalib_plus.benchmark import supervision
+from anomalib_plus.inspector import finish
+from anomalib_plus.inspector.build import main
+supervision.JOB_MODULE = finish.MODULE = "stub_build"
+sys.exit(main({arguments!r}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8])
+def test_a_killed_build_goes_on(options, tmp_path, seconds):
+    slow = {label: {**wish, "sleep": 0.5} for label, wish in SIX.items()}
+    models = write_candidates(tmp_path / "slow.yaml", **slow)
+    arguments = ["--good", str(options.good), "--output", str(options.output), "--models", models, "--steps", "3"]
+    script = COMMAND.format(tests=str(TESTS), arguments=arguments)
+    work = options.output / "work"
+    first = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    while first.poll() is None and not (work / "shares.json").exists():
+        time.sleep(0.05)
+    time.sleep(seconds)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    time.sleep(1)  # its job notices
+    subprocess.run([sys.executable, "-c", script], check=True)
+    done = runs(options)
+    assert len(set(done)) == 10
+    assert len(done) <= 11, "only what was running is repeated"
+    assert read_bundle_info(options.output).choices[-1].startswith("Fast: ")
+    check_page((options.output / "report.html").read_text())
