@@ -6,6 +6,7 @@ own keeps the memory of the training, and its crashes, away from the build.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -26,6 +27,7 @@ from anomalib_plus.inspector.share_data import FILE as SHARES
 MODULE = "anomalib_plus.inspector.finish"
 TASK, RECORD, BUNDLE = "task.json", "record.json", "bundle"
 CHECKPOINT = "model.ckpt"
+_THRESHOLD = 0.5
 _TOLERANCE = 1e-3
 """Largest accepted difference of normalised scores between the model and its export."""
 
@@ -97,13 +99,12 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         shutil.rmtree(bundle, ignore_errors=True)
         bundle.mkdir()
         trained.engine.trainer.save_checkpoint(bundle / CHECKPOINT)
+        expected = _engine_scores(trained.model, [entry["image"] for entry in shares["calibration"]])
         _export(trained, task["format"], bundle, Path(scratch))
     if task["roi"]:
         shutil.copyfile(task["roi"], bundle / "roi.png")
-    calibration = [entry["image"] for entry in shares["calibration"]]
-    expected = _model_scores(trained.model, calibration)
     found = _score_with_export(task, bundle, shares)
-    difference = _check_decisions(expected, found["scores"]["calibration"], found["threshold"])
+    difference = check_decisions(expected, found["scores"]["calibration"])
     return {
         "error": None,
         "seconds": trained.seconds,
@@ -151,14 +152,14 @@ def _export(trained: Any, form: str, bundle: Path, scratch: Path) -> None:
             shutil.move(file, bundle / file.name)
 
 
-def _model_scores(model: Any, images: Sequence[str]) -> list[float]:
-    import torch
+def _engine_scores(model: Any, images: Sequence[str]) -> list[float]:
+    """Score images as anomalib's engine does, from which the post-processor has its threshold."""
     from anomalib.data.utils import read_image
 
-    with torch.inference_mode():
-        return [
-            float(model.eval()(read_image(image, as_tensor=True)[None]).pred_score.flatten()[0]) for image in images
-        ]
+    from anomalib_plus.benchmark.exports.backends import engine_backend
+
+    predict = engine_backend(model.eval())
+    return [float(predict(read_image(image, as_tensor=True)[None].numpy())["pred_score"].item()) for image in images]
 
 
 def _score_with_export(task: Mapping[str, Any], bundle: Path, shares: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,19 +209,23 @@ def _small(anomaly_map: Any, side: int = 256) -> Any:
     return np.asarray(image, np.float16)
 
 
-def _check_decisions(expected: Sequence[float], found: Sequence[float], threshold: float) -> float:
-    """Compare the scores of the model and of its export; return their largest difference.
+def check_decisions(expected: Sequence[float], found: Sequence[float]) -> float:
+    """Compare the normalised scores of the model and of its export; return their largest difference.
 
-    The threshold is the score of a calibration image, so a difference within the tolerance of it is no other decision.
+    The model's threshold, 0.5, is the score of a calibration image, so a difference within the tolerance there is no
+    other decision.
+
+    Raises:
+        ExportDiffersError: If a decision differs, or a score is not finite.
     """
     pairs = list(zip(expected, found, strict=True))
-    difference = max(abs(one - other) for one, other in pairs)
+    difference = max((abs(one - other) for one, other in pairs), key=lambda value: (math.isnan(value), value))
     changed = [
         (one, other)
         for one, other in pairs
-        if (one > threshold) != (other > threshold) and abs(one - other) > _TOLERANCE
+        if (one > _THRESHOLD) != (other > _THRESHOLD) and abs(one - other) > _TOLERANCE
     ]
-    if changed or not difference < float("inf"):
+    if changed or not math.isfinite(difference):
         msg = (
             f"The export decides otherwise than the model on {len(changed)} of {len(pairs)} calibration images; their "
             f"scores differ by up to {difference:.2g}. Use another --format, or another model (--models)."

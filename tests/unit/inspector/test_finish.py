@@ -1,0 +1,64 @@
+"""The end of a build: training, calibration, export and the check of the export, on a tiny model."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from anomalib_plus.benchmark.plan import Budget, ModelEntry
+from anomalib_plus.inspector import Inspector
+from anomalib_plus.inspector.choice_images import entry
+from anomalib_plus.inspector.finish import ExportDiffersError, check_decisions, finish
+from part_images import save_parts
+
+TINY = ModelEntry(
+    "anomalib.models.Padim",
+    {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "pre_trained": False, "n_features": 20},
+    budget=Budget(max_epochs=1),
+)
+
+
+@pytest.fixture
+def task(tmp_path):
+    images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 20, size=96)]
+    shares = {"training": images[:8], "calibration": images[8:14], "originals": images[14:], "choice": images[14:]}
+    (tmp_path / "shares.json").write_text(json.dumps({"digest": "d", **shares}))
+    return {
+        "entry": asdict(TINY),
+        "data": {"root": str(tmp_path), "digest": "d"},
+        "budget": asdict(TINY.budget),
+        "image_size": [32, 32],
+        "false_alarms": 0.2,
+        "roi": None,
+        "format": "openvino",
+        "seed": 0,
+        "threads": 1,
+        "info": {"name": "Padim", "format": "openvino", "image_size": [32, 32], "false_alarm_rate": 0.2},
+    }
+
+
+def test_the_bundle_has_the_scores_of_the_export_and_a_foreign_model_resizes_like_the_engine(task, tmp_path):
+    record = finish(task, tmp_path)
+    inspector = Inspector.load(tmp_path / "bundle")
+    info = inspector.info
+    assert record["error"] is None
+    assert record["difference"] < 1e-3, "exports of anomalib's models resize without antialiasing"
+    assert list(info.calibration_scores) == sorted(record["scores"]["calibration"])
+    assert info.threshold == info.calibration_scores[-1]
+    assert info.threshold == pytest.approx(0.5, abs=1e-3), "the engine's threshold"
+    image = save_parts(tmp_path / "good", 1, size=96)[0]
+    again = [inspector(tmp_path / "good" / f"part_{number:03d}.png").score for number in range(8, 14)]
+    np.testing.assert_allclose(again, record["scores"]["calibration"], atol=1e-6)
+    assert inspector(image).map.shape == (96, 96)
+    assert (tmp_path / "bundle" / "model.ckpt").stat().st_size > 0
+    assert len(list((tmp_path / "maps").iterdir())) == 18
+
+
+def test_an_export_that_decides_otherwise_is_refused():
+    assert check_decisions([0.1, 0.5, 0.2], [0.1, 0.50001, 0.2]) == pytest.approx(1e-5)
+    assert check_decisions([0.1, 0.5001], [0.1, 0.4999]) == pytest.approx(2e-4)
+    with pytest.raises(ExportDiffersError, match=r"on 1 of 2 calibration images; their scores differ by up to 0\.2"):
+        check_decisions([0.1, 0.4], [0.1, 0.6])
+    with pytest.raises(ExportDiffersError):
+        check_decisions([0.1, 0.4], [0.1, float("nan")])
