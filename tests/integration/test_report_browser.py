@@ -14,7 +14,9 @@ import pytest
 
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
+from anomalib_plus.inspector.build_report import render
 from anomalib_plus.report.command import main
+from finished_build import finished_build
 from synthetic_results import add_gallery, full_store, record, write_store
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium: pip install '.[browser]'")
@@ -61,12 +63,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def page(browser: Any, address: str) -> Any:
     """The report, freshly loaded, at the size of a desktop."""
+    load(browser, address)
+    return browser
+
+
+def load(browser: Any, address: str) -> None:
     browser.get("about:blank")
     emulate(browser, "light", 1280)
     for log in ("browser", "performance"):
         browser.get_log(log)
     browser.get(address)
-    return browser
 
 
 def emulate(browser: Any, scheme: str, width: int) -> None:
@@ -88,12 +94,16 @@ def background(page: Any) -> str:
     return page.execute_script("return getComputedStyle(document.body).backgroundColor")
 
 
-def test_it_loads_in_silence_and_fetches_nothing(page: Any, address: str) -> None:
-    assert page.get_log("browser") == []
+def fetched(page: Any) -> list[str]:
+    """Addresses of requests since the log was read, but those of embedded data."""
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert address in sent
-    assert [url[:60] for url in sent if url != address and not url.startswith("data:")] == []
+    return [url[:200] for url in sent if not url.startswith("data:")]
+
+
+def test_it_loads_in_silence_and_fetches_nothing(page: Any, address: str) -> None:
+    assert page.get_log("browser") == []
+    assert fetched(page) == [address]
 
 
 def test_every_picture_and_chart_has_a_size(page: Any) -> None:
@@ -249,3 +259,30 @@ def test_a_screenshot_is_no_blank(page: Any, tmp_path: Path) -> None:
     with Image.open(tmp_path / "report.png") as picture:
         assert picture.width >= 1000
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_the_threshold_of_a_build_moves_by_the_keyboard(browser: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    file = tmp_path / "report.html"
+    file.write_text(render(finished_build(tmp_path), tmp_path))
+    load(browser, file.as_uri())
+    counts, slider = browser.find_element(By.ID, "counts"), browser.find_element(By.ID, "cut")
+    assert counts.text.startswith(
+        "As built. Threshold 0.5000: 1 of 10 good parts rejected (10.0 %, 95 % interval 0.3 to"
+    )
+    assert "1 of 5 defects missed" in counts.text
+    slider.send_keys(Keys.ARROW_RIGHT)  # past the false alarm at 0.6
+    assert "Threshold 0.6000: 0 of 10 good parts rejected" in counts.text
+    slider.send_keys(Keys.HOME)
+    assert "10 of 10 good parts rejected" in counts.text
+    assert "0 of 5 defects missed" in counts.text
+    assert browser.find_elements(By.CSS_SELECTOR, "#accepted img") == []
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#rejected img")) == 4
+    slider.send_keys(Keys.END)
+    assert "5 of 5 defects missed" in counts.text
+    browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
+    assert counts.text.startswith("As built.")
+    assert browser.get_log("browser") == []
+    assert fetched(browser) == [file.as_uri()]

@@ -71,8 +71,8 @@ def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
             continue
         found = [each for each in known if name.lower() in (label_of(each).lower(), each.source)]
         if not found:
-            labels = ", ".join(label_of(each) for each in known)
-            msg = f"There is no candidate {name!r}; available: {labels}, or a YAML file of candidates."
+            listing = ", ".join(label_of(each) for each in known)
+            msg = f"There is no candidate {name!r}; available: {listing}, or a YAML file of candidates."
             raise ValueError(msg)
         chosen += found
     chosen = chosen if wanted else known

@@ -158,8 +158,9 @@ class Halving:
         self.store.add_to_plan(job.entry for job in jobs)
         todo = unfinished(jobs, self.store)
         workers = min(self.limits.workers, max(len(todo), 1))
-        with _Progress(len(jobs), len(jobs) - len(todo), workers, self.console) as progress:
-            progress.state = self.state
+        progress = _Progress(len(jobs), len(jobs) - len(todo), workers, self.console)
+        progress.state = self.state
+        with progress:
             run_local(todo, self.store, progress, workers, max(usable_cores() // workers, 1))
         self.state.save()
 

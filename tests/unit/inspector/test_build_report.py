@@ -1,0 +1,55 @@
+"""Report of a build: what it says, the explorer's data, and that it needs no other file."""
+
+import json
+import re
+
+from anomalib_plus.inspector.build_report import candidate_table, render
+from finished_build import finished_build
+
+
+def explorer(page):
+    return json.loads(re.search(r'<script id="explorer-data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_sentence_counts_what_was_held_back(tmp_path):
+    sentence = finished_build(tmp_path).sentence()
+    assert sentence == (
+        "Swift: 1 of 5 good parts held back is rejected at the 17 % budget (95 % interval 0.5 to 71.6 %), 4 of 5 "
+        "synthetic defects are found; Steady is level within the spread."
+    )
+
+
+def test_the_page_needs_no_other_file_and_has_everything(tmp_path):
+    page = render(finished_build(tmp_path, "<b>&'"), tmp_path)
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert {uri[:5] for uri in re.findall(r"""(?:src|href)=["']([^"'#][^"']*)""", page)} == {"data:"}
+    assert "<b>" not in page
+    for expected in ("Missed defects", "Good parts with the highest scores", "As built"):
+        assert expected in page
+    missed = page.split("Missed defects")[1].split("<h3>")[0]
+    assert missed.count('<div class="pair">') == 1
+    assert "accepted, wrongly" in missed
+
+
+def test_the_explorer_has_every_image_once_with_its_score(tmp_path):
+    data = explorer(render(finished_build(tmp_path, "<!--<script>"), tmp_path))
+    assert len(data["items"]) == 15
+    assert [item["score"] for item in data["items"]] == sorted(item["score"] for item in data["items"])
+    assert sum(item["bad"] for item in data["items"]) == 5
+    assert sum(item["score"] > data["threshold"] for item in data["items"] if not item["bad"]) == 1
+    assert data["intervals"]["bad"][0][0] == 0
+    assert len(data["intervals"]["good"]) == 11
+
+
+def test_the_table_says_what_became_of_each_candidate(tmp_path):
+    rows = {row[0].text: [cell.text for cell in row] for row in candidate_table(finished_build(tmp_path)).rows}
+    fates = {label: row[-1] for label, row in rows.items()}
+    assert fates == {
+        "Swift": "chosen",
+        "Steady": "level with the best",
+        "Weak": "behind",
+        "Out": "out after round 1",
+        "Broken": "failed in round 1: crash: <oops>",
+        "Absent": "left out: weights of x are not here",
+    }
+    assert rows["Swift"][1:4] == ["98.0", "98.0", "90.0 to 100.0"]
