@@ -2,7 +2,8 @@
 
 Models, transforms, datamodules, metrics, post-processors, ``preset`` and ``preset_path`` are imported by name:
 ``from anomalib_plus import RamFAE``. The package loads torch and anomalib only when a name is used, because the
-start-up hook imports it while anomalib is still loading. It registers the models in anomalib, now or when anomalib is imported.
+start-up hook imports it while anomalib is still loading. It registers the models in anomalib, now or when anomalib is
+imported.
 """
 
 from importlib import import_module
