@@ -62,8 +62,9 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
             FileNotFoundError: If there is no such file.
             ValueError: If it has no ``model``, or another one than this class.
         """
-        is_content = isinstance(config_path, Mapping)
-        content = config_path if is_content else yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))
+        content: Any = config_path
+        if not isinstance(config_path, Mapping):
+            content = yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))
         if not isinstance(content, Mapping) or "model" not in content:
             msg = f"The configuration has no key 'model' with class_path and init_args, got {config_path!r}."
             raise ValueError(msg)
