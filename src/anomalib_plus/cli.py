@@ -27,6 +27,9 @@ class OwnCommand(NamedTuple):
 OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
+    "selection": OwnCommand(
+        "anomalib_plus.benchmark.selection", "tell whether synthetic defects choose the models that real ones would"
+    ),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "train a paper's models and compare with its table"),
     "deployment": OwnCommand(
         "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"

@@ -104,7 +104,7 @@ def test_a_twin_differs_from_its_image_inside_its_mask_only(good_folder: Callabl
         assert not (changed & (item.gt_mask == 0)).any()
         assert bool(item.gt_label) == bool(item.gt_mask.any()) == (samples.kind[index] != "good") == bool(changed.any())
     twins = samples[samples.kind != "good"]
-    assert twins.severity.between(0.2, 0.8).all()
+    assert twins.severity.between(0.3, 0.8).all()
     assert twins.kind.is_unique  # five images, ten kinds
 
 
