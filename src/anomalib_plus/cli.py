@@ -36,7 +36,7 @@ OWN_COMMANDS = {
     ),
     "gallery": OwnCommand("anomalib_plus.gallery.command", "draw the synthetic anomalies on your images, or on a demo"),
     "synthesize": OwnCommand(
-        "anomalib_plus.validation.command", "write images of synthetic defects with masks, made from good images"
+        "anomalib_plus.gallery.synthesize", "write images of synthetic defects with masks, made from good images"
     ),
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"

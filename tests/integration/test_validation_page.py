@@ -14,8 +14,8 @@ from anomalib.data import Folder
 from anomalib_plus import SyntheticValidation
 from anomalib_plus.cli import main
 from anomalib_plus.deployment.int8 import _calibration_images
+from anomalib_plus.gallery import synthesize
 from anomalib_plus.seeded_cli import SeededCLI
-from anomalib_plus.validation import command
 
 PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
 
@@ -80,5 +80,5 @@ def test_a_training_from_a_configuration_file(caplog: pytest.LogCaptureFixture) 
 
 def test_the_images_are_written() -> None:
     arguments = shlex.split(block("bash", 2).replace("100", "2"))
-    assert command.main(arguments[2:]) == 0
+    assert synthesize.main(arguments[2:]) == 0
     assert len(list(Path("synthetic/parts/ground_truth").rglob("*.png"))) == 2

@@ -9,8 +9,8 @@ import pytest
 from anomalib.data import MVTecAD
 from PIL import Image
 
-from anomalib_plus.validation import command, synthesis
-from anomalib_plus.validation.synthesis import COLUMNS, MANIFEST
+from anomalib_plus.gallery import synthesize, writing
+from anomalib_plus.gallery.writing import COLUMNS, MANIFEST
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def run(data: Path, output: str, *options: str) -> Path:
-    assert command.main(["--data", str(data), "--output", output, *options]) == 0
+    assert synthesize.main(["--data", str(data), "--output", output, *options]) == 0
     return Path(output)
 
 
@@ -97,7 +97,7 @@ def test_a_killed_run_can_be_repeated(good: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthesis, "add_defect", killed)
+        patch.setattr(writing, "add_defect", killed)
         with pytest.raises(KeyboardInterrupt):
             run(good, "set")
     assert not Path("set").exists()
@@ -124,7 +124,7 @@ def test_errors(arguments: list[str], message: str, good: Path, capsys: pytest.C
     Path("broken/x.png").touch()
     Path("full/x").touch()
     with pytest.raises(SystemExit) as stop:
-        command.main(["--data", str(good), "--output", "set", *arguments])
+        synthesize.main(["--data", str(good), "--output", "set", *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert not Path("set").exists()
