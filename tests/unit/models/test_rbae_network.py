@@ -89,7 +89,7 @@ def test_shapes_of_the_paper_size() -> None:
     assert [tuple(features.shape[1:]) for features in stages.features] == expected
     assert [tuple(stages.repaired[level].shape[1:]) for level in (3, 4, 5)] == expected[2:]
     assert stages.reconstruction.shape == (2, 3, 256, 256)
-    assert [tuple(maps.shape) for maps in stages.level_maps] == [(2, 1, 256, 256), (2, 1, 128, 128), (2, 1, 64, 64)]
+    assert [tuple(maps.shape) for maps in stages.logits] == [(2, 1, 256, 256), (2, 1, 128, 128), (2, 1, 64, 64)]
     assert stages.anomaly_map.shape == (2, 1, 256, 256)
 
 
@@ -99,7 +99,7 @@ def test_strides_of_two_in_every_layer() -> None:
         model.enter_phase_2(torch.rand(1, 3, 256, 256))
         stages = model.inspect(torch.rand(1, 3, 256, 256))
     assert count(model) == 25_669_798
-    assert [maps.shape[-1] for maps in stages.level_maps] == [128, 64, 32]
+    assert [maps.shape[-1] for maps in stages.logits] == [128, 64, 32]
     assert stages.reconstruction.shape == (1, 3, 256, 256)
 
 
