@@ -142,7 +142,7 @@ class FeatureRepair(nn.Module):
         """
         with full_precision(features.device.type):
             values, clean = features.float(), reference.float()
-            sizes = [self._patch(size, features) for size in self.patch_sizes]
+            sizes = [self.patch(size, features) for size in self.patch_sizes]
             # In small images, scaled sizes can be equal.
             repaired = {
                 size: attend_to_reference(values, clean, size, self.temperature) for size in dict.fromkeys(sizes)
@@ -152,10 +152,11 @@ class FeatureRepair(nn.Module):
     def sharpness(self, features: Tensor, reference: Tensor) -> Tensor:
         """Compute :func:`attention_sharpness` at the smallest patch size; a scalar."""
         with full_precision(features.device.type):
-            smallest = self._patch(min(self.patch_sizes), features)
+            smallest = self.patch(min(self.patch_sizes), features)
             return attention_sharpness(features.float(), reference, smallest, self.temperature)
 
     @staticmethod
-    def _patch(size: int | PaperSize, features: Tensor) -> tuple[int, int]:
+    def patch(size: int | PaperSize, features: Tensor) -> tuple[int, int]:
+        """Scale a side to height and width of the patches of (B, C, H, W)."""
         height, width = features.shape[-2:]
         return whole_pixels_at(size, height), whole_pixels_at(size, width)
