@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -157,7 +157,7 @@ class AstMFRModel(nn.Module):
     @property
     def knows_residuals(self) -> bool:
         """True unless residuals are whitened and :meth:`estimate_residuals` was never called."""
-        return all(int(level.count) > 0 for level in self.whitening)
+        return all(int(cast(Whitening, level).count) > 0 for level in self.whitening)
 
     @torch.no_grad()
     def estimate_residuals(self, batches: Iterable[Tensor]) -> None:
@@ -181,7 +181,7 @@ class AstMFRModel(nn.Module):
             msg = "estimate_residuals needs at least one image, got none."
             raise ValueError(msg)
         for level, whitening in zip(moments, self.whitening, strict=True):
-            whitening.fit(level)
+            cast(Whitening, whitening).fit(level)
 
     def _residuals(self, images: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
         student = self.student_features(images, [features.shape[-2:] for features in teacher])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,7 @@ class FeatureDiscriminator(nn.Sequential):
 
     def __init__(self, channels: int, hidden_channels: int = 64) -> None:
         last = nn.Conv2d(hidden_channels // 2, 1, kernel_size=1)
-        nn.init.constant_(last.bias, math.log(ANOMALOUS_SHARE / (1 - ANOMALOUS_SHARE)))
+        nn.init.constant_(cast(Tensor, last.bias), math.log(ANOMALOUS_SHARE / (1 - ANOMALOUS_SHARE)))
         super().__init__(
             Conv2dNormActivation(2 * channels, hidden_channels, kernel_size=1),
             Conv2dNormActivation(hidden_channels, hidden_channels),
