@@ -38,7 +38,7 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
-    early_stopping_effect: ClassVar[str] = ""
+    early_stopping_effect: str = ""
     """Effect of early stopping on the method, for a warning."""
     epochs_of_trainer: int = 0
     """The trainer's number of epochs after the last one that trained this model; see :class:`FitCheck`."""
