@@ -194,3 +194,22 @@ def limited(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     lowest = maps.masked_fill(~masks, torch.inf).amin((-2, -1), keepdim=True)
     inside = torch.where(masks, maps, lowest)
     return inside, inside.flatten(1).amax(1)
+
+
+def labelled_inside(batch: Batch, masks: Tensor | None) -> Batch:
+    """Limit the true masks of a batch to a region; an image whose defects all lie outside becomes a good one.
+
+    Args:
+        batch: With or without true masks.
+        masks: Boolean, broadcastable to the anomaly maps; None if all pixels count.
+
+    Returns:
+        The batch itself if there is nothing to limit, else a new one.
+    """
+    if masks is None or batch.gt_mask is None:
+        return batch
+    truth = batch.gt_mask.bool()
+    inside = truth & masks.reshape(-1, *masks.shape[-2:])
+    only_outside = truth.flatten(1).any(1) & ~inside.flatten(1).any(1)
+    labels = None if batch.gt_label is None else batch.gt_label & ~only_outside
+    return batch.update(in_place=False, gt_mask=inside, gt_label=labels)
