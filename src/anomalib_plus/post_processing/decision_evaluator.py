@@ -16,8 +16,6 @@ from anomalib_plus.post_processing.region_of_interest import labelled_inside
 _LOGGED = {GOOD: "false_alarm_rate", DEFECTIVE: "detection_rate"}
 _OF_PIXELS = {"anomaly_map", "pred_mask", "gt_mask"}
 
-Metrics = AnomalibMetric | Sequence[AnomalibMetric] | None
-
 
 class DecisionEvaluator(Evaluator):
     """anomalib's evaluator, limited to the region of interest, with the rates of the decisions.
@@ -35,7 +33,11 @@ class DecisionEvaluator(Evaluator):
     """
 
     def __init__(
-        self, val_metrics: Metrics = None, test_metrics: Metrics = None, confidence: float = 0.95, **arguments: Any
+        self,
+        val_metrics: AnomalibMetric | Sequence[AnomalibMetric] | None = None,
+        test_metrics: AnomalibMetric | Sequence[AnomalibMetric] | None = None,
+        confidence: float = 0.95,
+        **arguments: Any,
     ) -> None:
         super().__init__(val_metrics, _default_metrics() if test_metrics is None else test_metrics, **arguments)
         self.confidence = confidence

@@ -46,6 +46,7 @@ class RegionOfInterest(nn.Module):
     """What computes one mask per image, if that is the choice."""
     mask: Tensor
     """The mask for all images (H, W), boolean; (0, 0) if there is none or it was not used yet."""
+    _source: FixedRegion | None
 
     def __init__(self, choice: RegionChoice = None) -> None:
         super().__init__()
@@ -55,11 +56,13 @@ class RegionOfInterest(nn.Module):
 
     def set(self, choice: RegionChoice) -> None:
         """Set another region."""
-        fixed = isinstance(choice, Tensor | np.ndarray) or (isinstance(choice, str | Path) and is_mask_file(choice))
         self.path = str(choice) if isinstance(choice, str | Path) else None
-        self._source = FixedRegion(choice) if fixed else None
         self.mask = self.mask.new_empty(0, 0)
-        set_foreground(self, None if fixed else make_foreground(choice))
+        self._source = None
+        if isinstance(choice, Tensor | np.ndarray) or (isinstance(choice, str | Path) and is_mask_file(choice)):
+            self._source = FixedRegion(choice)
+            choice = None
+        set_foreground(self, make_foreground(choice))
 
     @property
     def is_set(self) -> bool:
