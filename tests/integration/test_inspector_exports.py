@@ -1,5 +1,6 @@
 """Bundles of a real model in every format decide as anomalib's inferencers do."""
 
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from anomalib.data import MVTecAD
@@ -15,11 +15,11 @@ from anomalib.deploy import ExportType, OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
 from PIL import Image
 
-from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
 from anomalib_plus.inspector import BundleInfo, Inspector, UnreadableImageError, write_bundle_info
 from anomalib_plus.models import RamFAE
 from tiny_bundle import tiny_model
 
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 FORMATS = {"openvino": ExportType.OPENVINO, "onnx": ExportType.ONNX, "torch": ExportType.TORCH}
 
 
@@ -100,15 +100,20 @@ def test_decisions_are_those_of_anomalib(
 
 
 def test_a_network_of_fixed_shape_makes_a_bundle(exported: dict[str, Path], images: list[Path], tmp_path: Path) -> None:
-    whole = Inspector.load(make_bundle(exported["openvino"], "openvino", tmp_path / "any"))
+    """The network is written by the example of docs/deploy.md."""
+    whole = Inspector.load(make_bundle(exported["openvino"], "openvino", tmp_path / "weights" / "openvino"))
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (block,) = (block for block in blocks if "read_with_fixed_shape" in block)
+    exec(compile(block, str(PAGE), "exec"), {})
     fixed = tmp_path / "fixed"
     fixed.mkdir()
-    network = read_with_fixed_shape(exported["openvino"], (1, 3, 64, 64))
-    openvino.save_model(network, fixed / "model.xml", compress_to_fp16=False)
+    for suffix in (".xml", ".bin"):
+        shutil.copy(f"weights/openvino/fixed{suffix}", fixed / f"model{suffix}")
     write_bundle_info(fixed, BundleInfo("RamFAE", "openvino", (32, 32), [0.1, 0.2]))
     inspector = Inspector.load(fixed)
-    assert inspector(images[0]).score == pytest.approx(whole(images[0]).score, abs=1e-4)
-    with pytest.raises(UnreadableImageError, match=r"has 50x90 pixels .* the model takes 64x64"):
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    assert inspector(pixels).score == pytest.approx(whole(pixels).score, abs=1e-4)
+    with pytest.raises(UnreadableImageError, match=r"has 50x90 pixels .* the model takes 480x640"):
         inspector(images[-1])
 
 
