@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from anomalib_plus.metrics import *  # noqa: F403
     from anomalib_plus.models import *  # noqa: F403
     from anomalib_plus.post_processing import *  # noqa: F403
+    from anomalib_plus.tiling import *  # noqa: F403
     from anomalib_plus.transforms import *  # noqa: F403
 
-_PUBLIC_PACKAGES = ("models", "transforms", "data", "metrics", "post_processing")
+_PUBLIC_PACKAGES = ("models", "transforms", "data", "metrics", "post_processing", "tiling")
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ ORDER = (
     "post_processing",
     "deployment",
     "training",
+    "tiling",
     "models",
     "benchmark",
     "report",
@@ -32,6 +33,7 @@ NAMELESS = (
     "post_processing",
     "deployment",
     "training",
+    "tiling",
     "benchmark",
     "report",
 )
