@@ -70,7 +70,7 @@ class TiledModel(nn.Module):
             scaled = f" ({height}x{width} at scale {self.scale})" if self.scale != 1 else ""
             msg = (
                 f"Tiled got images of {original} pixels{scaled}, which are smaller than a tile of "
-                f"{self.tile[0]}x{self.tile[1]}. Choose a smaller tile or a larger scale, or use the model without Tiled."
+                f"{self.tile[0]}x{self.tile[1]}. Choose a smaller tile or a larger scale, or use the model by itself."
             )
             raise ValueError(msg)
         return images if self.scale == 1 else resize_antialiased(images, (height, width))

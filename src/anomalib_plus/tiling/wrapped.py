@@ -82,7 +82,7 @@ def without_resizing(pre_processor: Any) -> PreProcessor:
         return PreProcessor()
     if not isinstance(pre_processor, PreProcessor):
         msg = (
-            f"The model's pre_processor is a {type(pre_processor).__name__}, and Tiled cannot tell what of it holds for "
+            f"The model's pre_processor is a {type(pre_processor).__name__}, and Tiled cannot tell what of it is for "
             "tiles. Give the model anomalib's PreProcessor, or pre_processor=False."
         )
         raise TypeError(msg)

@@ -15,8 +15,8 @@ class DemoSurfaces(MVTecAD):
 
     ``washer`` is a rendered metal part; ``brick``, ``gravel`` and ``grass`` are crops of photographs that scikit-image
     contains, with training and test crops from different regions. ``sheet`` is a rendered steel sheet of 1024x768
-    pixels with defects of 6 to 20 pixels; the others have 256x256. Each category has 60 good images for training, and 20
-    good and 40 defective ones for testing: scratch, hole, contamination and deformation, with exact masks.
+    pixels with defects of 6 to 20 pixels; the others have 256x256. Each category has 60 good images for training, and
+    20 good and 40 defective ones for testing: scratch, hole, contamination and deformation, with exact masks.
 
     Args:
         root: Folder for all categories; ``None`` for anomalib's own data folder.

@@ -14,15 +14,14 @@ LARGEST = 20.0
 
 
 def draw_sheet(rng: np.random.Generator) -> Scene:
-    """Draw a sheet that fills the image: fine brush lines, bands of the rolls, grain, and an uneven lamp."""
+    """Draw a sheet that fills the image: soft spots of the rolling, fine brush lines, grain, and an uneven lamp."""
     height, width = SHEET_SIZE
     angle = rng.uniform(0, 2 * np.pi)
     light = np.array([np.sin(angle), np.cos(angle)])
     rows, columns = np.mgrid[:height, :width] / (width - 1) - np.array([height, width])[:, None, None] / (2 * width)
     lamp = rng.uniform(0.92, 1.06) * (1 + rng.uniform(0.02, 0.12) * (rows * light[0] + columns * light[1]))
-    lines = 0.030 * _noise(rng, (0.6, 40)) + 0.020 * _noise(rng, (1.5, 160))
-    bands = 0.015 * np.interp(np.arange(height), np.linspace(0, height, 13), rng.standard_normal(13))[:, None]
-    brightness = 1 + lines + bands + 0.012 * _noise(rng, (0.8, 0.8)) + 0.010 * _noise(rng, (60, 60))
+    spots = 0.035 * _noise(rng, (3.5, 5)) + 0.030 * _noise(rng, (9, 14)) + 0.010 * _noise(rng, (60, 60))
+    brightness = 1 + spots + 0.012 * _noise(rng, (0.6, 40)) + 0.008 * _noise(rng, (0.8, 0.8))
     material = (STEEL * white_balance(rng) * (brightness * lamp)[..., None]).clip(0, 1)
     return Scene(material, np.ones(SHEET_SIZE), 0.3 * material, light)
 
@@ -57,15 +56,15 @@ def small_scratch(piece: Scene, centre: np.ndarray, rng: np.random.Generator) ->
     sideways = rng.uniform(-0.1, 0.1) * length * (4 * along**2 / length**2 - 1)
     points = centre + along * forward + sideways * np.array([forward[1], -forward[0]])
     groove, _ = stroke(points, random_profile(rng, len(points), 1.2, 2.2))
-    tone = piece.material.mean(axis=(0, 1)) * rng.choice((0.62, 1.38), p=(0.4, 0.6))
+    tone = piece.material.mean(axis=(0, 1)) * rng.choice((0.8, 1.2), p=(0.4, 0.6))
     return compose(tone, groove, piece.render()), groove > 0.25
 
 
 def pit(piece: Scene, centre: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw a corroded pit: a dark ground with a lit and a shaded wall."""
     depth = (irregular_outline(rng, centre, rng.uniform(3.0, 6.5), corners=int(rng.integers(6, 10))) + 0.5).clip(0, 1)
-    wall = 1 + 0.5 * np.tanh(relief_shading(-4 * gaussian(depth, sigma=1.0), piece.light))
-    return compose(piece.material * 0.72 * wall[..., None], depth, piece.render()), depth > 0.25
+    wall = 1 + 0.18 * np.tanh(relief_shading(-4 * gaussian(depth, sigma=1.0), piece.light))
+    return compose(piece.material * 0.9 * wall[..., None], depth, piece.render()), depth > 0.25
 
 
 def crumb(piece: Scene, centre: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +72,7 @@ def crumb(piece: Scene, centre: np.ndarray, rng: np.random.Generator) -> tuple[n
     lying = (irregular_outline(rng, centre, rng.uniform(2.8, 6.0), corners=5) + 0.5).clip(0, 1)
     shading = 1 + 0.4 * relief_shading(gaussian(lying, sigma=1) * 2, piece.light)
     colour = np.array(CRUMBS[rng.integers(len(CRUMBS))]) * shading[..., None]
-    return compose(colour, 0.6 * lying, piece.render()), lying > 0.25
+    return compose(colour, 0.22 * lying, piece.render()), lying > 0.25
 
 
 def dent(piece: Scene, centre: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -82,8 +81,8 @@ def dent(piece: Scene, centre: np.ndarray, rng: np.random.Generator) -> tuple[np
     radius = rng.uniform(5, 9)
     inside = (1 - ((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / radius**2).clip(0)
     shading = rng.choice((-1, 1)) * relief_shading(radius * rng.uniform(0.25, 0.4) * inside**2, piece.light)
-    mask = np.abs(shading) > 0.05
-    return np.where(mask[..., None], piece.render() * (1 + 1.4 * shading)[..., None], piece.render()), mask
+    mask = np.abs(shading) > 0.08
+    return np.where(mask[..., None], piece.render() * (1 + 0.28 * shading)[..., None], piece.render()), mask
 
 
 SMALL_DEFECTS = {"scratch": small_scratch, "hole": pit, "contamination": crumb, "deformation": dent}
