@@ -1,11 +1,10 @@
-"""Models on tiles: every model of ours trains in ``Tiled``; one of them and a memory bank of anomalib do all the rest."""
+"""Models on tiles: every model of ours trains in ``Tiled``; one of them and a memory bank do all the rest."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -16,12 +15,10 @@ from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.deploy import ExportType
 from anomalib.models import AnomalibModule, Ganomaly, Padim, get_model, list_models
 from anomalib.post_processing import PostProcessor
-from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Normalize
 
 from anomalib_plus import RamFAE, Tiled
 from anomalib_plus.training.finite_loss import FiniteLoss
-from anomalib_plus.transforms import DeletePaste
 
 from .comparison import assert_same_output
 from .conftest import Surfaces

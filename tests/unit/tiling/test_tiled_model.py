@@ -54,7 +54,7 @@ def reference(network: nn.Module, image: Tensor, tile: tuple[int, int], overlap:
     for top in tile_starts(height, tile[0], overlap):
         for left in tile_starts(width, tile[1], overlap):
             place = np.s_[top : top + tile[0], left : left + tile[1]]
-            output = network(image[None, :, *place])
+            output = network(image[(None, slice(None), *place)])
             total[place] += window * output.anomaly_map[0, 0]
             weights[place] += window
             score = max(score, float(output.pred_score))
