@@ -26,7 +26,7 @@ def build_model(model: AnomalibModule | Mapping[str, Any] | DictConfig) -> Anoma
         ValueError: If there is no such model.
     """
     if OmegaConf.is_config(model):
-        model = OmegaConf.to_container(model)  # type: ignore[assignment]
+        model = OmegaConf.to_container(model)
     if isinstance(model, Mapping):
         if not isinstance(model.get("class_path"), str) or model.keys() - {"class_path", "init_args"}:
             msg = f"model must have a class_path and may have init_args, nothing else; got {dict(model)}."
