@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from anomalib_plus.post_processing import *  # noqa: F403
     from anomalib_plus.presets import preset as preset
     from anomalib_plus.presets import preset_path as preset_path
+    from anomalib_plus.tiling import *  # noqa: F403
     from anomalib_plus.transforms import *  # noqa: F403
     from anomalib_plus.validation import *  # noqa: F403
 
-_PUBLIC_PACKAGES = ("models", "transforms", "data", "metrics", "post_processing", "validation")
+_PUBLIC_PACKAGES = ("models", "transforms", "data", "metrics", "post_processing", "tiling", "validation")
 
 
 def __getattr__(name: str) -> Any:
