@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-PARTNERS = {"anomalib.data": "anomalib_plus.data", "anomalib.models": "anomalib_plus.models"}
-_WATCHED = frozenset({*PARTNERS.keys(), *PARTNERS.values()})
+PARTNERS = {
+    "anomalib.data": ("anomalib_plus.data",),
+    "anomalib.models": ("anomalib_plus.models", "anomalib_plus.tiling"),
+}
+_WATCHED = frozenset({*PARTNERS, *(ours for partners in PARTNERS.values() for ours in partners)})
 started_with_python = False
 
 
@@ -64,7 +67,7 @@ class _PartnerFinder:
 
     def register_complete_pairs(self) -> None:
         for host, ours in PARTNERS.items():
-            if host not in self.pending or host not in sys.modules or self.executing & {host, ours}:
+            if host not in self.pending or host not in sys.modules or self.executing & {host, *ours}:
                 continue
             self.pending.discard(host)
             try:

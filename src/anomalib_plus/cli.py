@@ -30,13 +30,16 @@ OWN_COMMANDS = {
     "config": OwnCommand("anomalib_plus.presets", "print the path of a preset, for --config; list the presets"),
     "build": OwnCommand("anomalib_plus.inspector.build", "build an inspector from images of good parts"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
+    "selection": OwnCommand(
+        "anomalib_plus.benchmark.selection", "tell whether synthetic defects choose the models that real ones would"
+    ),
     "reproduce": OwnCommand("anomalib_plus.benchmark.reproduce", "train a paper's models and compare with its table"),
     "deployment": OwnCommand(
         "anomalib_plus.benchmark.exports.command", "export models in every format; compare and time the backends"
     ),
     "gallery": OwnCommand("anomalib_plus.gallery.command", "draw the synthetic anomalies on your images, or on a demo"),
     "synthesize": OwnCommand(
-        "anomalib_plus.validation.command", "write images of synthetic defects with masks, made from good images"
+        "anomalib_plus.gallery.synthesize", "write images of synthetic defects with masks, made from good images"
     ),
     "report": OwnCommand(
         "anomalib_plus.report.command", "write a benchmark's results as one HTML file, Markdown or CSV"

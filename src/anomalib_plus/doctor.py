@@ -86,15 +86,18 @@ def check_registration(host_name: str) -> Check:
     name = host_name.removeprefix("anomalib.")
     try:
         register(host_name)
-        host, ours = import_module(host_name), import_module(autoload.PARTNERS[host_name])
+        host = import_module(host_name)
+        modules = [import_module(ours) for ours in autoload.PARTNERS[host_name]]
     except Exception as error:
-        fix = f"python -c 'import {autoload.PARTNERS[host_name]}' shows where; then repair or reinstall what it names"
+        imports = ", ".join(autoload.PARTNERS[host_name])
+        fix = f"python -c 'import {imports}' shows where; then repair or reinstall what it names"
         return Check(name, "error", f"{type(error).__name__}: {error}", fix)
-    foreign = [public for public in ours.__all__ if getattr(host, public, None) is not getattr(ours, public)]
+    named = {public: getattr(ours, public) for ours in modules for public in ours.__all__}
+    foreign = [public for public, ours in named.items() if getattr(host, public, None) is not ours]
     if foreign:
         detail = f"{host_name} has its own {', '.join(foreign)}"
         return Check(name, "error", detail, f"pip install the anomalib that {_DISTRIBUTION} requires")
-    return Check(name, "ok", ", ".join(ours.__all__))
+    return Check(name, "ok", ", ".join(named))
 
 
 def check_device() -> Check:

@@ -3,9 +3,9 @@
 import argparse
 import inspect
 import sys
+import warnings
 from collections.abc import Sequence
 
-from anomalib_plus import models
 from anomalib_plus.presets import preset, preset_names
 
 
@@ -17,6 +17,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     description = "List the models. --model NAME trains one; anomalib-plus config PRESET prints the path of a preset."
     argparse.ArgumentParser(prog="anomalib-plus models", description=description).parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anomalib imports deprecated modules
+        from anomalib_plus import models
     classes = {name: preset(name)["model"]["class_path"].rpartition(".")[2] for name in preset_names()}
     for model in sorted(models.__all__, key=str.lower):
         summary = inspect.getdoc(getattr(models, model)).splitlines()[0]  # type: ignore[union-attr]

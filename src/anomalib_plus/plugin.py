@@ -14,9 +14,10 @@ def register(*hosts: str) -> None:
         hosts: Packages to register in, ``"anomalib.data"`` or ``"anomalib.models"``; both by default.
     """
     for host_name in hosts or PARTNERS:
-        host, ours = import_module(host_name), import_module(PARTNERS[host_name])
-        for name in ours.__all__:
-            if not hasattr(host, name):
-                setattr(host, name, getattr(ours, name))
-        if hasattr(host, "ALLOWED_MODULES"):  # packages whose dotted paths get_model accepts
-            host.ALLOWED_MODULES.update((__package__, ours.__name__))  # a saved config says anomalib_plus.RamFAE
+        host = import_module(host_name)
+        for ours in map(import_module, PARTNERS[host_name]):
+            for name in ours.__all__:
+                if not hasattr(host, name):
+                    setattr(host, name, getattr(ours, name))
+            if hasattr(host, "ALLOWED_MODULES"):  # packages whose dotted paths get_model accepts
+                host.ALLOWED_MODULES.update((__package__, ours.__name__))  # a saved config says anomalib_plus.RamFAE

@@ -21,10 +21,11 @@ from .test_misfit import checkpoint_of
 @pytest.fixture(scope="package")
 def maps(small_model: SmallModel) -> tuple[str, ...]:
     """What the argument ``anomaly_map`` takes; the paper's map is the default."""
-    arguments = inspect.signature(small_model.cls).parameters
-    if "anomaly_map" not in arguments:
-        pytest.skip("one map")
-    return get_args(arguments["anomaly_map"].annotation)
+    argument = inspect.signature(small_model.cls).parameters["anomaly_map"]
+    names = get_args(argument.annotation)
+    assert len(names) > 1
+    assert argument.default == names[0]
+    return names
 
 
 @pytest.fixture

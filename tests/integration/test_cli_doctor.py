@@ -87,8 +87,9 @@ def test_autoload(monkeypatch):
 
 @pytest.mark.parametrize("host", ["anomalib.models", "anomalib.data"])
 def test_registration(host):
-    ours = {"anomalib.models": anomalib_plus.models, "anomalib.data": anomalib_plus.data}[host]
-    assert doctor.check_registration(host) == Check(host.split(".")[1], "ok", ", ".join(ours.__all__))
+    models = [*anomalib_plus.models.__all__, *anomalib_plus.tiling.__all__]
+    ours = {"anomalib.models": models, "anomalib.data": anomalib_plus.data.__all__}[host]
+    assert doctor.check_registration(host) == Check(host.split(".")[1], "ok", ", ".join(ours))
 
 
 def test_name_taken_upstream(monkeypatch):
@@ -101,7 +102,7 @@ def test_models_that_cannot_be_imported(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "anomalib_plus.models", None)
     assert doctor.check_registration("anomalib.models").status == "error"
     assert main(["doctor", "--offline"]) == 1
-    assert "python -c 'import anomalib_plus.models'" in capsys.readouterr().out
+    assert "python -c 'import anomalib_plus.models, anomalib_plus.tiling'" in capsys.readouterr().out
 
 
 def test_wrong_anomalib_makes_the_exit_status_nonzero(monkeypatch, capsys):

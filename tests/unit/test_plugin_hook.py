@@ -33,13 +33,20 @@ STUBS = {
         class Repair(AnomalibModule): ...
         __all__ = ["Repair"]
         """,
+    "anomalib_plus/tiling/__init__.py": """
+        from anomalib.models import AnomalibModule
+        class Tiles(AnomalibModule): ...
+        __all__ = ["Tiles"]
+        """,
     "anomalib_plus/transforms/__init__.py": "__all__ = []\n",
 }
 REGISTERED = """
 import sys, anomalib.data, anomalib.models
 assert anomalib.models.Repair is sys.modules["anomalib_plus.models"].Repair
+assert anomalib.models.Tiles is sys.modules["anomalib_plus.tiling"].Tiles
 assert anomalib.data.Washers is sys.modules["anomalib_plus.data"].Washers
-assert anomalib.models.ALLOWED_MODULES == {"anomalib.models", "anomalib_plus", "anomalib_plus.models"}
+ours = {"anomalib_plus", "anomalib_plus.models", "anomalib_plus.tiling"}
+assert anomalib.models.ALLOWED_MODULES == {"anomalib.models", *ours}
 """
 UNTOUCHED = """
 import sys, anomalib.models, anomalib.data
@@ -92,6 +99,7 @@ EXPLICIT_IMPORTS = {
     "our models": "import anomalib_plus.models",
     "our models, after anomalib": "import anomalib.models; import anomalib_plus.models",
     "our data": "import anomalib_plus.data; import anomalib.models",
+    "our tiling": "import anomalib_plus.tiling",
     "our name": "from anomalib_plus import Repair",
     "register": "from anomalib_plus import register; register()",
     "plugin": "from anomalib_plus import plugin; plugin.register(); plugin.register()",

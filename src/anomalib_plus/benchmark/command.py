@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data.category", "--data.categories", dest="categories", nargs="+", metavar="NAME",
                         help="categories to take")  # fmt: skip
     parser.add_argument("--models", nargs="+", metavar="LABEL", help="models of the file to take")
+    parser.add_argument("--synthetic-validation", action="store_true",
+                        help="validate on synthetic defects; anomalib-plus selection evaluates them")  # fmt: skip
     add_run_options(parser)
     return parser
 
@@ -144,6 +146,8 @@ def main(arguments: Sequence[str]) -> int:
             sweep = with_models(sweep, options.models)
         if options.roots or options.categories:
             sweep = with_roots(sweep, options.roots, options.categories)
+        if options.synthetic_validation:
+            sweep = replace(sweep, synthetic_validation=sweep.synthetic_validation or {})
         jobs = expand(apply_run_options(sweep, options))
     except PlanError as error:
         parser.error(str(error))

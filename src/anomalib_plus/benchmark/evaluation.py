@@ -172,18 +172,21 @@ def _finite(value: Tensor) -> float | None:
     return float(value) if value.isfinite() else None
 
 
-def find_threshold(
-    model: Any, datamodule: Any, tested: Predictions, protocol: Protocol, device: torch.device
-) -> dict[str, Any]:
+def validates_on_test(datamodule: Any) -> bool:
+    """Return True if the validation images are the test images."""
+    return datamodule.val_split_mode == ValSplitMode.SAME_AS_TEST
+
+
+def find_threshold(found: Predictions, is_test: bool) -> dict[str, Any]:
     """Find anomalib's threshold: the image score with the best F1 on the validation images.
 
-    ``tested`` are the predictions for the test images, used again if these are the validation images.
+    Args:
+        found: Predictions for the validation images.
+        is_test: Whether these are the test images.
 
     Returns:
         ``value``, above which anomalib rejects an image, and ``source``, a phrase on the images that it comes from.
     """
-    is_test = datamodule.val_split_mode == ValSplitMode.SAME_AS_TEST
-    found = tested if is_test else predict(model, datamodule.val_dataloader(), protocol, device)
     metric = F1AdaptiveThreshold(fields=["pred_score", "gt_label"])
     metric.update(SimpleNamespace(pred_score=torch.from_numpy(found.scores), gt_label=torch.from_numpy(found.labels)))
     source = "best F1 on the validation images" + (", which are the test images" if is_test else "")

@@ -54,7 +54,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
 
     from anomalib_plus import register
     from anomalib_plus.benchmark import costs, environment, gallery
-    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict
+    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict, validates_on_test
     from anomalib_plus.benchmark.offline_weights import offer_lite_weights
     from anomalib_plus.benchmark.training import train
     from anomalib_plus.deployment.resizing import pre_process
@@ -97,7 +97,10 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
         "labels": predictions.labels.astype(int).tolist(),
         "paths": gallery.relative_paths(predictions.paths),
     }
-    record["threshold"] = find_threshold(model, datamodule, predictions, protocol, device)
+    is_test = validates_on_test(datamodule)
+    validated = predictions if is_test else predict(model, datamodule.val_dataloader(), protocol, device)
+    record["threshold"] = find_threshold(validated, is_test)
+    record["validation_metrics"] = {} if is_test else evaluate(validated, protocol).metrics
     folder = store.artifacts(job.job_id)
     unfinished = folder.with_name(f".{job.job_id}")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -118,6 +118,8 @@ class Sweep:
         gallery: Number of test images of each kind to save: defective ones with the highest and the lowest scores, good
             ones with the highest, and random ones of both.
         output: Folder of the results.
+        synthetic_validation: Arguments of ``SyntheticValidation``, other than the datamodule, to validate on synthetic
+            defects; its seed is that of the training. None for the datamodule's own validation images.
     """
 
     models: tuple[ModelEntry, ...]
@@ -129,6 +131,7 @@ class Sweep:
     timeout_seconds: float | None = None
     gallery: int = 2
     output: str | None = None
+    synthetic_validation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,8 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
         names = ", ".join(asdict(budget))
         msg = f"Nothing limits the training of {model.class_path}: set one of budget's limits, {names}."
         raise PlanError(msg)
+    chosen = sweep.synthetic_validation
+    validation = {} if chosen is None else {"synthetic_validation": chosen}
     return Job(
         model={
             "label": label_of(model),
@@ -262,6 +267,7 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
             "class_path": data.class_path,
             "category": str(category),
             "arguments": _absolute(data.init_args | {data.category_argument: category} | model.data),
+            **validation,
         },
         seed=seed,
         budget=asdict(budget),

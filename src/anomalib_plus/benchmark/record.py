@@ -61,6 +61,7 @@ def new_record(job: Job, started: str) -> dict[str, Any]:
             "config_sha256": digest([job.model, job.data, job.seed, job.budget, job.protocol, job.trainer]),
         },
         "metrics": dict.fromkeys(METRICS),
+        "validation_metrics": {},
         "costs": dict.fromkeys(COSTS),
         "curves": dict.fromkeys(CURVES),
         "training": [],

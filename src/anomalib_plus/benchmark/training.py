@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.processor_timer import ProcessorTimer
+from anomalib_plus.validation import SyntheticValidation
 
 _NEVER = 10**9
 
@@ -86,11 +87,13 @@ def build_and_fit(
 ) -> Trained:
     """Seed everything, build model and data, fit and validate.
 
-    ``model`` and ``data`` have a ``class_path`` and ``arguments``; ``image_size`` None is the model's default.
-    ``folder`` is the engine's scratch folder.
+    ``model`` and ``data`` have a ``class_path`` and ``arguments``, ``data`` perhaps also ``synthetic_validation``;
+    ``image_size`` None is the model's default. ``folder`` is the engine's scratch folder.
     """
     seed_everything(seed, workers=True, verbose=False)
     datamodule = load_class(data["class_path"], AnomalibDataModule)(**data["arguments"])
+    if (validation := data.get("synthetic_validation")) is not None:
+        datamodule = SyntheticValidation(datamodule, **{"seed": seed, **validation})
     kind = load_class(model["class_path"], AnomalibModule)
     built = kind(
         **model["arguments"],

@@ -209,11 +209,20 @@ def _count_constants(model: "openvino.Model") -> int:
 
 
 def _is_learned(operation: "openvino.Node") -> bool:
-    """Return True for matrix products and convolutions that mix channels; others are filters of the anomaly map."""
+    """Return True for matrix products and convolutions that mix channels; others are filters of the anomaly map.
+
+    A convolution of the difference of two computed values is none either: it measures a distance.
+    """
     kind = operation.get_type_name()
     if kind == "MatMul":
         return True
-    return kind in _CONVOLUTIONS[:2] and operation.input(1).get_partial_shape()[1].get_length() > 1
+    mixes = kind in _CONVOLUTIONS[:2] and operation.input(1).get_partial_shape()[1].get_length() > 1
+    return mixes and not _is_difference(operation.input_value(0).get_node())
+
+
+def _is_difference(operation: "openvino.Node") -> bool:
+    values = (value.get_node().get_type_name() for value in operation.input_values())
+    return operation.get_type_name() == "Subtract" and "Constant" not in values
 
 
 def _channels(layer: "openvino.Node") -> tuple[float, float]:

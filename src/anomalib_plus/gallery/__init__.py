@@ -1,1 +1,1 @@
-"""Gallery of the synthetic anomalies on your images."""
+"""Synthetic anomalies on your images: drawn side by side, or written to files in MVTec layout."""

@@ -27,3 +27,8 @@ def pixels_at(size: float | PaperSize, length: int) -> float:
 def odd_pixels_at(size: int | PaperSize, length: int) -> int:
     """Scale as above, to the nearest odd number of pixels; a plain number is taken as it is."""
     return 2 * round((size.at(length) - 1) / 2) + 1 if isinstance(size, PaperSize) else size
+
+
+def whole_pixels_at(size: int | PaperSize, length: int) -> int:
+    """Scale as above, to the nearest whole number of pixels from 1 on; a plain number is taken as it is."""
+    return max(1, round(size.at(length))) if isinstance(size, PaperSize) else size

@@ -69,10 +69,8 @@ class ConformalPostProcessor(RegionPostProcessor):
 
     def __init__(self, false_positive_rate: float = 0.01, roi: RegionChoice = None, confidence: float = 0.95) -> None:
         super().__init__(roi)
-        for name, value in (("false_positive_rate", false_positive_rate), ("confidence", confidence)):
-            if not 0 < value < 1:
-                msg = f"{name} must be between 0 and 1, got {value}."
-                raise ValueError(msg)
+        _check_share("false_positive_rate", false_positive_rate)
+        _check_share("confidence", confidence)
         self.false_positive_rate = false_positive_rate
         self.confidence = confidence
         for name in _CALIBRATION:
@@ -202,6 +200,30 @@ class ConformalPostProcessor(RegionPostProcessor):
         getattr(self, f"_{level}_threshold").copy_(threshold)
         getattr(self, f"{level}_scale").copy_(scale)
 
+    def set_false_positive_rate(self, rate: float) -> None:
+        """Compute the thresholds of another rate from the scores of the last validation.
+
+        Raises:
+            ValueError: If the rate is not between 0 and 1.
+        """
+        _check_share("false_positive_rate", rate)
+        self.false_positive_rate = rate
+        for name in _CALIBRATION:
+            self.set_scores(name, getattr(self, name))
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Restore the settings, to which the thresholds of the checkpoint belong."""
+        given = self.false_positive_rate
+        super().load_checkpoint_config(config)
+        if given != self.false_positive_rate:
+            logger.warning(
+                "The checkpoint's thresholds are those of a false-alarm rate of %.3g, which is used instead of %.3g. "
+                "For the latter, call post_processor.set_false_positive_rate(%.3g).",
+                self.false_positive_rate,
+                given,
+                given,
+            )
+
     def _warn_of_few(self, model: str) -> None:
         rate = self.false_positive_rate
         if not self.n:
@@ -252,6 +274,12 @@ def normalize(scores: Tensor, threshold: Tensor, scale: Tensor) -> Tensor:
     distance = steps.abs()
     normalized = torch.where(steps > 0, 1 - 0.5 / (1 + distance.log1p()), 0.5 / (1 + distance))
     return torch.where(threshold.isnan(), scores, normalized)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        msg = f"{name} must be between 0 and 1, got {value}."
+        raise ValueError(msg)
 
 
 def _scale(threshold: Tensor, values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Rate(NamedTuple):
         return f"{self.group}: {counts} {kind}, {self.rate:.1%} ({self.low:.1%} to {self.high:.1%})"
 
 
-def decision_rates(predictions: Iterable[Any], confidence: float = 0.95) -> list[Rate]:
+def compute_decision_rates(predictions: Iterable[Any], confidence: float = 0.95) -> list[Rate]:
     """Count rejected images: good ones, defective ones, and those of each type of defect.
 
     The type is the name of the image's folder, as in ``test/scratch/000.png``. It is left out if all defective images
@@ -50,13 +50,17 @@ def decision_rates(predictions: Iterable[Any], confidence: float = 0.95) -> list
             missing = "decisions (pred_label)" if batch.pred_label is None else "true labels (gt_label)"
             msg = f"The predictions have no {missing}. Predict a labelled datamodule with a model that has thresholds."
             raise ValueError(msg)
-        labels = torch.as_tensor(batch.gt_label).flatten().tolist()
-        paths = batch.image_path or [""] * len(labels)
-        for decision, defective, path in zip(batch.pred_label.flatten().tolist(), labels, paths, strict=True):
-            groups = [DEFECTIVE, f"{DEFECTIVE}: {Path(path).parent.name}"] if defective else [GOOD]
-            for group in groups:
-                rejected.setdefault(group, []).append(bool(decision))
+        count_decisions(batch, rejected)
     return rates_of(rejected, confidence)
+
+
+def count_decisions(batch: Any, rejected: dict[str, list[bool]]) -> None:
+    """Add the decisions of a batch to those of their groups."""
+    labels = torch.as_tensor(batch.gt_label).flatten().tolist()
+    paths = batch.image_path or [""] * len(labels)
+    for decision, defective, path in zip(batch.pred_label.flatten().tolist(), labels, paths, strict=True):
+        for group in [DEFECTIVE, f"{DEFECTIVE}: {Path(path).parent.name}"] if defective else [GOOD]:
+            rejected.setdefault(group, []).append(bool(decision))
 
 
 def rates_of(rejected: dict[str, list[bool]], confidence: float = 0.95) -> list[Rate]:

@@ -46,6 +46,7 @@ class RegionOfInterest(nn.Module):
     """What computes one mask per image, if that is the choice."""
     mask: Tensor
     """The mask for all images (H, W), boolean; (0, 0) if there is none or it was not used yet."""
+    _source: FixedRegion | None
 
     def __init__(self, choice: RegionChoice = None) -> None:
         super().__init__()
@@ -55,11 +56,13 @@ class RegionOfInterest(nn.Module):
 
     def set(self, choice: RegionChoice) -> None:
         """Set another region."""
-        fixed = isinstance(choice, Tensor | np.ndarray) or (isinstance(choice, str | Path) and is_mask_file(choice))
         self.path = str(choice) if isinstance(choice, str | Path) else None
-        self._source = FixedRegion(choice) if fixed else None
         self.mask = self.mask.new_empty(0, 0)
-        set_foreground(self, None if fixed else make_foreground(choice))
+        self._source = None
+        if isinstance(choice, Tensor | np.ndarray) or (isinstance(choice, str | Path) and is_mask_file(choice)):
+            self._source = FixedRegion(choice)
+            choice = None
+        set_foreground(self, make_foreground(choice))
 
     @property
     def is_set(self) -> bool:
@@ -194,3 +197,22 @@ def limited(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     lowest = maps.masked_fill(~masks, torch.inf).amin((-2, -1), keepdim=True)
     inside = torch.where(masks, maps, lowest)
     return inside, inside.flatten(1).amax(1)
+
+
+def labelled_inside(batch: Batch, masks: Tensor | None) -> Batch:
+    """Limit the true masks of a batch to a region; an image whose defects all lie outside becomes a good one.
+
+    Args:
+        batch: With or without true masks.
+        masks: Boolean, broadcastable to the anomaly maps; None if all pixels count.
+
+    Returns:
+        The batch itself if there is nothing to limit, else a new one.
+    """
+    if masks is None or batch.gt_mask is None:
+        return batch
+    truth = batch.gt_mask.bool()
+    inside = truth & masks.reshape(-1, *masks.shape[-2:])
+    only_outside = truth.flatten(1).any(1) & ~inside.flatten(1).any(1)
+    labels = None if batch.gt_label is None else batch.gt_label & ~only_outside
+    return batch.update(in_place=False, gt_mask=inside, gt_label=labels)

@@ -8,7 +8,7 @@ from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from anomalib_plus.post_processing.region_of_interest import RegionChoice, RegionOfInterest, limited
+from anomalib_plus.post_processing.region_of_interest import RegionChoice, RegionOfInterest, labelled_inside, limited
 
 
 class RegionPostProcessor(PostProcessor):
@@ -16,6 +16,8 @@ class RegionPostProcessor(PostProcessor):
 
     With a region, the image score is the largest pixel of the anomaly map inside, also for models whose own score is
     another one. Thresholds and ranges are computed from inside, and the map is 0 outside, where nothing is predicted.
+    :class:`~anomalib_plus.post_processing.DecisionEvaluator` computes metrics from inside,
+    :class:`~anomalib_plus.post_processing.RegionVisualizer` draws the outline.
 
     Pass it to any model, ``Padim(post_processor=RegionPostProcessor("mask.png"))``. The exported model contains one
     mask for all images, and also a module if the model is one of this package. A checkpoint contains one mask.
@@ -97,11 +99,7 @@ class RegionPostProcessor(PostProcessor):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
     ) -> None:
         """Limit maps and scores to the region, then update thresholds and ranges."""
-        masks = self.limit_to_roi(outputs, pl_module)
-        if masks is not None and outputs.gt_mask is not None:  # defects outside do not count
-            outputs = outputs.update(
-                in_place=False, gt_mask=outputs.gt_mask.bool() & masks.reshape(-1, *masks.shape[-2:])
-            )
+        outputs = labelled_inside(outputs, self.limit_to_roi(outputs, pl_module))
         super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 
     def on_test_batch_end(

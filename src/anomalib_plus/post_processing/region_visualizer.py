@@ -22,6 +22,8 @@ class RegionVisualizer(ImageVisualizer):
         arguments: Arguments of ``ImageVisualizer``.
     """
 
+    output_dir: str | Path | None
+
     def __init__(self, outline: tuple[int, int, int] = (0, 255, 255), **arguments: Any) -> None:
         super().__init__(**arguments)
         self.outline = outline

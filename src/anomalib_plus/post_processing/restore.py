@@ -6,12 +6,10 @@ from typing import Any
 from anomalib_plus.post_processing.conformal_post_processor import ConformalPostProcessor
 from anomalib_plus.post_processing.region_post_processor import RegionPostProcessor
 
-_CLASSES: dict[str, type[RegionPostProcessor]] = {
-    kind.__name__: kind for kind in (RegionPostProcessor, ConformalPostProcessor)
-}
+_CONFORMAL, _REGION = ConformalPostProcessor.__name__, RegionPostProcessor.__name__
 
 
-def restore(config: Mapping[str, Any]) -> RegionPostProcessor | None:
+def restore(config: Any) -> RegionPostProcessor | None:
     """Build the post-processor that a checkpoint names; anomalib then restores its settings and thresholds.
 
     Only these classes can be named, so a checkpoint cannot have other code called.
@@ -22,5 +20,7 @@ def restore(config: Mapping[str, Any]) -> RegionPostProcessor | None:
     Returns:
         None if it names none of this package.
     """
-    kind = _CLASSES.get(str(config.get("class")))
-    return kind() if kind else None
+    name = config.get("class") if isinstance(config, Mapping) else None
+    if name == _CONFORMAL:
+        return ConformalPostProcessor(config["false_positive_rate"], confidence=config["confidence"])
+    return RegionPostProcessor() if name == _REGION else None

@@ -38,7 +38,7 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     """
 
     default_image_size: ClassVar[tuple[int, int]] = (256, 256)
-    early_stopping_effect: ClassVar[str] = ""
+    early_stopping_effect: str = ""
     """Effect of early stopping on the method, for a warning."""
     epochs_of_trainer: int = 0
     """The trainer's number of epochs after the last one that trained this model; see :class:`FitCheck`."""
@@ -62,8 +62,9 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
             FileNotFoundError: If there is no such file.
             ValueError: If it has no ``model``, or another one than this class.
         """
-        is_content = isinstance(config_path, Mapping)
-        content = config_path if is_content else yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))
+        content: Any = config_path
+        if not isinstance(config_path, Mapping):
+            content = yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))
         if not isinstance(content, Mapping) or "model" not in content:
             msg = f"The configuration has no key 'model' with class_path and init_args, got {config_path!r}."
             raise ValueError(msg)

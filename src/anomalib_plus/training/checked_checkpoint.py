@@ -54,7 +54,7 @@ class CheckedCheckpointMixin:
         saved = head.get("hyper_parameters", {})
         # Lightning ignores names that the constructor does not know, so those of version 0.1 need no removal.
         changed = {name: value for name, value in renamed(saved, cls).items() if name not in saved}
-        if "post_processor" not in kwargs and (saved_one := restore(head.get(_POST_PROCESSOR, {}))):
+        if "post_processor" not in kwargs and (saved_one := restore(head.get(_POST_PROCESSOR))):
             changed["post_processor"] = saved_one
         return super().load_from_checkpoint(checkpoint_path, *args, **{**changed, **kwargs})  # type: ignore[misc]
 

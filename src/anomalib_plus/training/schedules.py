@@ -8,6 +8,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+COSINE_EFFECT = (
+    "the learning rate follows a cosine until the trainer's limit, so it is still high if a training stops early. With "
+    "a lower max_epochs it reaches its minimum."
+)
+"""Effect of early stopping on a training with :func:`cosine_factor`."""
+
 
 def training_progress(trainer: Trainer, epoch: int) -> float:
     """Compute the fraction of the fit that is completed when ``epoch`` starts, in [0, 1].

@@ -11,13 +11,13 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype
 
 from anomalib_plus.transforms.augmenter import Augmenter
-from anomalib_plus.transforms.delete_paste import DeletePaste
+from anomalib_plus.transforms.delete_paste import CutPaste
 from anomalib_plus.transforms.mix import ALL_DEFECTS, Mix, with_arguments
 from anomalib_plus.transforms.perlin_anomaly import PerlinAnomaly
 from anomalib_plus.transforms.region import RegionOfInterest
 from anomalib_plus.validation.object_region import object_region
 
-SEVERITIES = (0.2, 0.8)
+SEVERITIES = (0.3, 0.8)
 """Range from which the severity of a defect is drawn."""
 _TRIES = 20
 
@@ -45,9 +45,9 @@ def default_kinds(names: Sequence[str] | None = None, roi: RegionOfInterest = No
         ValueError: If there is no kind of a name.
     """
     known: dict[str, Augmenter] = {kind.__name__.lower(): kind() for kind in ALL_DEFECTS}
-    known["misplaced"] = DeletePaste(area_ratio=(0.003, 0.03), severity=0.5)
+    known["misplaced"] = CutPaste(area_ratio=(0.002, 0.02), severity=0.5)
     known["texture"] = PerlinAnomaly(
-        "self", probability=1.0, opacity=(0.5, 1.0), perlin_log2_scales=(2, 4), roi=None, severity=0.5, blend="feather"
+        "self", 1.0, (0.5, 1.0), perlin_log2_scales=(1, 3), roi=None, num_augmentations=0, severity=0.5, blend="feather"
     )
     if unknown := sorted(set(names or ()) - known.keys()):
         msg = f"There is no kind of defect {', '.join(unknown)}. Known are {', '.join(known)}."

@@ -59,6 +59,18 @@ def store(tmp_path) -> ResultStore:
     return ResultStore(tmp_path / "results")
 
 
+def test_synthetic_defects_validate_and_real_ones_test_one_training(job, store):
+    wrapped = replace(job, data={**job.data, "synthetic_validation": {"holdout": 0.4}})
+    assert wrapped.job_id != job.job_id
+    record = run_job(wrapped, store)
+    assert record["status"] == "ok", record["error"]
+    assert record["data"]["train_images"] == 4
+    assert len(record["scores"]["values"]) == 6
+    assert set(record["validation_metrics"]) == set(METRICS)
+    assert record["validation_metrics"]["pixel_auroc"] is not None
+    assert record["threshold"]["source"] == "best F1 on the validation images"
+
+
 def test_the_record_is_complete_and_the_job_repeats(job, store):
     record = run_job(job, store)
     assert record["error"] is None

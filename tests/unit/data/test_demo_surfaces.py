@@ -13,8 +13,13 @@ from anomalib_plus.data.demo_surfaces import writing
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
 from anomalib_plus.data.demo_surfaces.drawing import draw_image, draw_twin
 from anomalib_plus.data.demo_surfaces.photographs import FIRST_TEST_COLUMN, TONES, choose_crop, photograph
+from anomalib_plus.data.demo_surfaces.scene import Scene
+from anomalib_plus.data.demo_surfaces.sheet import SMALL_DEFECTS
 from anomalib_plus.data.demo_surfaces.washer import draw_washer
 from anomalib_plus.data.demo_surfaces.writing import CATEGORIES, write_category
+
+SMALL_IMAGES = [category for category in CATEGORIES if category != "sheet"]
+"""Categories of 256x256 pixels; a sheet has twelve times as many."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def _pixels(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("kind", DEFECTS)
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", SMALL_IMAGES)
 def test_mask_is_exact(category: str, kind: str, number: int) -> None:
     image, mask = draw_image(0, category, "test", kind, number)
     twin = draw_twin(0, category, "test", kind, number)
@@ -48,6 +53,28 @@ def test_mask_is_exact(category: str, kind: str, number: int) -> None:
     assert difference[mask].mean() > 12
     assert (difference[mask] >= 3).mean() > 0.75
     assert 100 < mask.sum() < 6000
+
+
+@pytest.mark.parametrize("kind", ["scratch", "deformation"])
+def test_defect_of_a_sheet_is_small_and_its_mask_exact(kind: str) -> None:
+    image, mask = draw_image(0, "sheet", "test", kind, 1)
+    assert (image.shape, mask.shape) == ((768, 1024, 3), (768, 1024))
+    difference = np.abs(image.astype(int) - draw_twin(0, "sheet", "test", kind, 1)).max(axis=-1)
+    assert difference[~mask].max() == 0
+    assert difference[mask].mean() > 8
+    assert (difference[mask] >= 3).mean() > 0.7
+
+
+@pytest.mark.parametrize("kind", SMALL_DEFECTS)
+def test_defects_of_a_sheet_have_6_to_20_pixels(kind: str) -> None:
+    grey, light = np.full((256, 256, 3), 0.57), np.array([0.6, 0.8])
+    piece = Scene(grey, np.ones((256, 256)), 0.3 * grey, light)
+    extents = []
+    for number in range(50):
+        rng = np.random.default_rng(number)
+        _, mask = SMALL_DEFECTS[kind](piece, rng.uniform(20, 236, size=2), rng)
+        extents.append(max(np.ptp(pixels) + 1 for pixels in np.nonzero(mask)))
+    assert 6 <= min(extents) < max(extents) <= 20
 
 
 @pytest.mark.parametrize("kind", ["scratch", "hole"])
@@ -61,7 +88,7 @@ def test_damage_to_the_washer_is_on_the_washer(kind: str) -> None:
             assert image[mask].mean() < twin[mask].mean() - 30  # shows the mat
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", SMALL_IMAGES)
 def test_good_images_have_no_mask_and_differ_from_each_other(category: str) -> None:
     first, second = (draw_image(0, category, "train", "good", number) for number in range(2))
     assert first[0].shape == (256, 256, 3)
@@ -71,7 +98,7 @@ def test_good_images_have_no_mask_and_differ_from_each_other(category: str) -> N
 
 
 def test_every_pixel_follows_from_the_seed() -> None:
-    for category in CATEGORIES:
+    for category in SMALL_IMAGES:
         first, again, other = (draw_image(seed, category, "test", "scratch", 0) for seed in (3, 3, 4))
         assert np.array_equal(first[0], again[0])
         assert np.array_equal(first[1], again[1])
@@ -213,7 +240,7 @@ def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_unknown_category_is_refused_with_the_list() -> None:
-    with pytest.raises(ValueError, match=r"no category 'bottle'\. Choose one of washer, brick, gravel, grass"):
+    with pytest.raises(ValueError, match=r"no category 'bottle'\. Choose one of washer, brick, gravel, grass, sheet"):
         DemoSurfaces(category="bottle")
 
 

@@ -59,6 +59,16 @@ def test_layers_whose_features_are_compared_are_quantised_to_the_last() -> None:
     assert alone == {"reads an image", "activation of second", "distance", "map"}
 
 
+def test_a_convolution_of_a_difference_measures_a_distance_and_is_left_alone() -> None:
+    image = ops.parameter([1, 3, 8, 8], np.float32, name="image")
+    first, second = (stage(convolution(image, 3, 8, f"reads {n}"), [f"inner {n}", f"last {n}"]) for n in (1, 2))
+    whitened = convolution(ops.subtract(first, second, name="difference"), 8, 8, "whitening")
+    distance = ops.reduce_mean(ops.abs(whitened, name="absolute"), np.array([1]), name="map")
+    alone = set(operations_in_floating_point(openvino.Model([distance], [image])))
+    assert {"difference", "whitening", "absolute", "map"} <= alone
+    assert not alone & {"inner 1", "inner 2", "last 1", "last 2"}
+
+
 def test_a_datamodule_is_asked_for(model: openvino.Model) -> None:
     with pytest.raises(ValueError, match="INT8_PTQ needs a datamodule"):
         quantize_networks(model, None)

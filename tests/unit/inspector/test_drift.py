@@ -86,6 +86,18 @@ def test_a_slow_change_causes_a_warning() -> None:
     assert warned > 100
 
 
+def test_a_smaller_level_needs_more_evidence() -> None:
+    rng = np.random.default_rng(0)
+    good, parts = normal(rng, 100), normal(rng, 200) - 0.05
+    warned = [first_warning(parts, good, level=level) for level in (0.3, 0.01, 1e-5)]
+    assert warned == sorted(set(warned)), "each later than the one before"
+
+
+def test_scores_that_are_all_equal_are_no_change() -> None:
+    test = DriftTest([0.1] * 30, 0.5)
+    assert not any(test.add(0.1) for _ in range(300))
+
+
 def test_it_warns_once_and_repeats_exactly() -> None:
     rng = np.random.default_rng(0)
     good, parts = few_values(rng, 100), few_values(rng, 100) + 0.2

@@ -152,7 +152,7 @@ def growth_of_memory(bundle: Path, count: int, monkeypatch: pytest.MonkeyPatch) 
     names = [f"parts/{number:06}.png" for number in range(count)]
     Path("parts").mkdir()
     for name in names:
-        Path(name).hardlink_to("part.png")
+        Path(name).symlink_to("../part.png")
     stub = Prediction(0.1, 0.5, "accept", np.zeros((16, 16), np.float32))
     process, sizes = psutil.Process(), []
 

@@ -5,7 +5,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from anomalib_plus.layers.blur import GaussianBlur, mean_filter
-from anomalib_plus.layers.paper_size import PaperSize, odd_pixels_at, pixels_at
+from anomalib_plus.layers.paper_size import PaperSize, odd_pixels_at, pixels_at, whole_pixels_at
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ def test_windows_are_the_nearest_odd_share(pixels: int, image_size: int, length:
 def test_plain_numbers_are_taken_as_they_are() -> None:
     assert pixels_at(4.0, 128) == 4.0
     assert odd_pixels_at(21, 128) == 21
+    assert whole_pixels_at(4, 8) == 4
+    assert [whole_pixels_at(PaperSize(4, 64), length) for length in (64, 32, 24, 8, 1)] == [4, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(

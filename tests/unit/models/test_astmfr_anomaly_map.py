@@ -30,6 +30,32 @@ def test_unit_impulse(pool_size: int, peak: float) -> None:
     assert smooth.sum().item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(("size", "sigma", "pool"), [(256, 4.0, (5, 5)), (128, 2.0, (3, 3)), (64, 1.0, (1, 1))])
+def test_windows_are_the_papers_share_of_the_image(size: int, sigma: float, pool: tuple[int, int]) -> None:
+    maps = torch.rand(1, 1, size, size)
+    assert torch.equal(AnomalyMapGenerator().smooth(maps), AnomalyMapGenerator(sigma, pool[0]).smooth(maps))
+
+
+def test_height_and_width_are_scaled_by_themselves() -> None:
+    maps = torch.rand(1, 1, 256, 128)
+    pooled = torch.nn.functional.avg_pool2d(maps, (5, 3), 1, (2, 1), count_include_pad=False)
+    assert torch.equal(AnomalyMapGenerator(sigma=0).smooth(maps), pooled)
+
+
+def test_product_is_the_geometric_mean_of_the_levels() -> None:
+    levels = [constant(0.2, 64), constant(0.4, 32), constant(1.6, 16)]
+    maps = AnomalyMapGenerator(map_type="product")(levels, (64, 64))
+    torch.testing.assert_close(maps, torch.full((1, 1, 64, 64), (0.2 * 0.4 * 1.6) ** (1 / 3) / 2))
+    with pytest.raises(ValueError, match="anomaly_map must be one of sum, product"):
+        AnomalyMapGenerator(map_type="max")
+
+
+def test_distances_without_a_bound_keep_their_order_in_the_unit_interval() -> None:
+    levels = [torch.rand(1, 1, 64, 64) * 50, torch.rand(1, 1, 64, 64) * 50]
+    maps = AnomalyMapGenerator(0, 0, bounded=False)(levels, (64, 64))
+    torch.testing.assert_close(maps / (1 - maps), (levels[0] + levels[1]) / 2, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
 def test_gaussian_is_anomalibs(sigma: float) -> None:
     maps = torch.rand(2, 1, 40, 56)

@@ -211,7 +211,7 @@ def test_defaults_are_the_papers() -> None:
     assert (model.hparams["teacher"], model.hparams["student"]) == AstMFR.pretrained_backbones
     assert AstMFR.pretrained_backbones == ("wide_resnet50_2.tv_in1k", "resnext50_32x4d.tv_in1k")
     assert (model.model.mask_rate, model.loss.l2_weight, model.model.regenerate) == (0.5, 1.0, (True, True, True))
-    assert (model.model.map_generator.pool_size, model.model.map_generator.blur.sigma) == (5, 4.0)
+    assert (model.hparams["residual"], model.hparams["min_learning_rate"]) == ("paper", None)
 
 
 @pytest.mark.parametrize(

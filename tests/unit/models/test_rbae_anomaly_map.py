@@ -4,6 +4,8 @@ import kornia
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from scipy.special import expit
 
 from anomalib_plus.models.rbae.anomaly_map import (
     AnomalyMapGenerator,
@@ -60,3 +62,35 @@ def test_score_is_the_maximum_or_that_of_the_local_means() -> None:
 def test_impossible_filters_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"score_pool must be odd.*{size}"):
         AnomalyMapGenerator(score_pool=size)
+
+
+@pytest.mark.parametrize(("sigma", "pixels"), [(None, 1.0), (2.0, 2.0), (0, 0.0)])
+def test_logits_are_averaged_and_blurred_before_they_become_probabilities(sigma: float | None, pixels: float) -> None:
+    """By default with 4 pixels of 256, here 1 of 64."""
+    images, logits = torch.rand(2, 3, 64, 64), [3 * torch.randn(2, 1, 64 >> i, 64 >> i) - 3 for i in range(3)]
+    mean = sum(F.interpolate(level, (64, 64), mode="bilinear") for level in logits) / 3
+    expected = torch.stack(
+        [torch.from_numpy(expit(gaussian_filter(m[0].numpy(), pixels, mode="mirror"))) for m in mean]
+    )
+    generator = AnomalyMapGenerator(map_type="logits", sigma=sigma)
+    maps = generator("msfdm", images, images, logits=logits)
+    torch.testing.assert_close(maps[:, 0], expected, atol=1e-4, rtol=0)
+    generator.map_type = "paper"
+    probabilities = [level.sigmoid() for level in logits]
+    paper = weighted_map(probabilities, (0.2, 0.2, 0.6), (64, 64))
+    assert torch.equal(generator("msfdm", images, images, logits=logits), paper)
+
+
+def test_a_map_of_the_logits_needs_the_msfdm() -> None:
+    generator = AnomalyMapGenerator("pixel")
+    for change in (lambda: AnomalyMapGenerator("pixel", "logits"), lambda: setattr(generator, "map_type", "logits")):
+        with pytest.raises(ValueError, match="anomaly_map='logits' needs discriminator='msfdm', got 'pixel'"):
+            change()
+    assert generator.map_type == "paper"
+
+
+def test_a_wide_blur_needs_large_images_for_the_logits_only() -> None:
+    generator = AnomalyMapGenerator(sigma=20.0)
+    assert generator.smallest_map == 1
+    generator.map_type = "logits"
+    assert generator.smallest_map == 81

@@ -15,6 +15,7 @@ from anomalib_plus.models.rbae.repair import (
     attend_to_reference,
     attention_sharpness,
     from_patches,
+    paper_patch_sizes,
     to_patches,
 )
 
@@ -93,6 +94,29 @@ def test_cutting_and_joining_is_exact(patch_size: int, channels_last: bool) -> N
     layout = torch.channels_last if channels_last else torch.contiguous_format
     features = torch.randn(2, 6, 8, 12).contiguous(memory_format=layout)
     assert torch.equal(from_patches(to_patches(features, patch_size), patch_size, (8, 12)), features)
+
+
+def test_patches_of_unequal_sides() -> None:
+    features, reference = torch.randn(2, 5, 8, 12), torch.randn(1, 5, 8, 12)
+    patches = to_patches(features, (4, 2))
+    assert torch.equal(patches[:, 7], features[:, :, 4:8, 2:4].flatten(1))
+    assert torch.equal(from_patches(patches, (4, 2), (8, 12)), features)
+    # Stretched to squares, every row twice, the cosines are equal.
+    expected = attend_to_reference(*(maps.repeat_interleave(2, dim=3) for maps in (features, reference)), 4, 0.1)
+    torch.testing.assert_close(attend_to_reference(features, reference, (4, 2), 0.1), expected[..., ::2])
+
+
+def test_equal_sizes_are_attended_to_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    repair = FeatureRepair(6, paper_patch_sizes(4), temperature=0.1, hidden_channels=4)
+    features, calls = torch.randn(1, 6, 16, 16), []
+    monkeypatch.setattr(
+        "anomalib_plus.models.rbae.repair.attend_to_reference",
+        lambda *args: calls.append(args[2]) or attend_to_reference(*args),
+    )
+    repair(features, features)
+    assert calls == [(1, 1)]
+    repair(torch.randn(1, 6, 64, 64), features)
+    assert calls[1:] == [(2, 2), (4, 4)]
 
 
 def test_sizes_that_the_patch_does_not_divide_are_filled_up_with_the_border() -> None:

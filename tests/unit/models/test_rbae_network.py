@@ -89,7 +89,7 @@ def test_shapes_of_the_paper_size() -> None:
     assert [tuple(features.shape[1:]) for features in stages.features] == expected
     assert [tuple(stages.repaired[level].shape[1:]) for level in (3, 4, 5)] == expected[2:]
     assert stages.reconstruction.shape == (2, 3, 256, 256)
-    assert [tuple(maps.shape) for maps in stages.level_maps] == [(2, 1, 256, 256), (2, 1, 128, 128), (2, 1, 64, 64)]
+    assert [tuple(maps.shape) for maps in stages.logits] == [(2, 1, 256, 256), (2, 1, 128, 128), (2, 1, 64, 64)]
     assert stages.anomaly_map.shape == (2, 1, 256, 256)
 
 
@@ -99,7 +99,7 @@ def test_strides_of_two_in_every_layer() -> None:
         model.enter_phase_2(torch.rand(1, 3, 256, 256))
         stages = model.inspect(torch.rand(1, 3, 256, 256))
     assert count(model) == 25_669_798
-    assert [maps.shape[-1] for maps in stages.level_maps] == [128, 64, 32]
+    assert [maps.shape[-1] for maps in stages.logits] == [128, 64, 32]
     assert stages.reconstruction.shape == (1, 3, 256, 256)
 
 
@@ -125,7 +125,7 @@ def test_repair_of_phase_two_is_compared_with_the_clean_features() -> None:
 
 def test_evaluation_puts_the_parts_together_as_the_paper_does() -> None:
     """Against the parts by hand: encode, repair at layers 3 to 5, decode, encode again, compare, add up."""
-    model = in_phase_2(attention_temperature=0.1).eval()
+    model = in_phase_2(attention_temperature=0.1, patch_sizes=(2, 4)).eval()
     images = torch.rand(2, 3, SIZE, SIZE)
     with torch.no_grad():
         features = model.encoder(images)
@@ -229,7 +229,7 @@ def test_reference_is_what_the_frozen_encoder_makes_of_it() -> None:
 
 
 def test_another_reference_changes_the_repair_and_is_refused_in_phase_one() -> None:
-    model = in_phase_2(attention_temperature=0.1).eval()
+    model = in_phase_2(attention_temperature=0.1, patch_sizes=(2, 4)).eval()
     images = torch.rand(1, 3, SIZE, SIZE)
     before = model.inspect(images).repaired
     model.set_reference(torch.rand(1, 3, 96, 32))
@@ -275,6 +275,7 @@ def test_sizes_between_the_patches_work() -> None:
         ({"attention_temperature": 0.0}, "attention_temperature must be positive"),
         ({"fusion_kernel": 4}, "fusion_kernel must be odd"),
         ({"fdm_width": 1}, "fdm_width at least 2"),
+        ({"upsampling": "nearest"}, "upsampling must be one of transposed, bilinear"),
         ({"attention_temperature": float("nan")}, "attention_temperature must be positive"),
         ({"map_weights": (1.0, 1.0, 1.0)}, "map_weights must be 3 numbers"),
         ({"map_weights": (0.0, 0.0, 0.0)}, "whose sum is positive"),
@@ -295,3 +296,42 @@ def test_phase_two_needs_a_reference() -> None:
     with pytest.raises(ValueError, match="divisible by 16"):
         model.enter_phase_2(torch.rand(1, 3, 50, 50))
     assert model.phase == 1
+
+
+@pytest.mark.parametrize(("upsampling", "grid"), [("transposed", True), ("bilinear", False)])
+def test_only_transposed_convolutions_leave_a_grid(upsampling: str, grid: bool) -> None:
+    """A constant has the same value at every location, up to the border, unless each place of a block has weights."""
+    layer = small(upsampling=upsampling).decoder.upsample[0].eval()
+    with torch.no_grad():
+        inner = layer(torch.ones(1, 8, 6, 6))[..., 2:-2, 2:-2]
+    assert layer(torch.ones(1, 8, 6, 6)).shape == (1, 8, 12, 12)
+    assert bool((inner - inner[..., :1, :1]).abs().max() > 1e-3) is grid
+
+
+@pytest.mark.parametrize("strides", [(1, 2, 2, 2, 2), (2, 2, 2, 2, 2)])
+def test_bilinear_decoder_gives_images_of_the_same_size(strides: tuple[int, ...]) -> None:
+    model = small(upsampling="bilinear", strides=strides)
+    assert model.reconstruct_images(torch.rand(1, 3, SIZE, SIZE)).shape == (1, 3, SIZE, SIZE)
+    assert count(model.decoder) > count(small(strides=strides).decoder)
+
+
+def test_discriminators_start_at_the_share_of_anomalous_pixels() -> None:
+    model = small()
+    for layer in model.discrimination.layers:
+        with torch.no_grad():
+            assert layer[-1](torch.zeros(1, 2, 1, 1)).sigmoid().item() == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize("strides", [(1, 2, 2, 2, 2), (2, 2, 2, 2, 2)])
+def test_patches_are_the_papers_share_of_the_image(strides: tuple[int, ...]) -> None:
+    """2 and 4 locations at 256 pixels, half of them at 128; height and width by themselves; numbers as they are."""
+    scaled, fixed = small(strides=strides).repair["3"], small(patch_sizes=(2, 4)).repair["3"]
+    stride, sides = 4 * strides[0], {}
+    for module in (scaled, fixed):
+        for size in ((256, 256), (128, 128), (256, 128), (64, 64)):
+            features = torch.empty(1, 8, size[0] // stride, size[1] // stride)
+            sides[module, size] = [module.patch(patch, features) for patch in module.patch_sizes]
+    expected = {(256, 256): [(2, 2), (4, 4)], (128, 128): [(1, 1), (2, 2)], (256, 128): [(2, 1), (4, 2)]}
+    assert {size: sides[scaled, size] for size in expected} == expected
+    assert sides[scaled, (64, 64)] == [(1, 1), (1, 1)]
+    assert all(sides[fixed, size] == expected[256, 256] for size in expected)

@@ -13,6 +13,7 @@ from torch import Tensor
 from anomalib_plus.post_processing import ConformalPostProcessor
 from anomalib_plus.post_processing.conformal_math import clopper_pearson, conformal_threshold
 from anomalib_plus.post_processing.conformal_post_processor import normalize
+from anomalib_plus.post_processing.restore import restore
 
 MODEL: Any = SimpleNamespace()
 GOOD = torch.zeros(5, dtype=torch.bool)
@@ -136,13 +137,27 @@ def test_models_without_maps_or_scores() -> None:
     assert torch.equal(found.image_scores, found.pixel_scores)
 
 
-def test_state_and_settings_are_kept() -> None:
+def test_another_rate_needs_no_new_images() -> None:
+    found, expected = (validated(ConformalPostProcessor(rate), *good_batches(40)) for rate in (0.1, 0.3))
+    found.set_false_positive_rate(0.3)
+    assert found.budget == expected.budget
+    assert torch.equal(found.calibration_scores, expected.calibration_scores)
+    with pytest.raises(ValueError, match=r"false_positive_rate must be between 0 and 1, got 2"):
+        found.set_false_positive_rate(2)
+
+
+def test_state_and_settings_are_kept(caplog: pytest.LogCaptureFixture) -> None:
     found = validated(ConformalPostProcessor(0.05, confidence=0.9), *good_batches(20))
-    restored = ConformalPostProcessor()
+    restored = restore(found.checkpoint_config())
+    assert isinstance(restored, ConformalPostProcessor)
     restored.load_checkpoint_config(found.checkpoint_config())
     restored.load_state_dict(found.state_dict())
     assert restored.budget == found.budget
     assert torch.equal(restored.calibration_scores, found.calibration_scores)
+    assert not caplog.records
+    ConformalPostProcessor(0.2).load_checkpoint_config(found.checkpoint_config())
+    assert "rate of 0.05, which is used instead of 0.2" in caplog.text
+    assert restore({"class": "PostProcessor"}) is restore(None) is restore([]) is None
     with pytest.raises(RuntimeError, match="image_scores"):
         PostProcessor().load_state_dict(found.state_dict())
 

@@ -9,6 +9,9 @@ from scipy.stats import ttest_rel
 
 from anomalib_plus.report import Store
 from anomalib_plus.report.conclusions import conclusion, difference, sentences, short_training, short_trainings
+from anomalib_plus.report.gallery import GalleryLimits
+from anomalib_plus.report.markdown import render_markdown
+from anomalib_plus.report.page import render_page
 from anomalib_plus.report.summary import Summary
 from synthetic_results import record
 
@@ -101,6 +104,8 @@ def test_models_that_are_not_better_than_no_model_are_named() -> None:
         "Parts: Edges, a baseline without a model, has image AUROC 90.0 %, AUPRO 50.0 %. Not better than that: "
         "in image AUROC, Equal and Worse; in AUPRO, Worse."
     )
+    assert second in render_markdown(Summary(Store(Path(), runs)), {}, "Benchmark")
+    assert second in render_page(Summary(Store(Path(), runs)), {}, GalleryLimits(), "Benchmark")[0]
     assert sentences(Summary(Store(Path(), [runs[0], runs[3]])), "Parts")[1].endswith("Every ranked model is better.")
     assert len(sentences(Summary(Store(Path(), runs[1:])), "Parts")) == 1
     more = [*runs[1:], job("Edges", "nut", mark=True, image_auroc=0.9)]

@@ -1,13 +1,16 @@
 """The schedule follows whatever limits the training."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from anomalib.models import AnomalibModule
 from lightning.pytorch.callbacks import Timer
 
-from anomalib_plus import RamFAE
+from anomalib_plus import AstMFR, RamFAE
 from anomalib_plus.training.schedules import training_progress
 
 
@@ -15,9 +18,20 @@ def trainer(**limits) -> SimpleNamespace:
     return SimpleNamespace(**{"max_epochs": -1, "max_steps": -1, "global_step": 0, "callbacks": [], **limits})
 
 
-def learning_rates(epochs: int) -> list[float]:
-    """RamFAE's learning rate at the start of each epoch, and after the last."""
-    model = RamFAE(widths=(2, 2), evaluator=False, visualizer=False)
+RATES = {"learning_rate": 1e-4, "min_learning_rate": 1e-6, "evaluator": False, "visualizer": False}
+
+
+def ramfae(**arguments: Any) -> RamFAE:
+    return RamFAE(widths=(2, 2), **RATES | arguments)
+
+
+def astmfr(**arguments: Any) -> AstMFR:
+    return AstMFR("test_resnet", "test_efficientnet", pre_trained=False, **RATES | arguments)
+
+
+def learning_rates(epochs: int, build: Callable[[], AnomalibModule]) -> list[float]:
+    """A model's learning rate at the start of each epoch, and after the last."""
+    model = build()
     model._trainer = trainer(max_epochs=epochs)
     optimizers = model.configure_optimizers()
     rates = []
@@ -29,14 +43,15 @@ def learning_rates(epochs: int) -> list[float]:
 
 
 def test_paper_schedule() -> None:
-    rates = learning_rates(250)
+    rates = learning_rates(250, lambda: RamFAE(widths=(2, 2), evaluator=False, visualizer=False))
     assert rates[0] == 1e-4
     assert rates[125] == pytest.approx(5.05e-5, rel=1e-6)
     assert rates[249] == pytest.approx(1.0039e-6, rel=1e-4)
     assert rates[250] == pytest.approx(1e-6, rel=1e-9)
 
 
-def test_epoch_limit_gives_pytorchs_cosine_annealing() -> None:
+@pytest.mark.parametrize("build", [ramfae, astmfr])
+def test_epoch_limit_gives_pytorchs_cosine_annealing(build: Callable[[], AnomalibModule]) -> None:
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=1e-6)
     expected = []
@@ -44,7 +59,7 @@ def test_epoch_limit_gives_pytorchs_cosine_annealing() -> None:
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    assert learning_rates(20) == pytest.approx(expected, rel=1e-9)
+    assert learning_rates(20, build) == pytest.approx(expected, rel=1e-9)
 
 
 def test_step_limit() -> None:
@@ -69,6 +84,13 @@ def test_no_limit_keeps_the_initial_rate() -> None:
     assert training_progress(trainer(), epoch=1000) == 0.0
 
 
-def test_wrong_learning_rates_are_refused() -> None:
+@pytest.mark.parametrize("build", [ramfae, astmfr])
+def test_wrong_learning_rates_are_refused(build: Callable[..., AnomalibModule]) -> None:
     with pytest.raises(ValueError, match="min_learning_rate <= learning_rate"):
-        RamFAE(widths=(2, 2), learning_rate=1e-6, min_learning_rate=1e-4)
+        build(learning_rate=1e-6, min_learning_rate=1e-4)
+
+
+def test_only_a_cosine_is_explained_with_early_stopping() -> None:
+    assert "cosine" in ramfae().early_stopping_effect
+    assert "cosine" in astmfr().early_stopping_effect
+    assert astmfr(min_learning_rate=None).early_stopping_effect == ""

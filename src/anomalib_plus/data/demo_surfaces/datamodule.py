@@ -14,12 +14,13 @@ class DemoSurfaces(MVTecAD):
     """Small data set that needs no download: drawn once from a seed, in MVTec AD's folder layout.
 
     ``washer`` is a rendered metal part; ``brick``, ``gravel`` and ``grass`` are crops of photographs that scikit-image
-    contains, with training and test crops from different regions. Each category has 60 good images for training, and
+    contains, with training and test crops from different regions. ``sheet`` is a rendered steel sheet of 1024x768
+    pixels with defects of 6 to 20 pixels; the others have 256x256. Each category has 60 good images for training, and
     20 good and 40 defective ones for testing: scratch, hole, contamination and deformation, with exact masks.
 
     Args:
         root: Folder for all categories; ``None`` for anomalib's own data folder.
-        category: ``"washer"``, ``"brick"``, ``"gravel"`` or ``"grass"``.
+        category: ``"washer"``, ``"brick"``, ``"gravel"``, ``"grass"`` or ``"sheet"``.
         seed: Seed of the images and of anomalib's random splits.
         **kwargs: Other arguments of :class:`anomalib.data.MVTecAD`.
 

@@ -8,27 +8,30 @@ from anomalib_plus.data.demo_surfaces.camera import draw_noise, expose
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
 from anomalib_plus.data.demo_surfaces.photographs import TONES, draw_texture
 from anomalib_plus.data.demo_surfaces.scene import Scene
+from anomalib_plus.data.demo_surfaces.sheet import draw_sheet, draw_small_defect
 from anomalib_plus.data.demo_surfaces.washer import draw_washer
+
+SHEET = "sheet"
 
 
 def draw_image(seed: int, category: str, split: str, kind: str, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image.
 
     Returns:
-        The image, uint8 (256, 256, 3), and the mask of its defect, bool (256, 256). Outside the mask the image equals
-        its :func:`draw_twin`.
+        The image, uint8 (H, W, 3), and the mask of its defect, bool (H, W). Outside the mask the image equals its
+        :func:`draw_twin`. A sheet has 768x1024 pixels, all others 256x256.
     """
     scene, noise, rng = _stage(seed, category, split, kind, number)
     image = scene.render()
     mask = np.zeros(image.shape[:2], dtype=bool)
     if kind != "good":
-        damaged, mask = DEFECTS[kind](scene, rng)
+        damaged, mask = draw_small_defect(kind, scene, rng) if category == SHEET else DEFECTS[kind](scene, rng)
         image = np.where(mask[..., None], damaged, image)
     return expose(image, noise), mask
 
 
 def draw_twin(seed: int, category: str, split: str, kind: str, number: int) -> np.ndarray:
-    """Draw the same image without the defect, uint8 (256, 256, 3)."""
+    """Draw the same image without the defect, uint8 (H, W, 3)."""
     scene, noise, _ = _stage(seed, category, split, kind, number)
     return expose(scene.render(), noise)
 
@@ -40,5 +43,8 @@ def _stage(
     for_scene, for_noise, for_defect = map(
         np.random.default_rng, np.random.SeedSequence([seed, address, number]).spawn(3)
     )
-    scene = draw_texture(category, for_scene, split) if category in TONES else draw_washer(for_scene)
+    if category == SHEET:
+        scene = draw_sheet(for_scene)
+    else:
+        scene = draw_texture(category, for_scene, split) if category in TONES else draw_washer(for_scene)
     return scene, draw_noise(for_noise, scene.material.shape), for_defect

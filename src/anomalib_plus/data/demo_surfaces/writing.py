@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
-from anomalib_plus.data.demo_surfaces.drawing import draw_image
+from anomalib_plus.data.demo_surfaces.drawing import SHEET, draw_image
 from anomalib_plus.data.demo_surfaces.photographs import TONES
 
-CATEGORIES = ("washer", *TONES)
+CATEGORIES = ("washer", *TONES, SHEET)
 TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 60, 20, 10
 
 RECORD = "drawn.json"

@@ -1,5 +1,6 @@
 """AstMFR as an anomalib model."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,11 +11,14 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
-from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator
+from anomalib_plus.deployment.resizing import pre_process
+from anomalib_plus.models.astmfr.anomaly_map import MapType, Residual
 from anomalib_plus.models.astmfr.loss import AstMFRLoss
+from anomalib_plus.models.astmfr.residual_pass import ResidualPass
 from anomalib_plus.models.astmfr.teacher_cache import TeacherFeatureCache
 from anomalib_plus.models.astmfr.torch_model import STUDENT, TEACHER, AstMFRModel
 from anomalib_plus.post_processing import RegionPostProcessor
@@ -22,9 +26,11 @@ from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.repeatable import is_repeatable
+from anomalib_plus.training.schedules import COSINE_EFFECT, cosine_factor, scheduled_adam
+from anomalib_plus.training.switchable_map import SwitchableMapMixin
 
 
-class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
+class AstMFR(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
     """Student and teacher of different architectures; the student regenerates the teacher's features from masked ones.
 
     Gu, Li, Liu: Masked feature regeneration based asymmetric student-teacher network for anomaly detection, Multimedia
@@ -47,13 +53,20 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
             compare the student's map directly, after a 1x1 convolution if the channels differ.
         mask_rate: Fraction of the locations that training masks (Fig. 6).
         l2_weight: The paper's alpha, which scales the loss and has no other effect.
-        sigma: Standard deviation of the Gaussian that smooths the map, in pixels; 0 disables it.
-        pool_size: Side of the average pooling after it, odd; 0 or 1 disables it.
+        anomaly_map: Mean ("sum", the paper's) or geometric mean ("product", STFPM's) of the levels' distances; it may
+            be set on a trained model.
+        residual: Distance of student and teacher: "paper", or "whitened", the Mahalanobis distance of the difference of
+            their unit vectors from that of the training images, whose mean and covariance a pass over the training
+            images estimates before each validation.
+        sigma: Standard deviation in pixels of the Gaussian that smooths the map; None for 4 at 256 pixels, scaled; 0
+            disables it.
+        pool_size: Side of the average pooling after it, odd; None for 5 at 256 pixels, scaled; 0 or 1 disables it.
         foreground: Background removal (Table 9) by :class:`~anomalib_plus.post_processing.RegionPostProcessor`:
             "otsu", or a folder of masks named like the images; None for none.
         teacher_cache_gib: Size in GiB of a cache in CPU memory for the teacher's features of the training images (3.7
             MB per image at the paper's size); 0 for none. Not possible with augmentations.
-        learning_rate: Learning rate of Adam.
+        learning_rate: Initial learning rate of Adam.
+        min_learning_rate: Final learning rate of a cosine schedule; None for a constant one (the paper's).
         pre_processor: anomalib component; the default resizes to 256x256.
         post_processor: anomalib component.
         evaluator: anomalib component.
@@ -87,11 +100,14 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         regenerate: bool | tuple[bool, ...] = True,
         mask_rate: float = 0.5,
         l2_weight: float = 1.0,
-        sigma: float = 4.0,
-        pool_size: int = 5,
+        anomaly_map: MapType = "sum",
+        residual: Residual = "paper",
+        sigma: float | None = None,
+        pool_size: int | None = None,
         foreground: str | Path | None = None,
         teacher_cache_gib: float = 0.0,
         learning_rate: float = 1e-3,
+        min_learning_rate: float | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -105,7 +121,13 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         if learning_rate <= 0:
             msg = f"learning_rate must be positive, got {learning_rate}."
             raise ValueError(msg)
+        if min_learning_rate is not None and not 0 < min_learning_rate <= learning_rate:
+            msg = f"0 < min_learning_rate <= learning_rate must hold, got {min_learning_rate} and {learning_rate}."
+            raise ValueError(msg)
         self.learning_rate = learning_rate
+        self.min_learning_rate = min_learning_rate
+        if min_learning_rate is not None:
+            self.early_stopping_effect = COSINE_EFFECT
         self.model = AstMFRModel(
             teacher=teacher,
             student=student,
@@ -117,7 +139,10 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
             student_pretrained=student_pretrained,
             regenerate=regenerate,
             mask_rate=mask_rate,
-            map_generator=AnomalyMapGenerator(sigma, pool_size),
+            anomaly_map=anomaly_map,
+            residual=residual,
+            sigma=sigma,
+            pool_size=pool_size,
         )
         self.loss = AstMFRLoss(l2_weight)
         self.teacher_cache = TeacherFeatureCache(teacher_cache_gib)
@@ -154,5 +179,24 @@ class AstMFR(BaseModule, SelfContainedCheckpointMixin, AnomalibModule):
         return self.teacher_cache.features(plain_images(batch), batch.image_path, self.model.teacher_features)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam for the student and the regeneration blocks, with a constant learning rate."""
-        return torch.optim.Adam(self.model.trained_parameters, lr=self.learning_rate)
+        """Return Adam for the student and the regeneration blocks, with a constant or decreasing learning rate."""
+        if self.min_learning_rate is None:
+            return torch.optim.Adam(self.model.trained_parameters, lr=self.learning_rate)
+        factor = cosine_factor(self.trainer, self.min_learning_rate / self.learning_rate)
+        return scheduled_adam(self.model.trained_parameters, self.learning_rate, factor)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Return the pass over the training images, if residuals are whitened, and the callbacks of all models."""
+        own = [ResidualPass()] if self.model.whitening else []
+        return [*own, *super().configure_callbacks()]
+
+    def estimate_residuals(self, batches: Iterable[Tensor]) -> None:
+        """Estimate mean and covariance of the residuals for ``residual="whitened"``; trainings do it by themselves.
+
+        Args:
+            batches: Good images (B, 3, H, W) in [0, 1], of any size.
+
+        Raises:
+            ValueError: If residuals are not whitened, or there is no image.
+        """
+        self.model.estimate_residuals(pre_process(self.pre_processor, images.to(self.device)) for images in batches)

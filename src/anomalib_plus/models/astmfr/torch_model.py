@@ -1,9 +1,9 @@
 """AstMFR's networks: a frozen teacher, a student of another architecture, and blocks that regenerate features."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,17 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_plus.layers.backbone import Backbone, stage_indices, stages_of_strides
-from anomalib_plus.layers.checks import check_input_size
+from anomalib_plus.layers.checks import check_choice, check_input_size
 from anomalib_plus.layers.precision import full_precision
 from anomalib_plus.layers.pretrained import WeightArguments
-from anomalib_plus.models.astmfr.anomaly_map import AnomalyMapGenerator, feature_distance
+from anomalib_plus.models.astmfr.anomaly_map import (
+    AnomalyMapGenerator,
+    MapType,
+    Residual,
+    residual_distance,
+    unit_residual,
+)
+from anomalib_plus.models.astmfr.whitening import Moments, Whitening
 
 TEACHER = "wide_resnet50_2.tv_in1k"
 STUDENT = "resnext50_32x4d.tv_in1k"
@@ -61,8 +68,7 @@ def resize(features: Tensor, size: torch.Size) -> Tensor:
 class AstMFRModel(nn.Module):
     """AstMFR as plain networks: images in [0, 1] in, pairs of feature maps or anomaly maps out.
 
-    Args: Those of :class:`~anomalib_plus.models.astmfr.lightning_model.AstMFR` of the same name, with the same errors,
-        and ``map_generator``, which computes the anomaly map; the paper's if None.
+    Args: Those of :class:`~anomalib_plus.models.astmfr.lightning_model.AstMFR` of the same name, with the same errors.
     """
 
     map_generator: AnomalyMapGenerator
@@ -79,9 +85,13 @@ class AstMFRModel(nn.Module):
         student_pretrained: bool = True,
         regenerate: bool | Sequence[bool] = True,
         mask_rate: float = 0.5,
-        map_generator: AnomalyMapGenerator | None = None,
+        anomaly_map: MapType = "sum",
+        residual: Residual = "paper",
+        sigma: float | None = None,
+        pool_size: int | None = None,
     ) -> None:
         super().__init__()
+        check_choice("residual", residual, Residual)
         if not 0 <= mask_rate <= 1:
             msg = f"mask_rate must lie in [0, 1], got {mask_rate}."
             raise ValueError(msg)
@@ -103,7 +113,9 @@ class AstMFRModel(nn.Module):
         channels = zip(self.student.channels, self.teacher.channels, self.regenerate, strict=True)
         self.blocks = nn.ModuleList([_make_block(*level) for level in channels])
         self.size_divisor = max(self.teacher.strides + self.student.strides)
-        self.map_generator = map_generator or AnomalyMapGenerator()
+        whitened = self.teacher.channels if residual == "whitened" else ()
+        self.whitening = nn.ModuleList(Whitening(width) for width in whitened)
+        self.map_generator = AnomalyMapGenerator(sigma, pool_size, anomaly_map, bounded=not whitened)
         identical = teacher == student and teacher_weights == student_weights
         if identical and pre_trained and student_pretrained and not any(self.regenerate):
             warnings.warn(
@@ -142,6 +154,40 @@ class AstMFRModel(nn.Module):
             for features, size, masked, block in levels
         ]
 
+    @property
+    def knows_residuals(self) -> bool:
+        """True unless residuals are whitened and :meth:`estimate_residuals` was never called."""
+        return all(int(cast(Whitening, level).count) > 0 for level in self.whitening)
+
+    @torch.no_grad()
+    def estimate_residuals(self, batches: Iterable[Tensor]) -> None:
+        """Estimate mean and covariance of the residuals of good images (B, 3, H, W) in [0, 1], per level.
+
+        Raises:
+            ValueError: If the model does not whiten residuals, or there is no image.
+        """
+        if not self.whitening:
+            msg = "estimate_residuals needs residual='whitened', got 'paper'."
+            raise ValueError(msg)
+        training = self.training
+        self.eval()
+        moments = [Moments(width) for width in self.teacher.channels]
+        for images in batches:
+            teacher = self.teacher_features(images)
+            for level, residual in zip(moments, self._residuals(images, teacher), strict=True):
+                level.add(residual)
+        self.train(training)
+        if not moments[0].count:
+            msg = "estimate_residuals needs at least one image, got none."
+            raise ValueError(msg)
+        for level, whitening in zip(moments, self.whitening, strict=True):
+            cast(Whitening, whitening).fit(level)
+
+    def _residuals(self, images: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
+        student = self.student_features(images, [features.shape[-2:] for features in teacher])
+        with full_precision(images.device.type):
+            return [unit_residual(*level) for level in zip(student, teacher, strict=True)]
+
     def _hide(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
         batch, _, height, width = features.shape
         mask = draw_mask((batch, height, width), self.mask_rate, generator)
@@ -169,11 +215,15 @@ class AstMFRModel(nn.Module):
         """
         check_input_size(images, self.size_divisor, "AstMFR", minimum=self.map_generator.smallest_map)
         teacher = list(teacher_features) if teacher_features is not None else self.teacher_features(images)
-        student = self.student_features(images, [features.shape[-2:] for features in teacher], generator)
         if self.training:
-            return AstMFROutput(student, teacher)
+            sizes = [features.shape[-2:] for features in teacher]
+            return AstMFROutput(self.student_features(images, sizes, generator), teacher)
+        residuals = self._residuals(images, teacher)
         with full_precision(images.device.type):
-            distances = [feature_distance(*level) for level in zip(student, teacher, strict=True)]
+            if self.whitening:
+                distances = [level(residual) for level, residual in zip(self.whitening, residuals, strict=True)]
+            else:
+                distances = [residual_distance(residual) for residual in residuals]
             anomaly_map = self.map_generator(distances, images.shape[-2:])
         return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
 

@@ -1,21 +1,21 @@
 """Anomaly map and image score from images, reconstructions and the logits of the segmentation network."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_plus.layers.blur import check_kernel_size, mean_filter
-from anomalib_plus.layers.checks import check_choice
 from anomalib_plus.layers.paper_size import PaperSize
 from anomalib_plus.layers.similarity import msgms_distance_map
+from anomalib_plus.layers.switchable_map import SwitchableMap
 
 MapType = Literal["raw", "smoothed", "msgms", "smoothed+msgms"]
 
 PAPER_KERNEL = PaperSize(21, 256)
 
 
-class AnomalyMapGenerator(nn.Module):
+class AnomalyMapGenerator(SwitchableMap):
     """Probability of an anomaly per pixel; its largest local mean is the image score (FEAR, section 5).
 
     Args:
@@ -28,22 +28,14 @@ class AnomalyMapGenerator(nn.Module):
         ValueError: If the kernel is even or negative, or there is no such map.
     """
 
+    map_types: ClassVar[object] = MapType
+
     def __init__(self, smoothing_kernel: int | None = None, map_type: MapType = "raw") -> None:
         super().__init__()
         if smoothing_kernel is not None:
             check_kernel_size(smoothing_kernel)
         self.smoothing_kernel = PAPER_KERNEL if smoothing_kernel is None else max(smoothing_kernel, 1)
         self.map_type = map_type
-
-    @property
-    def map_type(self) -> MapType:
-        """The map in use."""
-        return self._map_type
-
-    @map_type.setter
-    def map_type(self, map_type: MapType) -> None:
-        check_choice("anomaly_map", map_type, MapType)
-        self._map_type = map_type
 
     def forward(self, logits: Tensor, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
         """Give scores (B,) and maps (B, 1, H, W), both in [0, 1].

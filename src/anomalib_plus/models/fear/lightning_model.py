@@ -73,7 +73,7 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         "num_augmentations": "augmenter.num_augmentations",
         "max_tries": "augmenter.max_tries",
     }
-    early_stopping_effect: ClassVar[str] = (
+    early_stopping_effect = (
         "the learning rate drops at lr_milestones, which are fractions of the trainer's limit, so a training that "
         "stops early may end before them. With a lower max_epochs it reaches them."
     )

@@ -1,13 +1,14 @@
 """Anomaly map and image score from an image and its reconstruction."""
 
-from typing import Literal
+from typing import ClassVar, Literal, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_plus.layers.blur import GaussianBlur
 from anomalib_plus.layers.checks import check_choice
 from anomalib_plus.layers.paper_size import PaperSize
 from anomalib_plus.layers.similarity import GMS_CONSTANT, gms_map, msgms_distance_map, ssim_map
+from anomalib_plus.layers.switchable_map import SwitchableMap
 
 MapType = Literal["msgms", "ssim", "gmsd", "mse"]
 ImageScore = Literal["max", "mean"]
@@ -42,7 +43,7 @@ def check_gms_constant(constant: float) -> None:
         raise ValueError(msg)
 
 
-class AnomalyMapGenerator(nn.Module):
+class AnomalyMapGenerator(SwitchableMap):
     """Smoothed anomaly map of a reconstruction (RAMFAE, section 5).
 
     Args:
@@ -58,6 +59,8 @@ class AnomalyMapGenerator(nn.Module):
         ValueError: If ``map_type``, ``image_score`` or ``channel_reduction`` is unknown, the kernel is even, kernel or
             deviation is negative, or ``gms_constant`` is not positive.
     """
+
+    map_types: ClassVar[object] = MapType
 
     def __init__(
         self,
@@ -81,21 +84,11 @@ class AnomalyMapGenerator(nn.Module):
             PAPER_KERNEL if smoothing_kernel is None else smoothing_kernel,
         )
 
-    @property
-    def map_type(self) -> MapType:
-        """The distance in use: ``msgms``, ``ssim``, ``gmsd`` or ``mse``."""
-        return self._map_type
-
-    @map_type.setter
-    def map_type(self, map_type: MapType) -> None:
-        check_choice("anomaly_map", map_type, MapType)
-        self._map_type = map_type
-
     def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
         """Compare two batches (B, C, H, W) in [0, 1]; return scores (B,) and maps (B, 1, H, W), both in [0, 1]."""
         if self.channel_reduction == "gray":
             images, reconstructions = (x.mean(dim=1, keepdim=True) for x in (images, reconstructions))
-        distance = dissimilarity_map(images, reconstructions, self.map_type, self.gms_constant)
+        distance = dissimilarity_map(images, reconstructions, cast("MapType", self.map_type), self.gms_constant)
         # Rounding in the blur can leave [0, 1], and torchmetrics takes such scores for logits.
         anomaly_map = self.smooth(distance.mean(dim=1, keepdim=True)).clamp(0, 1)
         pixels = anomaly_map.flatten(1)

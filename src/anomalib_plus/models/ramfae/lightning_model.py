@@ -16,7 +16,7 @@ from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
 from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
-from anomalib_plus.training.schedules import cosine_factor, scheduled_adam
+from anomalib_plus.training.schedules import COSINE_EFFECT, cosine_factor, scheduled_adam
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, DeletePaste
 
@@ -76,10 +76,7 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         "lambda_l2": "l2_weight",
         "smoothing_sigma": "sigma",
     }
-    early_stopping_effect: ClassVar[str] = (
-        "the learning rate follows a cosine until the trainer's limit, so it is still high if a training stops early. "
-        "With a lower max_epochs it reaches its minimum."
-    )
+    early_stopping_effect = COSINE_EFFECT
     model: RamFAEModel
     loss: RamFAELoss
 

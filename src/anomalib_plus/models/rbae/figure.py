@@ -33,7 +33,7 @@ def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
     if model.model.phase == 1 or model.model.discrimination is None:
         msg = (
             "The figure needs a model with discriminator='msfdm' whose training reached the second phase, got "
-            f"discriminator={model.model.discriminator!r} in phase {model.model.phase}."
+            f"discriminator={model.model.map_generator.discriminator!r} in phase {model.model.phase}."
         )
         raise ValueError(msg)
     figure = Figure(figsize=(2 * len(_TITLES), 2.1 * len(images)), layout="constrained")
@@ -46,7 +46,8 @@ def draw_stages(model: RbAE, images: Sequence[Tensor]) -> Figure:
             maps[0].mean(dim=0).cpu() for maps in (stages.features[_SHOWN_LEVEL - 1], stages.repaired[_SHOWN_LEVEL])
         )
         grey = {"cmap": "gray", "vmin": before.min().item(), "vmax": before.max().item()}
-        maps = [values[0, 0].cpu() for values in (*stages.level_maps, stages.anomaly_map)]
+        levels = [logits.float().sigmoid() for logits in stages.logits]
+        maps = [values[0, 0].cpu() for values in (*levels, stages.anomaly_map)]
         heat = {"cmap": "inferno", "vmin": 0, "vmax": max(values.max().item() for values in maps)}
         panels = [(batch, {}), (before, grey), (after, grey), (stages.reconstruction, {})]
         for axes, (values, options) in zip(row, [*panels, *((values, heat) for values in maps)], strict=True):

@@ -12,16 +12,16 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
 from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.layers.checks import check_value_range
-from anomalib_plus.models.rbae.anomaly_map import Discriminator
+from anomalib_plus.models.rbae.anomaly_map import Discriminator, MapType
+from anomalib_plus.models.rbae.autoencoder import UpsamplingMode
 from anomalib_plus.models.rbae.loss import RbAELoss
-from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg, relu_indices
+from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg_or_warn, relu_indices
 from anomalib_plus.models.rbae.phases import EARLY_STOPPING_EFFECT, Phases
 from anomalib_plus.models.rbae.reference import (
     FIRST,
@@ -34,11 +34,11 @@ from anomalib_plus.models.rbae.reference import (
 )
 from anomalib_plus.models.rbae.torch_model import RbAEModel
 from anomalib_plus.training.base_module import BaseModule
-from anomalib_plus.training.reduced_training import ReducedTrainingWarning
+from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
 
-class RbAE(BaseModule, AnomalibModule):
+class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
     """Autoencoder for textures that repairs features with patches of a clean reference image.
 
     W. Luo, H. Yao, W. Yu, X. Wang: Reference-based autoencoder for surface defect detection. The defaults are the
@@ -57,15 +57,21 @@ class RbAE(BaseModule, AnomalibModule):
         reference: "first" training image in the order of the paths, "medoid" of up to 64 training images, or a file.
         use_rbam: Repair features with the reference (Table V, row B).
         rbam_levels: Layers that are repaired, some of 3, 4 and 5.
-        patch_sizes: Sides of the patches; the features are repaired once for each.
+        patch_sizes: Sides of the patches; the features are repaired once for each. None for 2 and 4 locations of a
+            feature map at 256 pixels, scaled.
         attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed, smaller is sharper.
         fusion_width: Hidden channels of the feature fusion.
         fusion_kernel: Side of its convolutions, odd, larger than the largest patch.
+        upsampling: How the decoder enlarges features: "transposed" convolutions, or "bilinear" interpolation and 3x3
+            convolutions, which leave no grid.
         use_pixel_discrimination: Train the encoder to react to defects (row C).
         discriminator: Comparison that gives the anomaly map: "msfdm", or "pixel", "msfr" or "ssim", which are not
             learned (rows D to F).
         fdm_width: Hidden channels of the MSFDM.
-        map_weights: Weights of its three maps (eq. 11).
+        anomaly_map: The map of the ``discriminator`` ("paper"), or the probability of the mean of the MSFDM's smoothed
+            "logits"; it may be set on a trained model.
+        sigma: Standard deviation of that smoothing in pixels; None for 4 at 256 pixels, scaled; 0 switches it off.
+        map_weights: Weights of the MSFDM's three maps (eq. 11).
         score_pool: Side of the mean filter whose maximum is the image score, odd; 0 for the map's maximum.
         perceptual: Use a perceptual loss by VGG-16. If its weights are missing, the term is skipped with a warning.
         perceptual_layers: "first5" ReLU layers, "lpips", or names such as "relu3_1".
@@ -104,7 +110,7 @@ class RbAE(BaseModule, AnomalibModule):
         "anomaly_probability": "augmenter.probability",
         "blend": "augmenter.opacity",
     }
-    early_stopping_effect: ClassVar[str] = EARLY_STOPPING_EFFECT
+    early_stopping_effect = EARLY_STOPPING_EFFECT
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -118,13 +124,16 @@ class RbAE(BaseModule, AnomalibModule):
         reference: str | Path = FIRST,
         use_rbam: bool = True,
         rbam_levels: tuple[int, ...] = (3, 4, 5),
-        patch_sizes: tuple[int, ...] = (2, 4),
+        patch_sizes: tuple[int, ...] | None = None,
         attention_temperature: float = 1.0,
         fusion_width: int = 64,
         fusion_kernel: int = 5,
+        upsampling: UpsamplingMode = "transposed",
         use_pixel_discrimination: bool = True,
         discriminator: Discriminator = "msfdm",
         fdm_width: int = 64,
+        anomaly_map: MapType = "paper",
+        sigma: float | None = None,
         map_weights: tuple[float, ...] = (0.2, 0.2, 0.6),
         score_pool: int = 0,
         perceptual: bool = True,
@@ -178,9 +187,12 @@ class RbAE(BaseModule, AnomalibModule):
             attention_temperature=attention_temperature,
             fusion_width=fusion_width,
             fusion_kernel=fusion_kernel,
+            upsampling=upsampling,
             use_pixel_discrimination=use_pixel_discrimination,
             discriminator=discriminator,
             fdm_width=fdm_width,
+            anomaly_map=anomaly_map,
+            sigma=sigma,
             map_weights=map_weights,
             score_pool=score_pool,
         )
@@ -223,8 +235,9 @@ class RbAE(BaseModule, AnomalibModule):
         super().on_fit_start()
         if self.model.levels and self.reference_choice not in {FIRST, MEDOID}:
             read_reference(Path(self.reference_choice))
-        with isolate_rng():  # else a resumed training would draw other random numbers
-            self._perceptual = self._load_perceptual()
+        if self.perceptual and self.loss.weights["perceptual"]:
+            with isolate_rng():  # else a resumed training would draw other random numbers
+                self._perceptual = load_vgg_or_warn(self.perceptual_layers, self.vgg_weights, self.device)
 
     def on_fit_end(self) -> None:
         """Free the memory of VGG."""
@@ -285,13 +298,3 @@ class RbAE(BaseModule, AnomalibModule):
         """Pre-process an image (C, H, W) like the others; (1, 3, H, W) on the model's device."""
         batch = pre_process(self.pre_processor, as_batch(image).to(self.device))
         return batch if self.pre_processor else resize_to_multiple(batch, self.model.size_divisor)
-
-    def _load_perceptual(self) -> PerceptualDistance | None:
-        if not self.perceptual or not self.loss.weights["perceptual"]:
-            return None
-        try:
-            return load_vgg(self.perceptual_layers, self.vgg_weights).to(self.device)
-        except RuntimeError as error:
-            message = f"RbAE trains without its perceptual loss, which checkpoints do not contain. {error}"
-            rank_zero_warn(message, category=ReducedTrainingWarning)
-            return None

@@ -7,10 +7,12 @@ from typing import Any, Literal
 import timm
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from anomalib_plus.layers.pretrained import WeightArguments, check_shapes, create_network, read_state_dict
+from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
 VGG = "vgg16.tv_in1k"
 PerceptualPreset = Literal["first5", "lpips"]
@@ -97,6 +99,18 @@ def load_vgg(layers: str | Sequence[str] = "first5", weights: str | Path | None 
         network = timm.create_model(VGG, pretrained=False).features[:count]
     network.load_state_dict(_read_features(Path(weights), network), assign=True)
     return PerceptualDistance(network, indices)
+
+
+def load_vgg_or_warn(
+    layers: str | Sequence[str], weights: str | Path | None, device: torch.device
+) -> PerceptualDistance | None:
+    """Load as above to a device, or warn and return None if the weights are neither cached nor can be downloaded."""
+    try:
+        return load_vgg(layers, weights).to(device)
+    except RuntimeError as error:
+        message = f"RbAE trains without its perceptual loss, which checkpoints do not contain. {error}"
+        rank_zero_warn(message, category=ReducedTrainingWarning)
+        return None
 
 
 def _read_features(file: Path, network: nn.Sequential) -> dict[str, Tensor]:

@@ -8,24 +8,34 @@ from einops import rearrange
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from anomalib_plus.layers.paper_size import PaperSize, whole_pixels_at
 from anomalib_plus.layers.precision import full_precision
 
 _SMALLEST_NORM = 1e-8
 
+PatchSize = int | tuple[int, int]
+"""Side of square patches, or height and width."""
 
-def to_patches(features: Tensor, patch_size: int) -> Tensor:
-    """Split (B, C, H, W) into N disjoint squares in row order, flattened to (B, N, C * patch_size^2)."""
+
+def paper_patch_sizes(stride: int) -> tuple[PaperSize, ...]:
+    """Return the paper's patches, 2 and 4 locations of a feature map, for one with this stride in 256x256 images."""
+    return tuple(PaperSize(side, 256 // stride) for side in (2, 4))
+
+
+def to_patches(features: Tensor, patch_size: PatchSize) -> Tensor:
+    """Split (B, C, H, W) into N disjoint patches in row order, flattened to (B, N, C * locations of a patch)."""
+    height, width = _sides(patch_size)
     # Contiguous, else the attention silently falls back to a kernel that stores the matrix of all pairs.
-    return rearrange(features, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size).contiguous()
+    return rearrange(features, "b c (h p) (w q) -> b (h w) (c p q)", p=height, q=width).contiguous()
 
 
-def from_patches(patches: Tensor, patch_size: int, size: tuple[int, int]) -> Tensor:
+def from_patches(patches: Tensor, patch_size: PatchSize, size: tuple[int, int]) -> Tensor:
     """Invert :func:`to_patches` to (B, C, H, W), where ``size`` is (H, W)."""
-    rows, sides = size[0] // patch_size, {"p": patch_size, "q": patch_size}
-    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, **sides)
+    height, width = _sides(patch_size)
+    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=size[0] // height, p=height, q=width)
 
 
-def attend_to_reference(features: Tensor, reference: Tensor, patch_size: int, temperature: float = 1.0) -> Tensor:
+def attend_to_reference(features: Tensor, reference: Tensor, patch_size: PatchSize, temperature: float = 1.0) -> Tensor:
     """Replace each patch by a mean of the reference's, weighted by the softmax of ``cosine similarity / temperature``.
 
     One fused attention for the whole batch, which does not store the matrix of all pairs of patches (CPU and GPU).
@@ -34,7 +44,7 @@ def attend_to_reference(features: Tensor, reference: Tensor, patch_size: int, te
     Args:
         features: (B, C, H, W).
         reference: Features (1, C, H', W') of one clean image, of any size.
-        patch_size: Side of a patch.
+        patch_size: Side of a patch, or its height and width.
         temperature: 1 is eq. 4 as printed, which averages almost uniformly; near 0 the most similar patch is taken.
 
     Returns:
@@ -52,7 +62,7 @@ def attend_to_reference(features: Tensor, reference: Tensor, patch_size: int, te
     return from_patches(mixed, patch_size, (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
 
 
-def attention_sharpness(features: Tensor, reference: Tensor, patch_size: int, temperature: float = 1.0) -> Tensor:
+def attention_sharpness(features: Tensor, reference: Tensor, patch_size: PatchSize, temperature: float = 1.0) -> Tensor:
     """Largest attention weight divided by the uniform weight, averaged over the patches; a scalar >= 1.
 
     At 1 every patch is replaced by the reference's mean patch; at the number of reference patches by a single one.
@@ -65,11 +75,13 @@ def attention_sharpness(features: Tensor, reference: Tensor, patch_size: int, te
     return weights.amax(dim=-1).mean() * reference_patches.shape[1]
 
 
-def _pad(features: Tensor, patch_size: int) -> Tensor:
-    height, width = features.shape[-2:]
-    if height % patch_size == 0 and width % patch_size == 0:
-        return features
-    return F.pad(features, (0, -width % patch_size, 0, -height % patch_size), mode="replicate")
+def _pad(features: Tensor, patch_size: PatchSize) -> Tensor:
+    missing = [-length % side for length, side in zip(features.shape[-2:], _sides(patch_size), strict=True)]
+    return F.pad(features, (0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else features
+
+
+def _sides(patch_size: PatchSize) -> tuple[int, int]:
+    return (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
 
 
 class FeatureFusion(nn.Module):
@@ -104,7 +116,7 @@ class FeatureRepair(nn.Module):
 
     Args:
         channels: Channels of the layer.
-        patch_sizes: Sides of the patches; the features are repaired once for each.
+        patch_sizes: Sides of the patches, or a paper's, which are scaled; the features are repaired once for each.
         temperature: See :func:`attend_to_reference`.
         hidden_channels: See :class:`FeatureFusion`.
         kernel_size: See there.
@@ -113,7 +125,7 @@ class FeatureRepair(nn.Module):
     def __init__(
         self,
         channels: int,
-        patch_sizes: Sequence[int] = (2, 4),
+        patch_sizes: Sequence[int | PaperSize] = (2, 4),
         temperature: float = 1.0,
         hidden_channels: int = 64,
         kernel_size: int = 5,
@@ -130,10 +142,21 @@ class FeatureRepair(nn.Module):
         """
         with full_precision(features.device.type):
             values, clean = features.float(), reference.float()
-            repaired = [attend_to_reference(values, clean, size, self.temperature) for size in self.patch_sizes]
-        return self.fusion([*repaired, features])
+            sizes = [self.patch(size, features) for size in self.patch_sizes]
+            # In small images, scaled sizes can be equal.
+            repaired = {
+                size: attend_to_reference(values, clean, size, self.temperature) for size in dict.fromkeys(sizes)
+            }
+        return self.fusion([*(repaired[size] for size in sizes), features])
 
     def sharpness(self, features: Tensor, reference: Tensor) -> Tensor:
         """Compute :func:`attention_sharpness` at the smallest patch size; a scalar."""
         with full_precision(features.device.type):
-            return attention_sharpness(features.float(), reference, min(self.patch_sizes), self.temperature)
+            smallest = self.patch(min(self.patch_sizes), features)
+            return attention_sharpness(features.float(), reference, smallest, self.temperature)
+
+    @staticmethod
+    def patch(size: int | PaperSize, features: Tensor) -> tuple[int, int]:
+        """Scale a side to height and width of the patches of (B, C, H, W)."""
+        height, width = features.shape[-2:]
+        return whole_pixels_at(size, height), whole_pixels_at(size, width)

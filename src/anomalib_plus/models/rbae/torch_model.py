@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from anomalib_plus.layers.checks import check_choice, check_input_size
 from anomalib_plus.layers.memory_layout import choose_memory_layout
-from anomalib_plus.models.rbae.anomaly_map import COMPARED_LAYERS, AnomalyMapGenerator, Discriminator
-from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder, MultiScaleDiscriminator
+from anomalib_plus.models.rbae.anomaly_map import COMPARED_LAYERS, AnomalyMapGenerator, Discriminator, MapType
+from anomalib_plus.models.rbae.autoencoder import NUM_LAYERS, Decoder, Encoder, MultiScaleDiscriminator, UpsamplingMode
 from anomalib_plus.models.rbae.reference import ReferenceStore
-from anomalib_plus.models.rbae.repair import FeatureRepair
+from anomalib_plus.models.rbae.repair import FeatureRepair, paper_patch_sizes
 
 Phase = Literal[1, 2]
 DECODED_LEVELS = (3, 4, 5)
@@ -51,8 +51,8 @@ class Stages(NamedTuple):
     repaired: dict[int, Tensor]
     """Input of the decoder by layer: repaired features, or the features themselves."""
     reconstruction: Tensor
-    level_maps: list[Tensor]
-    """Probabilities (B, 1, H_i, W_i) by the MSFDM at the compared layers; empty if it is not used."""
+    logits: list[Tensor]
+    """Logits (B, 1, H_i, W_i) by the MSFDM at the compared layers; empty if it is not used."""
     anomaly_map: Tensor
 
 
@@ -76,25 +76,28 @@ class RbAEModel(nn.Module):
         strides: Sequence[int] = (1, 2, 2, 2, 2),
         use_rbam: bool = True,
         rbam_levels: Sequence[int] = DECODED_LEVELS,
-        patch_sizes: Sequence[int] = (2, 4),
+        patch_sizes: Sequence[int] | None = None,
         attention_temperature: float = 1.0,
         fusion_width: int = 64,
         fusion_kernel: int = 5,
+        upsampling: UpsamplingMode = "transposed",
         use_pixel_discrimination: bool = True,
         discriminator: Discriminator = "msfdm",
         fdm_width: int = 64,
+        anomaly_map: MapType = "paper",
+        sigma: float | None = None,
         map_weights: Sequence[float] = (0.2, 0.2, 0.6),
         score_pool: int = 0,
     ) -> None:
         super().__init__()
-        check_choice("discriminator", discriminator, Discriminator)
+        check_choice("upsampling", upsampling, UpsamplingMode)
         problems = {
             f"widths must be {NUM_LAYERS} positive numbers": len(widths) != NUM_LAYERS or min(widths) < 1,
             f"strides must be {NUM_LAYERS} of 1 and 2": len(strides) != NUM_LAYERS or not set(strides) <= {1, 2},
             f"rbam_levels must be some of {DECODED_LEVELS}, each once and ascending": (
                 not rbam_levels or list(rbam_levels) != sorted(set(rbam_levels) & set(DECODED_LEVELS))
             ),
-            "patch_sizes must be positive": not patch_sizes or min(patch_sizes) < 1,
+            "patch_sizes must be positive": patch_sizes is not None and (not patch_sizes or min(patch_sizes) < 1),
             "attention_temperature must be positive": not attention_temperature > 0,
             "fusion_kernel must be odd": fusion_kernel < 1 or fusion_kernel % 2 == 0,
             "fusion_width must be positive and fdm_width at least 2": fusion_width < 1 or fdm_width < 2,
@@ -104,24 +107,20 @@ class RbAEModel(nn.Module):
             msg = f"RbAE: {'; '.join(messages)}."
             raise ValueError(msg)
         self.size_divisor = prod(strides)
+        self.map_generator = AnomalyMapGenerator(discriminator, anomaly_map, sigma, map_weights, score_pool)
         self.use_pixel_discrimination = use_pixel_discrimination
-        self.discriminator: Discriminator = discriminator
         self.encoder = Encoder(widths, strides)
-        self.decoder = Decoder(widths, strides)
+        self.decoder = Decoder(widths, strides, upsampling)
         levels = tuple(rbam_levels) if use_rbam else ()
+        sizes = {level: patch_sizes or paper_patch_sizes(prod(strides[:level])) for level in levels}
+        options = attention_temperature, fusion_width, fusion_kernel
         self.repair = nn.ModuleDict(
-            {
-                str(level): FeatureRepair(
-                    widths[level - 1], patch_sizes, attention_temperature, fusion_width, fusion_kernel
-                )
-                for level in levels
-            }
+            {str(level): FeatureRepair(widths[level - 1], sizes[level], *options) for level in levels}
         )
         self.reference = ReferenceStore({level: widths[level - 1] for level in levels})
         self.discrimination = (
             MultiScaleDiscriminator(widths[:COMPARED_LAYERS], fdm_width) if discriminator == "msfdm" else None
         )
-        self.map_generator = AnomalyMapGenerator(map_weights, score_pool)
         self.register_buffer("training_phase", torch.tensor(1))
         self._phase: Phase = 1
         choose_memory_layout(self, widths[0])
@@ -201,7 +200,8 @@ class RbAEModel(nn.Module):
         Raises:
             ValueError: If height or width is not divisible by ``size_divisor``.
         """
-        check_input_size(images, self.size_divisor, "RbAE", 2 * self.size_divisor)
+        smallest = max(2 * self.size_divisor, self.map_generator.smallest_map)
+        check_input_size(images, self.size_divisor, "RbAE", smallest)
         if not self.training:
             anomaly_map = self.inspect(images).anomaly_map
             return InferenceBatch(pred_score=self.map_generator.score(anomaly_map), anomaly_map=anomaly_map)
@@ -217,15 +217,15 @@ class RbAEModel(nn.Module):
         features = self.encoder(images)
         repaired = self._repair(features)
         reconstruction = self._decode(repaired)
-        kind: Discriminator = "msfr" if self.phase == 1 else self.discriminator
+        kind: Discriminator = "msfr" if self.phase == 1 else self.map_generator.discriminator
         compared: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
-        level_maps: list[Tensor] = []
+        logits: list[Tensor] = []
         if kind in {"msfdm", "msfr"}:
             compared = features[:COMPARED_LAYERS], self.encoder(reconstruction, COMPARED_LAYERS)
         if kind == "msfdm" and self.discrimination is not None:
-            level_maps = [logits.float().sigmoid() for logits in self.discrimination(*compared)]
-        anomaly_map = self.map_generator(kind, images, reconstruction, compared, level_maps)
-        return Stages(features, repaired, reconstruction, level_maps, anomaly_map)
+            logits = self.discrimination(*compared)
+        anomaly_map = self.map_generator(kind, images, reconstruction, compared, logits)
+        return Stages(features, repaired, reconstruction, logits, anomaly_map)
 
     @torch.no_grad()
     def attention_sharpness(self, images: Tensor) -> dict[int, Tensor]:

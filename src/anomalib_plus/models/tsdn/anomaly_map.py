@@ -1,22 +1,22 @@
 """Anomaly map and image score from an image, its reconstruction and the predicted mask."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_plus.layers.blur import GaussianBlur
-from anomalib_plus.layers.checks import check_choice
 from anomalib_plus.layers.paper_size import PaperSize
 from anomalib_plus.layers.similarity import msgms_distance_map
+from anomalib_plus.layers.switchable_map import SwitchableMap
 
 MapType = Literal["color", "msgms", "mask", "msgms+mask"]
 
 PAPER_SIGMA = PaperSize(4.0, 352)
 
 
-class AnomalyMapGenerator(nn.Module):
+class AnomalyMapGenerator(SwitchableMap):
     """Blurred distance of an image from its reconstruction; its maximum is the score (TSDN, section 3).
 
     Args:
@@ -30,24 +30,19 @@ class AnomalyMapGenerator(nn.Module):
         ValueError: If ``sigma`` is negative or there is no such map.
     """
 
+    map_types: ClassVar[object] = MapType
+
     def __init__(self, sigma: float | None = None, map_type: MapType = "color", has_mask: bool = True) -> None:
         super().__init__()
         self.blur = GaussianBlur(PAPER_SIGMA if sigma is None else sigma)
         self.has_mask = has_mask
         self.map_type = map_type
 
-    @property
-    def map_type(self) -> MapType:
-        """The map in use."""
-        return self._map_type
-
-    @map_type.setter
-    def map_type(self, map_type: MapType) -> None:
-        check_choice("anomaly_map", map_type, MapType)
+    def check_map(self, map_type: str) -> None:
+        """Raise ``ValueError`` if the map shows the mask but the network does not predict one."""
         if "mask" in map_type and not self.has_mask:
             msg = f"anomaly_map={map_type!r} needs the decoder of the mask: set use_mask_decoder=True or another map."
             raise ValueError(msg)
-        self._map_type = map_type
 
     @property
     def needs_mask(self) -> bool:

@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.transforms.visibility import is_grey
 from anomalib_plus.validation.holding_out import hold_out
-from anomalib_plus.validation.kinds import Kind, add_defect, plan_twins
+from anomalib_plus.validation.kinds import Kind, Twin, add_defect, plan_twins
 
 MANIFEST = "manifest.csv"
 HOLDOUT = 0.2
@@ -53,13 +53,7 @@ def write_defects(
         FileExistsError: If ``output`` is a file or a folder that is not empty.
         ValueError: If an image cannot be read, or a defect not be made.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        msg = f"{printable(output)} exists and is not empty: give another folder, or delete it."
-        raise FileExistsError(msg)
-    for path in paths:
-        if fault := inspect_image(path, decode=True).fault:
-            msg = f"{printable(path)} {fault}."
-            raise ValueError(msg)
+    _check(paths, output)
     trained, tested = hold_out(len(paths), HOLDOUT, seed) if with_training else ([], list(range(len(paths))))
     count = len(tested) if count is None else count
     order = torch.randperm(len(tested), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -70,23 +64,39 @@ def write_defects(
     common = Path(os.path.commonpath([path.parent for path in paths]))
     rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
     rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
-    numbers: dict[str, int] = defaultdict(int)
-    by_name = {kind.name: kind for kind in kinds}
-    for twin in plan_twins(sources, kinds, seed, severity):
-        clean = read_image(twin.image_path, as_tensor=True).as_subclass(Tensor)
-        image, mask = add_defect(clean, by_name[twin.kind], twin.severity, twin.seed, printable(twin.image_path))
-        stem = f"{numbers[twin.kind]:03d}"
-        numbers[twin.kind] += 1
-        file, mask_file = f"test/{twin.kind}/{stem}.png", f"ground_truth/{twin.kind}/{stem}_mask.png"
-        _save(_picture(image), unfinished / file)
-        _save(Image.fromarray((mask * 255).numpy()), unfinished / mask_file)
-        rows.append((file, mask_file, _relative(twin.image_path, common), twin.kind, twin.severity, twin.seed))
+    rows += _write_twins(plan_twins(sources, kinds, seed, severity), kinds, unfinished, common)
     with (unfinished / MANIFEST).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
     unfinished.rename(output)
     return count
+
+
+def _check(paths: Sequence[Path], output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        msg = f"{printable(output)} exists and is not empty: give another folder, or delete it."
+        raise FileExistsError(msg)
+    for path in paths:
+        if fault := inspect_image(path, decode=True).fault:
+            msg = f"{printable(path)} {fault}."
+            raise ValueError(msg)
+
+
+def _write_twins(twins: Sequence[Twin], kinds: Sequence[Kind], folder: Path, common: Path) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    numbers: dict[str, int] = defaultdict(int)
+    by_name = {kind.name: kind for kind in kinds}
+    for twin in twins:
+        clean = read_image(twin.image_path, as_tensor=True).as_subclass(Tensor)
+        image, mask = add_defect(clean, by_name[twin.kind], twin.severity, twin.seed, printable(twin.image_path))
+        stem = f"{numbers[twin.kind]:03d}"
+        numbers[twin.kind] += 1
+        file, mask_file = f"test/{twin.kind}/{stem}.png", f"ground_truth/{twin.kind}/{stem}_mask.png"
+        _save(_picture(image), folder / file)
+        _save(Image.fromarray((mask * 255).numpy()), folder / mask_file)
+        rows.append((file, mask_file, _relative(twin.image_path, common), twin.kind, twin.severity, twin.seed))
+    return rows
 
 
 def _write_good(paths: Sequence[str], folder: Path, place: str, common: Path) -> list[tuple[object, ...]]:

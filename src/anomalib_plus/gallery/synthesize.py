@@ -5,13 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        msg = f"{number} is not positive: give 1 or more"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+from anomalib_plus.gallery.command import positive
 
 
 def _severity(text: str) -> float:
@@ -27,12 +21,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         required=True,
-        help="folder of good images or of a category in MVTec layout, YAML file of a datamodule, or a datamodule's name",
+        help="folder of good images or of a category in MVTec layout, or a datamodule's YAML file or name",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write, in MVTec layout")
-    parser.add_argument("--count", type=_positive, help="number of defective images (default: one per good image)")
+    parser.add_argument("--count", type=positive, help="number of defective images (default: one per good image)")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="kinds of defects (default: all)")
-    parser.add_argument("--severity", type=_severity, help="in (0, 1] (default: drawn from 0.2 to 0.8)")
+    parser.add_argument("--severity", type=_severity, help="in (0, 1] (default: drawn from 0.3 to 0.8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
     parser.add_argument(
         "--roi", help='where defects may lie: an image file, "foreground" (by Otsu\'s threshold) or "everywhere"'
@@ -71,9 +65,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    from anomalib_plus.gallery.writing import write_defects
     from anomalib_plus.plugin import register
     from anomalib_plus.validation.kinds import default_kinds
-    from anomalib_plus.validation.synthesis import write_defects
 
     register()
     try:
