@@ -23,13 +23,18 @@ def scores_of(entries, quality):
     return [float(value + quality * entry["label"]) for value, entry in zip(noise, entries, strict=True)]
 
 
+def wishes(arguments):
+    """Arguments of the stub, also where it is wrapped for tiles."""
+    return arguments["model"]["init_args"] if "model" in arguments else arguments
+
+
 def note(root, title):
     with (Path(root) / "runs.txt").open("a") as runs:
         runs.write(f"{title}\n")
 
 
 def work(description, store, threads=None):
-    root, wish = description.data["arguments"]["root"], description.model["arguments"]
+    root, wish = description.data["arguments"]["root"], wishes(description.model["arguments"])
     time.sleep(wish.get("sleep", 0))
     limit = description.budget["max_steps"] or description.budget["max_seconds"]
     note(root, f"{description.model['label']} {limit:g}")
@@ -51,7 +56,7 @@ def work(description, store, threads=None):
 
 def finish(folder):
     task = json.loads((folder / "task.json").read_text())
-    wish, root = task["entry"]["init_args"], task["data"]["root"]
+    wish, root = wishes(task["entry"]["init_args"]), task["data"]["root"]
     time.sleep(wish.get("sleep", 0))
     note(root, f"finish {task['entry']['label']}")
     if "finish_error" in wish:

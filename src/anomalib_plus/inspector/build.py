@@ -31,7 +31,8 @@ class Options:
         models: Labels, presets or YAML files of candidates; empty for all.
         max_latency_ms: Limit of the time for one image, of the exported model.
         format: Format of the export.
-        image_size: Height and width of the networks' input.
+        image_size: Height and width to which images are resized; None for 128x128, or their own with ``tile``.
+        tile: Side of the tiles into which images are cut; None for none.
         group_by: Regular expression whose match tells which images show the same part.
         seed: Seed of everything that is drawn.
         workers: Trainings at a time.
@@ -48,7 +49,8 @@ class Options:
     models: tuple[str, ...] = ()
     max_latency_ms: float | None = None
     format: str = "openvino"
-    image_size: tuple[int, int] = (128, 128)
+    image_size: tuple[int, int] | None = None
+    tile: int | None = None
     group_by: str | None = None
     seed: int = 0
     workers: int = 1
@@ -94,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
     add("--max-latency-ms", type=_positive, help="limit of the time for one image")
     add("--format", choices=("openvino", "onnx", "torch"), default="openvino", help="(default: openvino)")
-    add("--image-size", type=_count, nargs=2, default=(128, 128), metavar=("H", "W"), help="(default: 128 128)")
+    add("--image-size", type=_count, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
+    add("--tile", type=_count, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
     add("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
     add("--workers", type=_count, default=1, help="trainings at a time (default: 1)")
@@ -119,7 +122,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--masks belong to bad parts: give their images by --bad.")
     if parsed["roi"] and not parsed["roi"].is_file():
         parser.error(f"--roi {parsed['roi']} does not exist.")
-    parsed |= {"models": tuple(parsed["models"]), "image_size": tuple(parsed["image_size"])}
+    parsed["models"] = tuple(parsed["models"])
+    parsed["image_size"] = tuple(parsed["image_size"]) if parsed["image_size"] else None
     options = Options(**parsed)
     # Read when the hub's client is imported: a build must not wait for a download, nor depend on one.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

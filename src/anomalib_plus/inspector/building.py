@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from anomalib_plus.benchmark.command import usable_cores
-from anomalib_plus.benchmark.plan import Budget, digest, label_of
+from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore, replace_file
 from anomalib_plus.inspector import choice_images, share_data
 from anomalib_plus.inspector.build import Options
@@ -28,6 +28,8 @@ from anomalib_plus.inspector.survey import Survey, survey
 WORK = "work"
 """Folder of jobs, logs and synthetic images in the output; may be deleted when no build runs."""
 LAST = "last.json"
+DEFAULT_SIZE = (128, 128)
+_TILED = "anomalib_plus.tiling.Tiled"
 _MOST_TRIES = 3
 _RESERVE_SHARE, _LEAST_RESERVE = 0.1, 60.0
 """Time for export, check and report: a share of all, and the least seconds."""
@@ -50,6 +52,30 @@ class Build:
         """Folder of everything but the bundle."""
         return self.options.output.resolve() / WORK
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width to which images are resized."""
+        if self.options.image_size is not None:
+            return self.options.image_size
+        if self.options.tile is None:
+            return DEFAULT_SIZE
+        (width, height), _ = self.survey.sizes.most_common(1)[0]
+        return height, width
+
+    @property
+    def _tiles(self) -> dict[str, Any] | None:
+        side = self.options.tile
+        return None if side is None else {"tile": [side, side], "overlap": 0.25, "scale": 1.0}
+
+    def _entry(self, candidate: Candidate) -> ModelEntry:
+        """Return a candidate for the benchmark, on tiles if these are wanted."""
+        entry = candidate.entry
+        if self._tiles is None:
+            return entry
+        inner = {"class_path": entry.class_path, "init_args": entry.init_args}
+        arguments = {"model": inner, **self._tiles}
+        return replace(entry, class_path=_TILED, init_args=arguments, label=label_of(entry))
+
     def look(self) -> None:
         """Look at the images and the candidates, print what is seen and decided; write nothing.
 
@@ -59,8 +85,12 @@ class Build:
         options = self.options
         self.survey = survey(options.good, options.group_by)
         _check_number(self.survey)
+        if options.tile is not None and options.tile > min(self.image_size):
+            height, width = self.image_size
+            msg = f"--tile {options.tile} is larger than the images ({width}x{height}): choose a smaller one, or none."
+            raise ValueError(msg)
         self.shares = divide(self.survey.groups, options.false_alarms, options.seed)
-        self.findings = find(self.survey, self.shares, options.false_alarms, options.image_size)
+        self.findings = find(self.survey, self.shares, options.false_alarms, self.image_size, options.tile)
         if options.bad is not None:
             self.bad = choice_images.bad_parts(options.bad, options.masks)
         self.findings.append(_yardstick(len(self.bad)))
@@ -94,10 +124,10 @@ class Build:
     def _run(self, store: ResultStore) -> None:
         shares = self._write_shares()
         data = {"root": str(self.work), "digest": shares["digest"]}
-        entries = [candidate.entry for candidate in self.candidates]
+        entries = [self._entry(candidate) for candidate in self.candidates]
         limits = Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
         identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
-        identity += [self.options.seed, self.options.image_size]
+        identity += [self.options.seed, self.image_size]
         state = BuildState(self.work, digest(identity))
         if state.get("finished"):
             self.console.print("This build was finished before: its results are used again.")
@@ -105,7 +135,7 @@ class Build:
             self.console.print(f"Going on with the build in {self.work}, {state.seconds:.0f} seconds so far.")
         tests = sorted(shares["choice"], key=lambda entry: entry["image"])
         rounds = Halving(
-            entries, data, [entry["source"] for entry in tests], self.options.image_size,
+            entries, data, [entry["source"] for entry in tests], self.image_size,
             self.options.seed, limits, store, state, self.console,
         ).run()  # fmt: skip
         order, reason = choose(rounds[-1].scores, self.options.max_latency_ms)
@@ -159,7 +189,8 @@ class Build:
             budget = Budget(**budgets[score.label])
             self.console.print(f"Training, calibrating and exporting {score.label}")
             record = finish_in_process(
-                self.work / "finish" / candidate.folder_name, candidate.entry, data, budget, self._task(candidate),
+                self.work / "finish" / candidate.folder_name, self._entry(candidate), data, budget,
+                self._task(candidate),
                 timeout_seconds=300 + 3 * (budget.max_seconds or limits.seconds),
             )  # fmt: skip
             state.save()
@@ -183,15 +214,16 @@ class Build:
             "name": candidate.class_path.rpartition(".")[2],
             "preset": candidate.source,
             "format": options.format,
-            "image_size": options.image_size,
+            "image_size": self.image_size,
             "false_alarm_rate": options.false_alarms,
             "roi": "roi.png" if options.roi else None,
+            "tiles": self._tiles,
             "seed": options.seed,
             "data_sha256": digest(sorted(look.sha256 for look in self.survey.looks)),
         }
         return {
             "info": info,
-            "image_size": options.image_size,
+            "image_size": self.image_size,
             "false_alarms": options.false_alarms,
             "roi": str(options.roi.resolve()) if options.roi else None,
             "format": options.format,

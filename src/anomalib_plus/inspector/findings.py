@@ -27,11 +27,13 @@ class Finding:
         return asdict(self)
 
 
-def find(survey: Survey, shares: Shares, rate: float, image_size: tuple[int, int]) -> list[Finding]:
+def find(
+    survey: Survey, shares: Shares, rate: float, image_size: tuple[int, int], tile: int | None = None
+) -> list[Finding]:
     """Describe the images of good parts and the decisions on files, sizes, colours, groups and shares."""
     return [
         _files(survey),
-        _size(survey, image_size),
+        _size(survey, image_size, tile),
         _colours(survey),
         _groups(survey),
         _division(survey, shares),
@@ -52,18 +54,20 @@ def _files(survey: Survey) -> Finding:
     return Finding("Files", f"{total} image files in {printable(survey.folder)}", "; ".join(decided) + ".")
 
 
-def _size(survey: Survey, image_size: tuple[int, int]) -> Finding:
+def _size(survey: Survey, image_size: tuple[int, int], tile: int | None) -> Finding:
     (width, height), _ = survey.sizes.most_common(1)[0]
     listing = [f"{w}x{h} ({count})" for (w, h), count in survey.sizes.most_common()]
     rows, columns = image_size
     reduction = max(width / columns, height / rows)
     decided = f"The networks see {columns}x{rows} pixels"
+    if tile is not None:
+        decided += f" in tiles of {tile}x{tile}"
     if reduction <= 1:
         return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.")
     least = round(_VISIBLE * reduction)
     decided += f", one for {reduction:.1f} of the image: a defect should be {least} pixels of the image or larger."
     if reduction > _COARSE:
-        decided += " For smaller ones, build with a larger --image-size and more minutes, or crop the images."
+        decided += " For smaller ones, build with --tile 256 or a larger --image-size, and more minutes."
     return Finding("Size", _listing(listing), decided)
 
 

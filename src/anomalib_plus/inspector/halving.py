@@ -25,6 +25,8 @@ _LAST_ROUND = 4
 _FIRST_OVERHEAD = 20.0
 """Seconds of a job beside its training, before one was measured."""
 _LEAST_SECONDS = 5.0
+_TIMEOUT = 300.0
+"""Seconds of a job beside three times its training, after which it hangs, even on a busy machine."""
 _METRICS = ("image_auroc", "aupro")
 _DATA = "anomalib_plus.inspector.share_data.ShareData"
 
@@ -107,7 +109,6 @@ class Halving:
         labels = list(self.entries)
         while True:
             number = len(rounds)
-            self.console.print(f"\nRound {number + 1}: {', '.join(labels)}")
             found = self._round(number, labels)
             rounds.append(found)
             if not found.scores:
@@ -127,6 +128,8 @@ class Halving:
             planned = [*planned, {"labels": labels, "budget": asdict(budget)}]
             self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
+        limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else f"{budget.max_steps} steps"
+        self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
         jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
         self._run_jobs(list(jobs.values()))
         found = Round(labels, planned[number]["budget"])
@@ -149,7 +152,7 @@ class Halving:
             budget=budget,
             protocol=Protocol(image_size=self.image_size, metrics=_METRICS),
             trainer={"accelerator": "auto", "devices": 1},
-            timeout_seconds=120.0 + 3 * (budget.max_seconds or self.limits.seconds),
+            timeout_seconds=_TIMEOUT + 3 * (budget.max_seconds or self.limits.seconds),
             gallery=0,
         )
         return expand(sweep)

@@ -183,6 +183,18 @@ def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
     assert "so their count is no test" in (options.output / "report.html").read_text()
 
 
+def test_tiles_of_images_of_full_size(options):
+    build(options, tile=32)
+    info = read_bundle_info(options.output)
+    assert info.tiles == {"tile": [32, 32], "overlap": 0.25, "scale": 1.0}
+    assert (info.name, info.image_size) == ("Stub", (48, 48))
+    jobs = [json.loads(file.read_text()) for file in (options.output / "work" / "jobs" / "jobs").glob("*.json")]
+    descriptions = [job for job in jobs if "model" in job]
+    assert {job["model"]["class_path"] for job in descriptions} == {"anomalib_plus.tiling.Tiled"}
+    with pytest.raises(ValueError, match=r"--tile 64 is larger than the images \(48x48\)"):
+        build(options, tile=64)
+
+
 def test_a_dry_run_writes_nothing(options, capsys):
     arguments = ["--good", str(options.good), "--output", str(options.output), "--models", *options.models, "--dry-run"]
     assert main(arguments) == 0

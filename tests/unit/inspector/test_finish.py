@@ -19,6 +19,13 @@ TINY = ModelEntry(
 )
 
 
+TILED = ModelEntry(
+    "anomalib_plus.tiling.Tiled",
+    {"model": {"class_path": TINY.class_path, "init_args": TINY.init_args}, "tile": [32, 32]},
+    budget=Budget(max_epochs=1),
+)
+
+
 @pytest.fixture
 def task(tmp_path):
     images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 20, size=96)]
@@ -38,7 +45,11 @@ def task(tmp_path):
     }
 
 
-def test_the_bundle_has_the_scores_of_the_export_and_a_foreign_model_resizes_like_the_engine(task, tmp_path):
+@pytest.mark.parametrize("entry_of_task", [TINY, pytest.param(TILED, marks=pytest.mark.slow)], ids=["whole", "tiles"])
+def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like_the_engine(
+    task, tmp_path, entry_of_task
+):
+    task["entry"] = asdict(entry_of_task)
     record = finish(task, tmp_path)
     inspector = Inspector.load(tmp_path / "bundle")
     info = inspector.info

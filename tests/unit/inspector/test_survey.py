@@ -75,8 +75,8 @@ def test_findings_say_what_is_seen_and_decided(tmp_path):
     text = " ".join(f"{finding.seen}. {finding.decided}" for finding in told)
     for expected in (
         "30 image files", "30 are used", "160x160 (30)", "one for 5.0 of the image", "should be 15 pixels",
-        "larger --image-size", "grey images", "18 train, 6 choose the model, 6 calibrate", "which takes 99 calibration",
-        "14 % false alarms",
+        "build with --tile 256", "grey images", "18 train, 6 choose the model, 6 calibrate",
+        "which takes 99 calibration", "14 % false alarms",
     ):  # fmt: skip
         assert expected in text, expected
     assert not re.search(r"\s\.|\.\.", text)
