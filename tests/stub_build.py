@@ -36,7 +36,7 @@ def note(root, title):
 def work(description, store, threads=None):
     root, wish = description.data["arguments"]["root"], wishes(description.model["arguments"])
     time.sleep(wish.get("sleep", 0))
-    limit = description.budget["max_steps"] or description.budget["max_seconds"]
+    limit = next(filter(None, description.budget.values()))
     note(root, f"{description.model['label']} {limit:g}")
     if "error" in wish:
         return failed(new_record(description, now()), "exception", wish["error"])

@@ -18,7 +18,7 @@ from anomalib_plus.inspector.candidates import Candidate, find_candidates, missi
 from anomalib_plus.inspector.changes import changes
 from anomalib_plus.inspector.findings import Finding, find
 from anomalib_plus.inspector.finish import BUNDLE, finish_in_process
-from anomalib_plus.inspector.halving import Halving, Limits, Round, remaining_budget
+from anomalib_plus.inspector.halving import RESERVE_SHARE, Halving, Limits, Round, remaining_budget
 from anomalib_plus.inspector.result import Outcome
 from anomalib_plus.inspector.selection import Score, choose
 from anomalib_plus.inspector.shares import LEAST_IMAGES, Shares, divide
@@ -31,8 +31,8 @@ LAST = "last.json"
 DEFAULT_SIZE = (128, 128)
 _TILED = "anomalib_plus.tiling.Tiled"
 _MOST_TRIES = 3
-_RESERVE_SHARE, _LEAST_RESERVE = 0.1, 60.0
-"""Time for export, check and report: a share of all, and the least seconds."""
+_LEAST_RESERVE = 60.0
+"""Least seconds for export, check and report."""
 
 
 class Build:
@@ -183,7 +183,7 @@ class Build:
             candidate = by_label[score.label]
             budgets = state.get("final") or {}
             if score.label not in budgets:
-                reserve = max(_RESERVE_SHARE * limits.seconds, _LEAST_RESERVE)
+                reserve = max(RESERVE_SHARE * limits.seconds, _LEAST_RESERVE)
                 budgets[score.label] = asdict(remaining_budget(limits, rounds, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])

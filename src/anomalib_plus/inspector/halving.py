@@ -15,13 +15,17 @@ from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.record import seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
-from anomalib_plus.inspector.selection import Score, compare
+from anomalib_plus.inspector.selection import Score, choose, compare
 from anomalib_plus.inspector.state import BuildState
 
 CHOICE_SHARE = 0.55
 """Share of the time for the rounds; the rest trains, exports and checks the chosen model."""
 _LAST_ROUND = 4
 """Most candidates of the round after which one is chosen."""
+_RIVALS, _LONGER = 2, 1.5
+"""Most rivals of a last round, and how many times as long as before they must be able to train in it."""
+RESERVE_SHARE = 0.1
+"""Share of the time for export, check and report."""
 _FIRST_OVERHEAD = 20.0
 """Seconds of a job beside its training, before one was measured."""
 _LEAST_SECONDS = 5.0
@@ -107,25 +111,53 @@ class Halving:
         """
         rounds: list[Round] = []
         labels = list(self.entries)
-        while True:
-            number = len(rounds)
-            found = self._round(number, labels)
+        while labels:
+            found = self._round(len(rounds), labels)
             rounds.append(found)
             if not found.scores:
                 listing = "\n".join(f"  {label}: {reason}" for label, reason in found.failures.items())
                 msg = (
-                    f"Every candidate failed, so there is no inspector; the logs are in {self.store.folder}:\n{listing}"
+                    f"Every candidate failed; the logs are in {self.store.folder}, and without this folder the build "
+                    f"tries again:\n{listing}"
                 )
                 raise RuntimeError(msg)
-            if len(labels) <= _LAST_ROUND or len(found.scores) == 1:
-                return rounds
-            labels = [score.label for score in found.scores[: math.ceil(len(labels) / 2)]]
+            labels = self._next(rounds)
+        return rounds
+
+    def _next(self, rounds: Sequence[Round]) -> list[str]:
+        """Return the candidates of the next round; none when one can be chosen."""
+        found, planned = rounds[-1], self.state.get("rounds")
+        if len(rounds) < len(planned):
+            return planned[len(rounds)]["labels"]
+        if planned[-1]["is_last"] or self.state.get("final") or len(found.scores) == 1:
+            return []
+        if len(found.labels) > _LAST_ROUND:
+            return [score.label for score in found.scores[: math.ceil(len(found.labels) / 2)]]
+        return self._rivals(found)
+
+    def _rivals(self, found: Round) -> list[str]:
+        """Return the chosen candidate and its best rivals for a last round, if it leaves time that they can use."""
+        chosen = choose(found.scores, None)[0][0].label
+        timed = [score.label for score in found.scores if self.entries[score.label].budget is None][:_RIVALS]
+        if self.entries[chosen].budget is None or not timed:
+            return []
+        if self.limits.steps is None:
+            seconds = self._last_seconds(len(timed))
+            if seconds < _LONGER * found.budget["max_seconds"]:
+                return []
+        return [chosen, *timed]
+
+    def _last_seconds(self, timed: int) -> float:
+        """Seconds of training in a last round: half of what is left, because the best rival may have to train again."""
+        left = (1 - RESERVE_SHARE) * self.limits.seconds - self.state.seconds
+        return self.limits.workers * left / 2 / max(timed, 1) - self._overhead()
 
     def _round(self, number: int, labels: list[str]) -> Round:
         planned = self.state.get("rounds") or []
         if number >= len(planned):
-            budget = self._budget(number, labels)
-            planned = [*planned, {"labels": labels, "budget": asdict(budget)}]
+            is_last = number > 0 and len(planned[-1]["labels"]) <= _LAST_ROUND
+            budget = self._budget(number, labels, is_last)
+            planned = [*planned, {"labels": labels, "budget": asdict(budget), "is_last": is_last}]
             self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
         limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else f"{budget.max_steps} steps"
@@ -167,13 +199,15 @@ class Halving:
             run_local(todo, self.store, progress, workers, max(usable_cores() // workers, 1))
         self.state.save()
 
-    def _budget(self, number: int, labels: Sequence[str]) -> Budget:
+    def _budget(self, number: int, labels: Sequence[str], is_last: bool) -> Budget:
         """Share what is left for the rounds: equally among the rounds, and within one among its jobs."""
         if self.limits.steps is not None:
             return Budget(max_steps=self.limits.steps * 2**number)
+        timed = [label for label in labels if self.entries[label].budget is None]
+        if is_last:
+            return Budget(max_seconds=round(self._last_seconds(len(timed)), 1))
         left = CHOICE_SHARE * self.limits.seconds - self.state.seconds
         per_round = left / _rounds(len(labels))
-        timed = [label for label in labels if self.entries[label].budget is None]
         overhead = self._overhead()
         for_training = per_round * self.limits.workers - overhead * len(labels)
         return Budget(max_seconds=round(max(for_training / max(len(timed), 1), _LEAST_SECONDS), 1))

@@ -32,8 +32,10 @@ def _stub(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
 
 
-def write_candidates(file, **models):
+def write_candidates(file, one_pass=(), **models):
     entries = [{"label": label, "class_path": "x.Stub", "init_args": wish} for label, wish in models.items()]
+    for entry in entries:
+        entry |= {"budget": {"max_epochs": 1}} if entry["label"] in one_pass else {}
     file.write_text(yaml.safe_dump({"models": entries}))
     return str(file)
 
@@ -173,6 +175,21 @@ def test_time_is_shared_among_rounds_jobs_and_the_end(six):
     assert 60 < second < 0.55 * 600 / 3, "the jobs took less"
     (last,) = state["final"].values()
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
+
+
+def test_the_rivals_of_a_model_that_needs_no_time_get_half_of_it(options, tmp_path):
+    models = {"Bank": {"quality": 2.0}, "Slow": {"quality": 0.3}, "Slower": {"quality": 0.2}, "Slowest": {"quality": 0}}
+    wanted = (write_candidates(tmp_path / "bank.yaml", ["Bank"], **models),)
+    build(options, models=wanted, steps=None, minutes=10.0)
+    state = json.loads((options.output / "work" / "state.json").read_text())
+    last = state["rounds"][1]
+    assert last["labels"] == ["Bank", "Slow", "Slower"]
+    assert 100 < last["budget"]["max_seconds"] < 0.9 * 600 / 2 / 2
+    assert sum(line.startswith("Bank") for line in runs(options)) == 1
+    assert "Bank" in read_bundle_info(options.output).choices[-1]
+    before = runs(options)
+    assert "Nothing is different" in build(options, models=wanted, steps=None, minutes=10.0)
+    assert runs(options) == before
 
 
 def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
