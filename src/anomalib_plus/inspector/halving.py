@@ -179,7 +179,7 @@ class Halving:
     def _jobs(self, labels: Sequence[str], budget: Budget) -> list[Job]:
         sweep = Sweep(
             models=tuple(self.entries[label] for label in labels),
-            data=(DataEntry(_DATA, (self.data["digest"],), dict(self.data), category_argument="digest"),),
+            data=(DataEntry(_DATA, ("choice",), dict(self.data), "build", category_argument="validation"),),
             seeds=(self.seed,),
             budget=budget,
             protocol=Protocol(image_size=self.image_size, metrics=_METRICS),
