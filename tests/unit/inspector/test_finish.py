@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.inspector import Inspector
@@ -45,11 +46,30 @@ def task(tmp_path):
     }
 
 
-@pytest.mark.parametrize("entry_of_task", [TINY, pytest.param(TILED, marks=pytest.mark.slow)], ids=["whole", "tiles"])
+def slow(form, entry_of_task, has_roi):
+    return pytest.param(form, entry_of_task, has_roi, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("form", "entry_of_task", "has_roi"),
+    [
+        ("openvino", TINY, False),
+        slow("openvino", TILED, False),
+        slow("openvino", TINY, True),
+        slow("onnx", TINY, False),
+        slow("torch", TINY, False),
+    ],
+    ids=["whole", "tiles", "roi", "onnx", "torch"],
+)
 def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like_the_engine(
-    task, tmp_path, entry_of_task
+    task, tmp_path, form, entry_of_task, has_roi, monkeypatch
 ):
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     task["entry"] = asdict(entry_of_task)
+    task["format"] = task["info"]["format"] = form
+    if has_roi:
+        Image.fromarray(np.pad(np.full((96, 48), 255, np.uint8), ((0, 0), (48, 0)))).save(tmp_path / "right.png")
+        task["roi"], task["info"]["roi"] = str(tmp_path / "right.png"), "roi.png"
     record = finish(task, tmp_path)
     inspector = Inspector.load(tmp_path / "bundle")
     info = inspector.info
@@ -61,7 +81,9 @@ def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like
     image = save_parts(tmp_path / "good", 1, size=96)[0]
     again = [inspector(tmp_path / "good" / f"part_{number:03d}.png").score for number in range(8, 14)]
     np.testing.assert_allclose(again, record["scores"]["calibration"], atol=1e-6)
-    assert inspector(image).map.shape == (96, 96)
+    anomaly_map = inspector(image).map
+    assert anomaly_map.shape == (96, 96)
+    assert (anomaly_map[:, :40].max() < anomaly_map[:, 56:].min()) == has_roi
     assert (tmp_path / "bundle" / "model.ckpt").stat().st_size > 0
     assert len(list((tmp_path / "maps").iterdir())) == 18
 
