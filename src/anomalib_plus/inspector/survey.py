@@ -113,12 +113,16 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if is_image_file(path))
 
 
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def look_at(path: Path) -> Look | str:
     """Read an image; the reason as the predicate of a sentence if anomalib could not use it."""
     facts = inspect_image(path, decode=True)
     if facts.fault or facts.size is None:
         return facts.fault or "cannot be read"
-    content = path.read_bytes()
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
@@ -126,7 +130,7 @@ def look_at(path: Path) -> Look | str:
     fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
     return Look(
         path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=file_hash(path),
         size=facts.size,
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
         bits=(fields[:, 1:] > fields[:, :-1]).ravel(),

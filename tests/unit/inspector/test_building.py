@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from anomalib_plus.benchmark import supervision
@@ -228,6 +231,21 @@ def test_too_few_images_are_refused(options, capsys):
         ValueError, match=r"19 usable images of good parts: 20 are the least.*\n  part_000.png is empty"
     ):
         main(["--good", str(options.good), "--output", str(options.output), "--dry-run"])
+
+
+def test_what_would_mix_up_images_is_refused(options, tmp_path):
+    with pytest.raises(ValueError, match="lies in the folder of images"):
+        build(options, output=options.good / "inspector")
+    shutil.copytree(options.good, tmp_path / "bad")
+    with pytest.raises(ValueError, match="24 images are both good and bad: "):
+        build(options, bad=tmp_path / "bad")
+    (tmp_path / "bad" / "part_000.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 images of bad parts cannot be used; .*part_000.png is empty"):
+        build(options, bad=tmp_path / "bad")
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "roi.png")
+    with pytest.raises(ValueError, match=r"roi.png is black, so nothing would be inspected"):
+        build(options, roi=tmp_path / "roi.png")
+    assert not options.output.exists()
 
 
 def test_two_builds_do_not_write_one_folder(options):
