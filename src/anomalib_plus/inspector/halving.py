@@ -217,7 +217,7 @@ class Halving:
         finished = [record for record in self.store.records() if record["costs"]["fit_seconds"] is not None]
         if not finished:
             return _FIRST_OVERHEAD
-        return float(np.median([seconds(record) - record["costs"]["fit_seconds"] for record in finished]))
+        return max(0.0, float(np.median([seconds(record) - record["costs"]["fit_seconds"] for record in finished])))
 
     def _compare(self, records: Mapping[str, dict[str, Any]]) -> list[Score]:
         labels = next(iter(records.values()))["scores"]["labels"]
