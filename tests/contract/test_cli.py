@@ -10,7 +10,7 @@ from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 
 from .conftest import Trained
-from .small_models import IMAGE_SIZE, SmallModel
+from .small_models import IMAGE_SIZE, SmallModel, each_once
 
 RESULTS = Path("results")
 
@@ -31,27 +31,20 @@ def trained_weights(command: AnomalibCLI) -> Path:
     return weights
 
 
-def test_fit_and_the_configuration_it_saves(small_model: SmallModel, data_arguments: list[str]) -> None:
+def test_train_fits_and_tests_and_saves_its_configuration(small_model: SmallModel, data_arguments: list[str]) -> None:
     command = AnomalibCLI(
-        ["fit", *small_model.command_line, "--model.visualizer=false", *data_arguments, "--trainer.max_epochs=2"]
+        ["train", *small_model.command_line, "--model.visualizer=false", *data_arguments, "--trainer.max_epochs=2"]
     )
     assert torch.load(trained_weights(command), weights_only=True)["epoch"] == 1
+    metrics = command.engine.trainer.callback_metrics
+    assert {"image_AUROC", "pixel_AUROC"} <= set(metrics)
+    assert all(0 <= value <= 1 for value in metrics.values())
     (saved,) = RESULTS.rglob("v0/config.yaml")
     engine, model, datamodule = Engine.from_config(saved)
     assert isinstance(engine, Engine)
     assert isinstance(datamodule, MVTecAD)
     assert dict(model.hparams) == dict(command.model.hparams)
     assert model.input_size == IMAGE_SIZE
-
-
-def test_train_fits_and_tests(small_model: SmallModel, data_arguments: list[str]) -> None:
-    command = AnomalibCLI(
-        ["train", *small_model.command_line, "--model.visualizer=false", *data_arguments, "--trainer.max_epochs=1"]
-    )
-    assert trained_weights(command).is_file()
-    metrics = command.engine.trainer.callback_metrics
-    assert {"image_AUROC", "pixel_AUROC"} <= set(metrics)
-    assert all(0 <= value <= 1 for value in metrics.values())
 
 
 def test_test_gives_the_metrics_of_the_checkpoint(
@@ -72,15 +65,11 @@ def test_validate_measures_the_thresholds_of_the_checkpoint(
     )
 
 
-@pytest.mark.parametrize(("source", "count"), [("datamodule", 6), ("test/defect", 3), ("test/good/001.png", 1)])
+@each_once([("datamodule", 6), ("test/defect", 3), ("test/good/001.png", 1)], every=[("test/defect", 3)])
 def test_predict_draws_one_picture_per_image(
-    small_model: SmallModel,
-    data_arguments: list[str],
-    mvtec_layout: Path,
-    trained: Trained,
-    source: str,
-    count: int,
+    small_model: SmallModel, data_arguments: list[str], mvtec_layout: Path, trained: Trained, case: tuple[str, int]
 ) -> None:
+    source, count = case
     data = data_arguments if source == "datamodule" else [f"--data={mvtec_layout / 'surface' / source}"]
     AnomalibCLI(["predict", *small_model.command_line, *data, f"--ckpt_path={trained.checkpoint}"])
     assert len(list(RESULTS.rglob("images/**/*.png"))) == count
