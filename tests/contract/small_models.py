@@ -49,7 +49,12 @@ def each_once(cases: Collection[Any], every: Collection[Any] = ()) -> pytest.Mar
     """
     names = models.__all__
     pairs = [
-        pytest.param(name, case, marks=[] if case in every or index % len(names) == place else pytest.mark.slow)
+        pytest.param(
+            name,
+            case,
+            id=f"{name}-{case}",
+            marks=[] if case in every or index % len(names) == place else pytest.mark.slow,
+        )
         for index, case in enumerate(cases)
         for place, name in enumerate(names)
     ]
