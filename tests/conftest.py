@@ -27,6 +27,12 @@ IMAGE_SIZE = 64
 DEFECT_SIZE = 16
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process for single files, whose imports would cost more than they save, and for benchmarks."""
+    single = any(".py" in argument or "benchmarks" in argument for argument in config.args)
+    return 0 if single else min(os.cpu_count() or 1, 4)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_and_no_network() -> Iterator[None]:
     torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and lose much on a busy machine

@@ -1,6 +1,6 @@
 """Training step and inference of AstMFR against anomalib's Stfpm, and with the teacher's cache: 256x256, paired.
 
-``pytest -n 0 -s tests/benchmarks/test_astmfr_step.py``
+``pytest -s tests/benchmarks/test_astmfr_step.py``
 prints the tables; about five minutes. Weights are random. Stfpm has
 one backbone for both networks; the comparison counts multiply-adds, three times per trained and once per frozen layer.
 """

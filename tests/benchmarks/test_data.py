@@ -1,4 +1,4 @@
-"""What the data cost before a training starts: ``pytest -n 0 tests/benchmarks/test_data.py``."""
+"""What the data cost before a training starts: ``pytest tests/benchmarks/test_data.py``."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """A training step of FEAR against anomalib's Draem: B = 8, 256x256, widths 32 and 16, paired in one run.
 
-``pytest -n 0 -s tests/benchmarks/test_fear_step.py``
+``pytest -s tests/benchmarks/test_fear_step.py``
 prints the table. A step is augmentation, forward pass, loss, backward
 pass and Adam. Draem's networks are replaced by its own at these widths; both fill defects from one texture folder.
 """

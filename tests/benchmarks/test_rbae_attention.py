@@ -1,6 +1,6 @@
 """RbAE's reference attention against the form that holds the matrix of all pairs of patches, at the paper's widths.
 
-``pytest -n 0 -s tests/benchmarks/test_rbae_attention.py``
+``pytest -s tests/benchmarks/test_rbae_attention.py``
 prints the table: layer 3 (256 channels) and layer 4 (512) of a
 256x256 and of a 512x512 image, patches of 2x2 and 4x4, batch of two.
 """

@@ -1,6 +1,6 @@
 """Superpixel filling at B = 16, 352x352: warm cache against SLIC in every step, paired in one run.
 
-``pytest -n 0 tests/benchmarks/test_superpixel_filling.py -s`` prints the table.
+``pytest tests/benchmarks/test_superpixel_filling.py -s`` prints the table.
 """
 
 import time

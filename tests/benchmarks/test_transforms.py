@@ -1,6 +1,6 @@
 """Every transform at B = 16, 256x256, beside anomalib's generator and a plain copy of the batch, paired in one run.
 
-``pytest -n 0 -s tests/benchmarks/test_transforms.py``
+``pytest -s tests/benchmarks/test_transforms.py``
 prints the tables: medians, because every call draws other work. One
 thread is timed by the processor time it takes, which other programs hardly change; two threads by the clock, which is
 worth something on an idle machine only: OpenMP threads that wait for a busy core multiply the time of small operations.

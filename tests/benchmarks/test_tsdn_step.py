@@ -1,6 +1,6 @@
 """Where the time of a TSDN training step goes, with the superpixels of its images cached.
 
-``pytest -n 0 -s tests/benchmarks/test_tsdn_step.py``
+``pytest -s tests/benchmarks/test_tsdn_step.py``
 prints the tables, in CPU seconds of one thread: a batch of two at the
 paper's size, and a batch of eight of a network for small machines. It prints too what leaving the decoder of the mask
 out of inference saves.

@@ -51,6 +51,10 @@ def test_reload_gives_the_same_pre_processor(small_model: SmallModel, trained: T
     assert torch.equal(loaded.export_transform(larger_images), original.export_transform(larger_images))
 
 
+def test_checkpoint_holds_nothing_but_tensors_and_plain_data(trained: Trained) -> None:
+    torch.load(trained.checkpoint, weights_only=True)  # anomalib's own loading would allow its enums as well
+
+
 @pytest.mark.parametrize("copier", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
 def test_a_trained_model_can_be_pickled_and_copied(
     trained: Trained, larger_images: Tensor, copier: Callable[[AnomalibModule], AnomalibModule]
