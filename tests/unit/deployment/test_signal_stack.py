@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -25,3 +27,23 @@ def test_a_signal_is_handled_after_two_networks_were_freed(restore_signal_stack:
     os.kill(os.getpid(), signal.SIGUSR1)
     signal.signal(signal.SIGUSR1, handler)
     assert len(received) == 1
+
+
+def test_a_signal_is_handled_after_networks_of_our_core_were_freed() -> None:
+    """They share a plugin, which stays."""
+    program = """
+import os, signal
+import numpy as np, openvino
+from openvino import opset13
+from anomalib_plus.deployment.openvino_core import openvino_core
+signal.signal(signal.SIGUSR1, lambda *_: print("received"))
+def compiled():
+    images = opset13.parameter([1, 3, 8, 8], np.float32)
+    return openvino_core().compile_model(openvino.Model([opset13.relu(images)], [images], "network"), "CPU")
+first, second = compiled(), compiled()
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout == "received\n"
