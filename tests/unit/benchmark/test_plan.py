@@ -11,7 +11,7 @@ from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
 from anomalib_plus.benchmark.schema import PlanError
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "benchmark"
-SWEEPS = sorted(file for file in SWEEPS if file.stem != "gpu")  # which lists costs to measure
+SWEEPS = sorted(file for file in CONFIGS.glob("*.yaml") if file.stem != "gpu")  # which lists costs to measure
 MODEL = {"class_path": "x.Ours", "init_args": {"width": 4}}
 DATA = {"class_path": "x.Data", "categories": ["a", "b"], "init_args": {"root": "r"}}
 SWEEP = {"models": [MODEL, {"class_path": "x.Theirs"}], "data": [DATA], "seeds": [0, 1], "budget": {"max_epochs": 2}}
