@@ -4,13 +4,17 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: must precede every other import
 
+import copy
+import ctypes
+import functools
 import logging
 import random
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonargparse._signatures as signatures
 import numpy as np
 import pytest
 import torch
@@ -21,6 +25,12 @@ sys.modules["openvino_telemetry"] = None  # OpenVINO, which some tests import, w
 CATEGORY = "surface"
 IMAGE_SIZE = 64
 DEFECT_SIZE = 16
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process for single files, whose imports would cost more than they save, and for benchmarks."""
+    single = any(".py" in argument or "benchmarks" in argument for argument in config.args)
+    return 0 if single else min(os.cpu_count() or 1, 4)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +48,39 @@ def _one_thread_and_no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect_locally)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signatures_are_read_once() -> Iterator[None]:
+    """For every command, jsonargparse reads the source code of every class anew: more than half of the time."""
+    original = signatures.get_signature_parameters
+    cached = functools.cache(lambda component, method: original(component, method))
+
+    def parameters(component: object, method: str | None = None, **_: object) -> list[object]:
+        return [copy.copy(parameter) for parameter in cached(component, method)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signatures, "get_signature_parameters", parameters)
+        yield
+
+
+@pytest.fixture(scope="session")
+def restore_signal_stack() -> Callable[[], None]:
+    """Give the main thread the stack for signals that it had at the start of the session."""
+    libc, stack = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    libc.sigaltstack(None, stack)
+    return lambda: libc.sigaltstack(stack, None)
+
+
+@pytest.fixture(autouse=True)
+def _signal_stack_as_before(restore_signal_stack: Callable[[], None]) -> Iterator[None]:
+    """Each CPU plugin of OpenVINO sets a stack for signals, and may free it while it is in use.
+
+    It does so when a thread other than its maker frees it (the garbage collector runs in any), or in another order than
+    the last first. The next signal with a handler, such as SIGCHLD, then ends the process without a message.
+    """
+    yield
+    restore_signal_stack()
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,13 @@
 The model's label says which: "Raises", "Dies", "Sleeps", and everything else is measured.
 """
 
+import json
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.benchmark.exports import measure
 from anomalib_plus.benchmark.exports.plan import DeploymentPlan
 
 
@@ -19,14 +19,9 @@ def figures(error: str | None = None, **values: Any) -> dict[str, Any]:
 
 def measured(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
     entry = plan.models[index]
-    print("said there", flush=True)
     if entry.label == "Raises":
         msg = "no such network\nand more"
         raise ValueError(msg)
-    if entry.label == "Dies":
-        os.abort()
-    if entry.label == "Sleeps":
-        time.sleep(60)
     same = {"score_difference": 0.0, "map_difference": 0.0, "decisions_changed": 0, "image_auroc": 0.9}
     times = {"latency_ms": {"1": 30.0, "8": 200.0}, "speed_up": {"1": 1.0, "8": 1.0}}
     faster = {"latency_ms": {"1": 10.0, "8": 100.0}, "speed_up": {"1": 3.0, "8": 2.0}}
@@ -50,5 +45,15 @@ def measured(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> di
 
 
 if __name__ == "__main__":
+    task = json.loads(Path(sys.argv[1], "task.json").read_text())
+    label = task["plan"]["models"][task["index"]]["label"]
+    print("said there", flush=True)
+    if label == "Dies":
+        os.abort()
+    if label == "Sleeps":
+        time.sleep(60)
+
+    from anomalib_plus.benchmark.exports import measure  # takes seconds, which the above need not wait for
+
     measure.measure = measured
     sys.exit(measure.main())

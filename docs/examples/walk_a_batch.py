@@ -38,8 +38,7 @@ class Walk(Callback):
         self.batch = False
 
     def profile(self, frame: FrameType, event: str, _: object) -> None:
-        file = Path(frame.f_code.co_filename)
-        if self.batch and event == "call" and PACKAGE in file.parents:
+        if self.batch and event == "call" and PACKAGE in (file := Path(frame.f_code.co_filename)).parents:
             name = file.relative_to(PACKAGE).as_posix()
             if name not in self.files:
                 self.files.append(name)

@@ -1,7 +1,7 @@
 """Five published anomaly detection methods as models of anomalib.
 
-Models, transforms, datamodules, validation data, metrics, post-processors, ``preset`` and ``preset_path`` are imported by
-name: ``from anomalib_plus import RamFAE``. The package loads torch and anomalib only when a name is used, because the
+Models, transforms, datamodules, validation data, metrics, post-processors, tiles and presets are imported by name:
+``from anomalib_plus import RamFAE``. The package loads torch and anomalib only when a name is used, because the
 start-up hook imports it while anomalib is still loading. It registers the models in anomalib, now or when anomalib is
 imported.
 """

@@ -53,15 +53,32 @@ def surface_batch(surfaces: Surfaces) -> ImageBatch:
     return datamodule.test_data.collate_fn([datamodule.test_data[index] for index in range(6)])
 
 
+@pytest.fixture(scope="session")
+def trainings() -> dict[str, Trained]:
+    """By model: the processes of xdist change between the models more often than pytest does by itself."""
+    return {}
+
+
 @pytest.fixture(scope="package")
-def trained(small_model: SmallModel, surfaces: Surfaces, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    small_model: SmallModel,
+    surfaces: Surfaces,
+    tmp_path_factory: pytest.TempPathFactory,
+    trainings: dict[str, Trained],
+) -> Trained:
     """Read-only: whoever changes the model takes a copy."""
+    if small_model.name not in trainings:
+        trainings[small_model.name] = train(small_model, surfaces, tmp_path_factory.mktemp("training"))
+    return trainings[small_model.name]
+
+
+def train(small_model: SmallModel, surfaces: Surfaces, folder: Path) -> Trained:
     seed_everything(0, verbose=False)
     model = small_model.build()
     engine = quiet_engine(
         max_epochs=TRAINING_EPOCHS,
         check_val_every_n_epoch=TRAINING_EPOCHS,
-        default_root_dir=tmp_path_factory.mktemp("training"),
+        default_root_dir=folder,
     )
     engine.fit(model, datamodule=surfaces())
     (metrics,) = engine.test(model, datamodule=surfaces(), verbose=False)

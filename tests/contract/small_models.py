@@ -1,8 +1,10 @@
 """A small configuration of every model: 64 px images, seconds on a CPU, no pre-trained weights."""
 
 import json
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
+import pytest
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 
@@ -38,6 +40,25 @@ SMALL: dict[str, dict[str, Any]] = {
 """Constructor arguments by model. Plain data: they also travel through YAML and the command line."""
 
 IMAGE_SIZE = (64, 64)
+
+
+def each_once(cases: Collection[Any], every: Collection[Any] = ()) -> pytest.MarkDecorator:
+    """Parametrize over models and cases: those of ``every`` with each model, the others with one model, in turn.
+
+    The other pairs are slow: for cases that cost seconds and in which the models hardly differ.
+    """
+    names = models.__all__
+    pairs = [
+        pytest.param(
+            name,
+            case,
+            id=f"{name}-{case}",
+            marks=[] if case in every or index % len(names) == place else pytest.mark.slow,
+        )
+        for index, case in enumerate(cases)
+        for place, name in enumerate(names)
+    ]
+    return pytest.mark.parametrize(("small_model", "case"), pairs, indirect=["small_model"])
 
 
 class SmallModel(NamedTuple):

@@ -10,7 +10,7 @@ from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 
 from .conftest import Trained
-from .small_models import IMAGE_SIZE, SmallModel
+from .small_models import IMAGE_SIZE, SmallModel, each_once
 
 RESULTS = Path("results")
 
@@ -72,15 +72,11 @@ def test_validate_measures_the_thresholds_of_the_checkpoint(
     )
 
 
-@pytest.mark.parametrize(("source", "count"), [("datamodule", 6), ("test/defect", 3), ("test/good/001.png", 1)])
+@each_once([("datamodule", 6), ("test/defect", 3), ("test/good/001.png", 1)], every=[("test/defect", 3)])
 def test_predict_draws_one_picture_per_image(
-    small_model: SmallModel,
-    data_arguments: list[str],
-    mvtec_layout: Path,
-    trained: Trained,
-    source: str,
-    count: int,
+    small_model: SmallModel, data_arguments: list[str], mvtec_layout: Path, trained: Trained, case: tuple[str, int]
 ) -> None:
+    source, count = case
     data = data_arguments if source == "datamodule" else [f"--data={mvtec_layout / 'surface' / source}"]
     AnomalibCLI(["predict", *small_model.command_line, *data, f"--ckpt_path={trained.checkpoint}"])
     assert len(list(RESULTS.rglob("images/**/*.png"))) == count

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from .conftest import Surfaces, Trained
-from .small_models import SmallModel, quiet_engine
+from .small_models import SmallModel, each_once, quiet_engine
 
 BARE = {"evaluator": False, "post_processor": False}
 
@@ -23,18 +23,18 @@ def fit(engine: Engine, model: AnomalibModule, surfaces: Surfaces) -> None:
     engine.fit(model, datamodule=surfaces())
 
 
-@pytest.mark.parametrize(
-    ("limits", "said"),
-    [
-        ({"max_epochs": 1}, "1 epochs of max_epochs=1"),
-        ({"max_steps": 2, "max_epochs": -1}, "2 steps of max_steps=2"),
-        ({"max_epochs": 9, "callbacks": [EarlyStopping("train_loss", stopping_threshold=1e9)]}, "another model"),
-    ],
-    ids=["epochs", "steps", "stopped early"],
-)
-def test_an_engine_does_not_train_a_second_model(
-    small_model: SmallModel, surfaces: Surfaces, limits: dict[str, Any], said: str
-) -> None:
+LIMITS: dict[str, tuple[dict[str, Any], str]] = {
+    "epochs": ({"max_epochs": 1}, "1 epochs of max_epochs=1"),
+    "steps": ({"max_steps": 2, "max_epochs": -1}, "2 steps of max_steps=2"),
+    "stopped early": (
+        {"max_epochs": 9, "callbacks": [EarlyStopping("train_loss", stopping_threshold=1e9)]}, "another model"
+    ),
+}  # fmt: skip
+
+
+@each_once(LIMITS, every=["epochs"])
+def test_an_engine_does_not_train_a_second_model(small_model: SmallModel, surfaces: Surfaces, case: str) -> None:
+    limits, said = LIMITS[case]
     engine = quiet_engine(limit_val_batches=0, **copy.deepcopy(limits))
     fit(engine, small_model.build(**BARE), surfaces)
     second = small_model.build(**BARE)

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 
 from .conftest import Surfaces
-from .small_models import SmallModel, quiet_engine
+from .small_models import SmallModel, each_once, quiet_engine
 
 NEVER = 100
 STEPS = 3
@@ -97,11 +97,11 @@ ENDS: dict[str, tuple[dict[str, Any], int, int]] = {
 """Trainer arguments, steps that the checkpoint has seen, and its epoch."""
 
 
-@pytest.mark.parametrize("end", ENDS)
+@each_once(ENDS, every=["max_steps in an epoch"])
 def test_the_end_of_a_training_is_saved_with_its_thresholds(
-    small_model: SmallModel, surfaces: Surfaces, tmp_path: Path, end: str
+    small_model: SmallModel, surfaces: Surfaces, tmp_path: Path, case: str
 ) -> None:
-    options, steps, epoch = copy.deepcopy(ENDS[end])  # callbacks keep state
+    options, steps, epoch = copy.deepcopy(ENDS[case])  # callbacks keep state
     model = small_model.build()
     fit(model, surfaces, tmp_path, **options)
     checkpoint = load(tmp_path)
@@ -122,23 +122,19 @@ class DuringValidation(Callback):
             interrupt(trainer)
 
 
-@pytest.mark.parametrize(
-    ("callback", "options"),
-    [
-        (lambda: AtStep(8, interrupt), {}),
-        (lambda: AtStep(8, interrupt), {"check_val_every_n_epoch": 1}),
-        (lambda: DuringValidation(3 * STEPS), {"check_val_every_n_epoch": 3}),
-    ],
-    ids=["in an epoch", "each validated", "in a validation"],
-)
+INTERRUPTIONS: dict[str, tuple[Callable[[], Callback], dict[str, Any]]] = {
+    "each validated": (lambda: AtStep(8, interrupt), {"check_val_every_n_epoch": 1}),
+    "in a validation": (lambda: DuringValidation(3 * STEPS), {"check_val_every_n_epoch": 3}),
+    "in an epoch": (lambda: AtStep(8, interrupt), {}),
+}
+
+
+@each_once(INTERRUPTIONS, every=["in an epoch"])
 def test_an_interrupted_training_leaves_its_last_epoch_with_thresholds(
-    small_model: SmallModel,
-    surfaces: Surfaces,
-    tmp_path: Path,
-    callback: Callable[[], Callback],
-    options: dict[str, Any],
+    small_model: SmallModel, surfaces: Surfaces, tmp_path: Path, case: str
 ) -> None:
     """RbAE goes back from its second phase to the first. A resumed training must not notice."""
+    callback, options = INTERRUPTIONS[case]
     seed_everything(0, verbose=False)
     whole = small_model.build()
     fit(whole, surfaces, tmp_path / "whole", **options)

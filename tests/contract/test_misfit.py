@@ -14,7 +14,7 @@ from anomalib_plus import models
 from anomalib_plus.training.checkpoint_files import CheckpointError
 
 from .conftest import Surfaces, Trained
-from .small_models import SmallModel, quiet_engine
+from .small_models import SmallModel, each_once, quiet_engine
 
 Content = dict[str, Any]
 
@@ -151,15 +151,16 @@ def by_engine(small_model: SmallModel, surfaces: Surfaces, file: Path) -> None:
 ROUTES = {"load_from_checkpoint": directly, "Engine.test": by_engine}
 
 
-@pytest.mark.parametrize(
-    ("case", "route"),
+@each_once(
     [(case, "load_from_checkpoint") for case in CONTENTS]
     + [(case, "Engine.test") for case in ("another model", "a missing weight", "weights only", "code")],
+    every=[("another model", "load_from_checkpoint"), ("a missing weight", "Engine.test")],
 )
 def test_content_that_does_not_fit_is_explained(
-    small_model: SmallModel, trained: Trained, surfaces: Surfaces, tmp_path: Path, case: str, route: str
+    small_model: SmallModel, trained: Trained, surfaces: Surfaces, tmp_path: Path, case: tuple[str, str]
 ) -> None:
-    make, message = CONTENTS[case]
+    content, route = case
+    make, message = CONTENTS[content]
     file, mark = tmp_path / "model.ckpt", tmp_path / "code was run"
     torch.save(make(small_model, torch.load(trained.checkpoint, weights_only=True), mark), file)
     with pytest.raises(CheckpointError, match=message.format(name=small_model.name)):

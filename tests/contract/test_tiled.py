@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnxruntime
+import openvino
 import pytest
 import torch
 import yaml
@@ -26,7 +27,7 @@ from .epoch_history import EpochHistory
 from .small_models import SMALL, SmallModel, quiet_engine
 from .test_checkpoint import assert_same_predictions
 
-TILES: dict[str, Any] = {"tile": [32, 32], "tile_batch": 9}
+TILES: dict[str, Any] = {"tile": [48, 48], "tile_batch": 4}
 INNER = {
     "RamFAE": {"class_path": "anomalib_plus.RamFAE", "init_args": {**SMALL["RamFAE"], "widths": [4, 8], "mffe": False}},
     "Padim": {
@@ -104,23 +105,28 @@ def test_command_predicts_with_the_checkpoint(trained: Trained, mvtec_layout: Pa
     quiet = ["--model.visualizer=false", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     options = [f"--config={trained.config}", f"--ckpt_path={trained.checkpoint}", f"--data={folder}", *quiet]
     command = AnomalibCLI(["predict", *options, "--trainer.logger=false", f"--default_root_dir={Path.cwd()}"])
-    assert all(command.config["predict"]["model"]["init_args"]["tile"][i] == 32 for i in (0, 1))
+    assert all(command.config["predict"]["model"]["init_args"]["tile"][i] == 48 for i in (0, 1))
 
 
 @pytest.mark.parametrize(
     "trained", [pytest.param("RamFAE", marks=pytest.mark.slow), "Padim"], indirect=True, scope="module"
 )
-def test_onnx_agrees_for_the_whole_image(trained: Trained, surface_batch: ImageBatch, tmp_path: Path) -> None:
+def test_onnx_and_openvino_agree_for_the_whole_image(
+    trained: Trained, surface_batch: ImageBatch, tmp_path: Path
+) -> None:
     file = quiet_engine().export(trained.model, ExportType.ONNX, export_root=tmp_path, input_size=(64, 64))
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
+    by_openvino = openvino.compile_model(openvino.convert_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for count in (1, 6):
         images = surface_batch.image[:count]
-        arrays = map(torch.from_numpy, session.run(names, {"input": images.numpy()}))
         with torch.inference_mode():
             expected = trained.model(images)
         assert ((expected.anomaly_map > 0) & (expected.anomaly_map < 1)).float().mean() > 0.1, "clamped: shows nothing"
-        assert_same_output(InferenceBatch(**dict(zip(names, arrays, strict=True))), expected, 1e-4)
+        outputs = by_openvino(images.numpy())
+        for arrays in (session.run(names, {"input": images.numpy()}), [outputs[name] for name in names]):
+            found = dict(zip(names, map(torch.from_numpy, arrays), strict=True))
+            assert_same_output(InferenceBatch(**found), expected, 1e-4)
 
 
 def test_export_needs_the_size_of_the_images(trained: Trained, tmp_path: Path) -> None:

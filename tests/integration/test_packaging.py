@@ -93,6 +93,18 @@ for data, category in (("MVTec", "bottle"), ("BTAD", "02")):
 """
 
 
+def test_the_package_and_its_start_up_hook_are_found(environment, wheel, tmp_path):
+    """Without anomalib, which takes many seconds to start."""
+    code = "import sys, importlib.util as u; print(u.find_spec('anomalib_plus').origin, *sys.meta_path)"
+    result = environment.run("-c", code, cwd=tmp_path)
+    home = SOURCES if is_editable(wheel) else environment.site_packages
+    assert result.stdout.startswith(str(home / "anomalib_plus" / "__init__.py")), result.stderr
+    assert "_anomalib_plus_autoload" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "wheel", ["build_wheel", pytest.param("build_editable", marks=pytest.mark.slow)], indirect=True, scope="module"
+)
 def test_plain_anomalib_knows_every_name(environment, wheel, tmp_path):
     """From another folder and without an import; one process, because starting anomalib takes many seconds."""
     where = "import sys; file = sys.modules['anomalib_plus'].__file__; print(file, file=sys.stderr)\n"

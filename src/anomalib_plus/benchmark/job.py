@@ -10,7 +10,8 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -101,16 +102,22 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     validated = predictions if is_test else predict(model, datamodule.val_dataloader(), protocol, device)
     record["threshold"] = find_threshold(validated, is_test)
     record["validation_metrics"] = {} if is_test else evaluate(validated, protocol).metrics
-    folder = store.artifacts(job.job_id)
-    unfinished = folder.with_name(f".{job.job_id}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    prefix = f"{ARTIFACTS}/{job.job_id}"
-    record["gallery"] = gallery.save_gallery(model, predictions, unfinished, prefix, job.gallery, job.seed, device)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with _replaced(store.artifacts(job.job_id)) as folder:
+        prefix = f"{ARTIFACTS}/{job.job_id}"
+        record["gallery"] = gallery.save_gallery(model, predictions, folder, prefix, job.gallery, job.seed, device)
     record["finished"] = now()
     return plain(record)
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``folder`` when it is complete."""
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    yield unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -255,13 +255,9 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
         raise PlanError(msg)
     chosen = sweep.synthetic_validation
     validation = {} if chosen is None else {"synthetic_validation": chosen}
+    description = {"label": label_of(model), "class_path": model.class_path}
     return Job(
-        model={
-            "label": label_of(model),
-            "class_path": model.class_path,
-            "arguments": model.init_args,
-            "variant": model.variant,
-        },
+        model={**description, "arguments": model.init_args, "variant": model.variant},
         data={
             "label": label_of(data),
             "class_path": data.class_path,

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomalib_plus.deployment.openvino_core import openvino_core
+
 if TYPE_CHECKING:  # an optional dependency
     import openvino
 
@@ -22,7 +24,7 @@ def read_with_fixed_shape(path: Path | str, shape: tuple[int, int, int, int]) ->
     """
     import openvino
 
-    network = openvino.Core().read_model(path)
+    network = openvino_core().read_model(path)
     exported = network.input(0).partial_shape
     if min(shape) < 1 or not exported.compatible(openvino.PartialShape(list(shape))):
         msg = f"{path} takes images of shape {exported} (? is any number), not {list(shape)}: pass a shape that fits."

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import anomalib_plus.deployment  # noqa: F401 -- disables OpenVINO's telemetry
+from anomalib_plus.deployment.openvino_core import openvino_core
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.bundle import MODEL_FILES, BundleError
 
@@ -38,10 +38,8 @@ def _check_outputs(names: Iterable[str], file: Path) -> None:
 
 
 def _load_openvino(file: Path) -> tuple[Runtime, tuple[int | None, int | None]]:
-    import openvino
-
     # Single precision: the default on some processors is bfloat16, whose scores do not fit the calibration scores.
-    network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = openvino_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     # An output may have further names, and unlike anomalib's inferencer this one must not take the first.
     indices = {name: index for index, output in enumerate(network.outputs) for name in output.get_names()}
     _check_outputs(indices, file)

@@ -72,6 +72,6 @@ def _problem_of_validation(datasets: list[Any], needs_defects: bool) -> str | No
     return (
         f"no defect among the validation images ({count}), so F1 cannot choose a threshold: anomalib takes their "
         "highest score, and how many defects that misses is unknown. Image AUROC of good images alone is always 0.0. "
-        "Add images of defects (abnormal_dir of Folder), or wrap the datamodule in anomalib_plus.SyntheticValidation, or "
-        "use post_processor=ConformalPostProcessor(), whose threshold needs good images only."
+        "Add images of defects (abnormal_dir of Folder), or wrap the datamodule in anomalib_plus.SyntheticValidation, "
+        "or use post_processor=ConformalPostProcessor(), whose threshold needs good images only."
     )

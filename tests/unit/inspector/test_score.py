@@ -74,7 +74,7 @@ def test_the_exit_status_is_for_scripts(bundle: Path, reds: tuple[int | None, ..
 
 def test_a_table_is_resumed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
-        save_part(Path(f"parts/'{number}.png"), 40 * number)
+        save_part(Path(f"parts/\\{number}.png"), 40 * number)
     command = ["score", str(bundle), "parts", "--output", "scores.csv"]
     inspected: list[Path] = []
     inspect_file = score.inspect_file
@@ -88,9 +88,9 @@ def test_a_table_is_resumed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(score, "inspect_file", interrupted)
     assert main(command) == 130
     with Path("scores.csv").open("a") as file:
-        file.write("parts/'3.png,0.")
+        file.write("parts/\\\\3.png,0.")
     assert main([*command, "--resume"]) == 1
-    assert [path.name for path in inspected] == [f"'{number}.png" for number in (0, 1, 2, 3, 3, 4, 5)]
+    assert [path.name for path in inspected] == [f"\\{number}.png" for number in (0, 1, 2, 3, 3, 4, 5)]
     assert len(rows()) == 6
     assert main([*command, "--resume"]) == 1
     assert len(inspected) == 7

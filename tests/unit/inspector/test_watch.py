@@ -133,6 +133,13 @@ def test_an_image_is_inspected_when_it_is_unchanged(bundle: Path, capsys: pytest
     assert capsys.readouterr().out.splitlines()[-1].endswith(" stopped")
 
 
+def test_an_image_that_is_put_back_is_inspected_again(bundle: Path) -> None:
+    part = save_part(Path("inbox/part.png"))
+    away = Path("away.png")  # keeps the time of its last change
+    run_steps(bundle, lambda: None, lambda: part.rename(away), lambda: away.rename(part), lambda: None, lambda: None)
+    assert [row["file"] for row in table()] == ["part.png", "part.png"]
+
+
 def test_an_inbox_that_is_away_for_a_while_stops_nothing(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_part(Path("inbox/part.png"))
 
@@ -265,4 +272,4 @@ def test_a_console_gets_one_line_that_it_can_show(encoding: str, monkeypatch: py
 def test_an_impossible_interval_is_refused(bundle: Path, interval: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["watch", str(bundle), "inbox", "outbox", "--interval", interval])
-    assert "--interval" in capsys.readouterr().err
+    assert re.search(r"not a positive number of seconds|invalid _seconds value: 'soon'", capsys.readouterr().err)

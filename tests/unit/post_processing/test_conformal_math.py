@@ -64,9 +64,14 @@ def test_too_few_images_give_the_largest_score() -> None:
 @pytest.mark.parametrize(("rate", "needed"), [(0.5, 1), (0.1, 9), (0.05, 19), (0.02, 49), (0.01, 99), (0.001, 999)])
 def test_images_needed(rate: float, needed: int) -> None:
     assert images_needed(rate) == needed
-    assert conformal_rank(needed, rate) == needed  # rounding of 1 - rate adds no rank
+    assert conformal_rank(needed, rate) == needed
     assert smallest_rate(needed) <= rate * (1 + 1e-12)
     assert needed == 1 or smallest_rate(needed - 1) > rate
+
+
+def test_rounding_adds_no_rank() -> None:
+    assert 125 * (1 - 0.176) > 103
+    assert conformal_rank(124, 0.176) == 103
 
 
 def test_p_values_by_hand() -> None:

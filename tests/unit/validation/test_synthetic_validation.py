@@ -238,3 +238,9 @@ def test_data_that_cannot_be_split(good_folder: Callable[..., Folder], tmp_path:
         ready(good_folder(root=tmp_path, normal_dir="one"))
     with pytest.raises(ValueError, match=r"no kind of defect rust. Known are scratch, crack"):
         default_kinds(["rust"])
+
+
+def test_a_file_that_is_listed_twice_is_not_in_both_parts(good_folder: Callable[..., Folder]) -> None:
+    for seed in range(3):
+        data = ready(good_folder(normal_dir=["train/good", "train/good"]), holdout=0.5, seed=seed)
+        assert not files(data.train_data) & files(data.val_data)

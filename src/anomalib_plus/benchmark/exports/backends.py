@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomalib_plus.benchmark.exports.formats import EAGER, Exported
 from anomalib_plus.deployment.fixed_shape import read_with_fixed_shape
+from anomalib_plus.deployment.openvino_core import openvino_core
 from anomalib_plus.deployment.resizing import pre_process
 
 Images = NDArray[np.float32]
@@ -124,7 +125,7 @@ def openvino_backend(path: Path, threads: int, precision: str | None, fixed_shap
     options: dict[str, Any] = {properties.inference_num_threads(): threads}
     if precision is not None:
         options[hint.inference_precision()] = precision
-    core = openvino.Core()
+    core = openvino_core()
 
     @lru_cache(maxsize=1)
     def compiled(shape: tuple[int, int, int, int] | None) -> openvino.CompiledModel:
