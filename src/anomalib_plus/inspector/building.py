@@ -17,9 +17,17 @@ from anomalib_plus.inspector.argument_checks import check_bad_parts, check_outpu
 from anomalib_plus.inspector.build import Options
 from anomalib_plus.inspector.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.inspector.changes import changes
-from anomalib_plus.inspector.findings import Finding, find
+from anomalib_plus.inspector.findings import Finding, competition, defects, find
 from anomalib_plus.inspector.finish import BUNDLE, finish_in_process
-from anomalib_plus.inspector.halving import RESERVE_SHARE, Halving, Limits, Round, remaining_budget
+from anomalib_plus.inspector.halving import (
+    LEAST_END,
+    RESERVE_SHARE,
+    Halving,
+    Limits,
+    Round,
+    remaining_budget,
+    time_finding,
+)
 from anomalib_plus.inspector.result import Outcome
 from anomalib_plus.inspector.selection import Score, choose
 from anomalib_plus.inspector.shares import LEAST_IMAGES, Shares, divide
@@ -32,8 +40,6 @@ LAST = "last.json"
 DEFAULT_SIZE = (128, 128)
 _TILED = "anomalib_plus.tiling.Tiled"
 _MOST_TRIES = 3
-_LEAST_RESERVE = 60.0
-"""Least seconds for export, check and report."""
 
 
 class Build:
@@ -62,6 +68,10 @@ class Build:
             return DEFAULT_SIZE
         (width, height), _ = self.survey.sizes.most_common(1)[0]
         return height, width
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
 
     @property
     def _tiles(self) -> dict[str, Any] | None:
@@ -97,14 +107,15 @@ class Build:
         if options.bad is not None:
             self.bad = choice_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
-        self.findings.append(_yardstick(len(self.bad)))
+        self.findings.append(defects(len(self.bad)))
         for candidate in find_candidates(options.models):
             lack = missing_parts(candidate)
             if lack is None:
                 self.candidates.append(candidate)
             else:
                 self.left_out[label_of(candidate)] = lack
-        self.findings.append(_field(self.candidates, self.left_out))
+        self.findings.append(competition([label_of(each) for each in self.candidates], self.left_out))
+        self.findings.append(time_finding(len(self.candidates), self._limits))
         for finding in self.findings:
             self.console.print(f"{finding.topic}: {finding.seen}. {finding.decided}")
         if not self.candidates:
@@ -129,7 +140,7 @@ class Build:
         shares = self._write_shares()
         data = {"root": str(self.work), "digest": shares["digest"]}
         entries = [self._entry(candidate) for candidate in self.candidates]
-        limits = Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
+        limits = self._limits
         identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
         identity += [self.options.seed, self.image_size]
         state = BuildState(self.work, digest(identity))
@@ -187,7 +198,7 @@ class Build:
             candidate = by_label[score.label]
             budgets = state.get("final") or {}
             if score.label not in budgets:
-                reserve = max(RESERVE_SHARE * limits.seconds, _LEAST_RESERVE)
+                reserve = max(RESERVE_SHARE * limits.seconds, LEAST_END)
                 budgets[score.label] = asdict(remaining_budget(limits, rounds, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
@@ -270,25 +281,3 @@ def _check_number(found: Survey) -> None:
         f"about 250 each one helps.{more}"
     )
     raise ValueError(msg)
-
-
-def _yardstick(bad: int) -> Finding:
-    if not bad:
-        return Finding(
-            "Defects",
-            "no images of bad parts (--bad)",
-            "Models are compared on synthetic defects: real ones may differ.",
-        )
-    few = " So few decide weakly: see the intervals." if bad < 10 else ""
-    return Finding(
-        "Defects",
-        f"{bad} images of bad parts",
-        f"Models are compared on them, so they are no longer a test of the finished inspector.{few}",
-    )
-
-
-def _field(candidates: list[Candidate], left_out: Mapping[str, str]) -> Finding:
-    seen = f"{len(candidates)} of {len(candidates) + len(left_out)} candidates can be trained here"
-    names = ", ".join(map(label_of, candidates)) or "none"
-    absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
-    return Finding("Candidates", seen, f"{names}." + (f" Left out: {absent}." if absent else ""))

@@ -1,5 +1,6 @@
 """What a build sees in the images, and what it decides from that."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -111,6 +112,29 @@ def budget(calibration: int, rate: float) -> Finding:
             f"is the highest score of the {calibration}: expect up to {100 * supported:.2g} % false alarms."
         )
     return Finding("False alarms", seen, decided)
+
+
+def defects(bad: int) -> Finding:
+    """Say by what the candidates are compared; ``bad`` is the number of images of bad parts."""
+    if not bad:
+        return Finding(
+            "Defects",
+            "no images of bad parts (--bad)",
+            "Models are compared on synthetic defects: real ones may differ.",
+        )
+    few = " So few decide weakly: see the intervals." if bad < 10 else ""
+    return Finding(
+        "Defects",
+        f"{bad} images of bad parts",
+        f"Models are compared on them, so they are no longer a test of the finished inspector.{few}",
+    )
+
+
+def competition(labels: Sequence[str], left_out: Mapping[str, str]) -> Finding:
+    """Say which candidates compete, and which are left out and why."""
+    seen = f"{len(labels)} of {len(labels) + len(left_out)} candidates can be trained here"
+    absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    return Finding("Candidates", seen, f"{', '.join(labels) or 'none'}." + (f" Left out: {absent}." if absent else ""))
 
 
 def _listing(items: list[str]) -> str:

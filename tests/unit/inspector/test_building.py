@@ -86,7 +86,10 @@ def test_the_better_half_goes_on_and_the_fastest_of_the_level_ones_is_built(six)
     info = read_bundle_info(options.output)
     assert (info.name, info.format, info.image_size) == ("Stub", "openvino", (128, 128))
     choices = " ".join(info.choices)
-    for expected in ("Best is level within the spread; Fast is the fastest", "Broken failed (exception: told so)"):
+    for expected in (
+        "Best is level within the spread; Fast needs the fewest operations",
+        "Broken failed (exception: told so)",
+    ):
         assert expected in choices
         assert expected in text or "Broken" in expected
     assert re.search(r"Fast: 0 of 5 good parts held back are rejected at the 17 % budget", text)
@@ -221,6 +224,9 @@ def test_a_dry_run_writes_nothing(options, capsys):
     shown = capsys.readouterr().out
     assert "24 good images. 14 train, 5 choose the model, 5 calibrate" in shown
     assert "3 of 3 candidates" in shown
+    assert "20 minutes for 3 candidates in 1 round. About 55 %" in shown
+    assert main([*arguments, "--minutes", "2"]) == 0
+    assert "2 minutes for 3 candidates in 1 round. Too little: expect 2," in capsys.readouterr().out
     assert not options.output.exists()
 
 
