@@ -1,12 +1,25 @@
 """Checks of a build's arguments that would fail late, or not at all but wrongly."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.image_files import inspect_image, inspect_mask, printable
 from anomalib_plus.inspector.survey import Survey, file_hash
+
+
+_PACKAGES = {"openvino": ("openvino", "onnx", "onnxscript"), "onnx": ("onnxruntime", "onnx", "onnxscript"), "torch": ()}
+"""Packages that an export to a format, and its use, need."""
+
+
+def check_format(form: str) -> None:
+    """Raise ``ValueError`` if packages for an export are missing, which would show after the training."""
+    absent = [name for name in _PACKAGES[form] if find_spec(name) is None]
+    if absent:
+        msg = f"--format {form} needs {', '.join(absent)}: pip install {' '.join(absent)}, or choose --format torch."
+        raise ValueError(msg)
 
 
 def check_output(output: Path, *inputs: Path | None) -> None:

@@ -13,7 +13,7 @@ from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore, replace_file
 from anomalib_plus.inspector import choice_images, share_data
-from anomalib_plus.inspector.argument_checks import check_bad_parts, check_output, check_roi
+from anomalib_plus.inspector.argument_checks import check_bad_parts, check_format, check_output, check_roi
 from anomalib_plus.inspector.build import Options
 from anomalib_plus.inspector.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.inspector.changes import changes
@@ -96,6 +96,7 @@ class Build:
         options = self.options
         check_output(options.output, options.good, options.bad, options.masks)
         check_roi(options.roi)
+        check_format(options.format)
         self.survey = survey(options.good, options.group_by)
         _check_number(self.survey)
         if options.tile is not None and options.tile > min(self.image_size):

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector import finish
+from anomalib_plus.inspector import argument_checks, finish
 from anomalib_plus.inspector.build import Options, main
 from anomalib_plus.inspector.building import Build
 from anomalib_plus.inspector.bundle import read_bundle_info
@@ -254,6 +254,12 @@ def test_what_would_mix_up_images_is_refused(options, tmp_path):
     assert not options.output.exists()
 
 
+def test_packages_of_the_export_are_checked_before_the_training(options, monkeypatch):
+    monkeypatch.setattr(argument_checks, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(ValueError, match="--format openvino needs onnxscript: pip install onnxscript, or"):
+        build(options)
+
+
 def test_two_builds_do_not_write_one_folder(options):
     from anomalib_plus.benchmark.store import ResultStore
 
@@ -283,7 +289,7 @@ COMMAND = """
 import sys
 sys.path.insert(0, {tests!r})
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector import finish
+from anomalib_plus.inspector import argument_checks, finish
 from anomalib_plus.inspector.build import main
 supervision.JOB_MODULE = finish.MODULE = "stub_build"
 sys.exit(main({arguments!r}))
