@@ -9,7 +9,6 @@ from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.image_files import inspect_image, inspect_mask, printable
 from anomalib_plus.inspector.survey import Survey, file_hash
 
-
 _PACKAGES = {"openvino": ("openvino", "onnx", "onnxscript"), "onnx": ("onnxruntime", "onnx", "onnxscript"), "torch": ()}
 """Packages that an export to a format, and its use, need."""
 
