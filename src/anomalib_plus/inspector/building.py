@@ -24,7 +24,7 @@ from anomalib_plus.inspector.result import Outcome
 from anomalib_plus.inspector.selection import Score, choose
 from anomalib_plus.inspector.shares import LEAST_IMAGES, Shares, divide
 from anomalib_plus.inspector.state import BuildState
-from anomalib_plus.inspector.survey import Survey, survey
+from anomalib_plus.inspector.survey import Survey, file_hash, survey
 
 WORK = "work"
 """Folder of jobs, logs and synthetic images in the output; may be deleted when no build runs."""
@@ -158,7 +158,7 @@ class Build:
         parts = {name: [looks[index].path for index in indices] for name, indices in asdict(self.shares).items()}
         roi = digest(options.roi.read_bytes().hex()) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
-        content += [[entry["image"], entry["mask"]] for entry in self.bad]
+        content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
         key = digest(content)[:16]
         file = self.work / share_data.FILE
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

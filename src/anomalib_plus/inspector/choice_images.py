@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.data.mask_pairs import find_unpaired, shorten
+from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
 from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.survey import image_files
 
@@ -75,15 +75,16 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
     found: dict[Path, Path | None] = dict.fromkeys(images)
     if masks is not None:
         files = image_files(masks)
-        without, unused = find_unpaired(images, files)
-        if without or unused or len(files) != len(images):
+        masks_of = masks_by_name(images, files)
+        # 1_2_mask has the names of both 1 and 1_2 in it, and 1_mask is shorter.
+        found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}
+        if not len(set(found.values())) == len(images) == len(files):
+            reason = describe_unpaired(masks_of, files) or "Some images have several masks or share one."
             msg = (
-                f"{len(images)} images of bad parts, {len(files)} masks. Images without a mask: {shorten(without)}. "
-                f"Masks without an image: {shorten(unused)}. Give each image one mask of the same name, or leave out "
-                "--masks."
+                f"{len(images)} images of bad parts, {len(files)} masks. {reason} Give each image one mask of the same "
+                "name, or leave out --masks."
             )
             raise ValueError(msg)
-        found = {image: next(mask for mask in files if not find_unpaired([image], [mask])[0]) for image in images}
         _check_sizes(found)
     return [entry(image, str(image), 1, mask, "bad part") for image, mask in found.items()]
 

@@ -201,6 +201,11 @@ def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
     assert "4 images of bad parts" in text
     assert "of 4 of your bad parts are found" in text
     assert "so their count is no test" in (options.output / "report.html").read_text()
+    before = runs(options)
+    (changed,) = save_parts(tmp_path / "other", 1, first=60)
+    shutil.copyfile(changed, tmp_path / "bad" / "part_050.png")
+    build(options, bad=tmp_path / "bad")
+    assert len(runs(options)) == 2 * len(before), "another bad part of the same name"
 
 
 def test_tiles_of_images_of_full_size(options):

@@ -1,6 +1,8 @@
 """Images to choose by, and the datamodule of the shares."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +62,28 @@ def test_bad_parts_and_their_masks(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         bad_parts(tmp_path / "empty", None)
+
+
+def test_masks_of_equal_names_are_told_by_their_folders(tmp_path):
+    for kind in ("hole", "scratch"):
+        save_parts(tmp_path / "bad" / kind, 1)
+        (tmp_path / "masks" / kind).mkdir(parents=True)
+        Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "masks" / kind / "part_000_mask.png")
+    found = bad_parts(tmp_path / "bad", tmp_path / "masks")
+    assert [Path(each["mask"]).parent.name for each in found] == ["hole", "scratch"]
+
+
+def test_a_name_in_another_name_is_told_apart(tmp_path):
+    (part,) = save_parts(tmp_path, 1)
+    for folder, names in (("bad", ("1", "1_2")), ("masks", ("1_mask", "1_2_mask"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            shutil.copyfile(part, tmp_path / folder / f"{name}.png")
+    found = bad_parts(tmp_path / "bad", tmp_path / "masks")
+    assert {Path(each["image"]).stem: Path(each["mask"]).stem for each in found} == {"1": "1_mask", "1_2": "1_2_mask"}
+    (tmp_path / "masks" / "1_mask.png").rename(tmp_path / "masks" / "1_2_b.png")
+    with pytest.raises(ValueError, match="Some images have several masks or share one"):
+        bad_parts(tmp_path / "bad", tmp_path / "masks")
 
 
 @pytest.mark.parametrize("validation", ["choice", "calibration"])
