@@ -14,7 +14,7 @@ import numpy as np
 
 from anomalib_plus.benchmark import job
 from anomalib_plus.benchmark.record import failed, new_record, now
-from anomalib_plus.benchmark.store import replace_file
+from anomalib_plus.files import replace_file
 
 
 def scores_of(entries, quality):

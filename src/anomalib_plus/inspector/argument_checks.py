@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_plus.data.mask_pairs import shorten
+from anomalib_plus.files import file_hash
 from anomalib_plus.image_files import inspect_image, inspect_mask, printable
-from anomalib_plus.inspector.survey import Survey, file_hash
+from anomalib_plus.inspector.survey import Survey
 
 
 def check_output(output: Path, *inputs: Path | None) -> None:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
-from anomalib_plus.benchmark.store import ResultStore, replace_file
+from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector import choice_images, share_data
 from anomalib_plus.inspector.argument_checks import check_bad_parts, check_output, check_roi
 from anomalib_plus.inspector.build import Options
@@ -24,7 +25,7 @@ from anomalib_plus.inspector.result import Outcome
 from anomalib_plus.inspector.selection import Score, choose
 from anomalib_plus.inspector.shares import LEAST_IMAGES, Shares, divide
 from anomalib_plus.inspector.state import BuildState
-from anomalib_plus.inspector.survey import Survey, file_hash, survey
+from anomalib_plus.inspector.survey import Survey, survey
 
 WORK = "work"
 """Folder of jobs, logs and synthetic images in the output; may be deleted when no build runs."""

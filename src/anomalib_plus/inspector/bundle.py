@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import anomalib_plus
+from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.image_files import printable
 from anomalib_plus.post_processing.conformal_math import smallest_rate
 
@@ -121,13 +121,8 @@ def write_bundle_info(folder: Path | str, info: BundleInfo) -> BundleInfo:
         msg = f"The bundle {printable(folder)} lacks {', '.join(missing)}: export the model there first."
         raise FileNotFoundError(msg)
     names = sorted({*needed, *(name for name in _OPTIONAL_FILES if (folder / name).is_file())})
-    info = replace(info, files={name: _sha256(folder / name) for name in names})
-    partial = folder / f".{INFO_FILE}.partial"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump({"schema": SCHEMA, **asdict(info)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / INFO_FILE)
+    info = replace(info, files={name: file_hash(folder / name) for name in names})
+    replace_file(folder / INFO_FILE, json.dumps({"schema": SCHEMA, **asdict(info)}, indent=1))
     return info
 
 
@@ -161,7 +156,7 @@ def _check_files(folder: Path, info: BundleInfo) -> None:
     if missing := [name for name in needed if Path(name).name != name or not (folder / name).is_file()]:
         msg = f"The bundle {printable(folder)} lacks {', '.join(missing)}: copy the whole folder again."
         raise BundleError(msg)
-    if edited := [name for name, expected in needed.items() if _sha256(folder / name) != expected]:
+    if edited := [name for name, expected in needed.items() if file_hash(folder / name) != expected]:
         msg = (
             f"{', '.join(edited)} of the bundle {printable(folder)} was changed after it was built (the SHA-256 "
             "differs), so the threshold may not fit the scores: copy the whole folder again, or build it again."
@@ -189,11 +184,3 @@ def _read_json(folder: Path) -> dict[str, Any]:
         )
         raise BundleError(msg)
     return content
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -21,7 +21,7 @@ from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.benchmark.process import SUPERVISED, ModuleProcess, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
-from anomalib_plus.benchmark.store import replace_file
+from anomalib_plus.files import replace_file
 from anomalib_plus.inspector.share_data import FILE as SHARES
 
 MODULE = "anomalib_plus.inspector.finish"

@@ -1,6 +1,5 @@
 """Look at the images of a folder: files, sizes, colours, exact copies and near-copies."""
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.files import file_hash
+from anomalib_plus.image_files import find_image_files, inspect_image, printable
 
 _HASH_SIDE = 8
 _THUMBNAIL = 32
@@ -107,15 +107,7 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
 
 def image_files(folder: Path) -> list[Path]:
     """List the image files below a folder, sorted; hidden files are left out."""
-    from anomalib.data.utils.image import is_image_file
-
-    found = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.parts[-1:]))
-    return sorted(path for path in found if is_image_file(path))
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sorted(path for path in find_image_files(folder) if not path.name.startswith("."))
 
 
 def look_at(path: Path) -> Look | str:
