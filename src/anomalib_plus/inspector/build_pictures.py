@@ -9,18 +9,22 @@ from PIL import Image
 from anomalib_plus.overlays import lay_over
 from anomalib_plus.report.gallery import data_uri
 
+_MOST_REFERENCES = 200
+
 
 class MapScale:
     """Colours of all maps of a report: one scale, so that images can be compared.
 
     Args:
         folder: Folder of the maps (``.npy``).
-        reference: Names of maps of good images: their 99th percentile is where colours begin.
+        reference: Names of maps of good images, of which at most 200 are read: their 99th percentile is where colours
+            begin.
     """
 
     def __init__(self, folder: Path, reference: list[str]) -> None:
         self.folder = folder
-        good = np.concatenate([self.read(name).ravel() for name in reference])
+        step = -(-len(reference) // _MOST_REFERENCES)
+        good = np.concatenate([self.read(name).ravel() for name in reference[::step]])
         self.low = float(np.percentile(good, 99))
         tops = [float(np.load(file).max()) for file in sorted(folder.glob("*.npy"))]
         self.high = max(*tops, self.low + 1e-6)

@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from anomalib_plus.files import file_hash
 from anomalib_plus.image_files import find_image_files, inspect_image, printable
@@ -35,9 +37,9 @@ class Look:
     size: tuple[int, int]
     """Width and height."""
     is_grey: bool
-    bits: NDArray[np.bool_]
-    """Difference hash (64,): whether brightness rises from each of 8x8 fields to the next in its row."""
-    thumbnail: NDArray[np.float32]
+    hash: np.uint64
+    """Difference hash: for each of 8x8 fields a bit, set if brightness rises from it to the next in its row."""
+    thumbnail: NDArray[np.float16]
     """Grey values (32, 32)."""
 
 
@@ -125,8 +127,8 @@ def look_at(path: Path) -> Look | str:
         sha256=file_hash(path),
         size=facts.size,
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
-        bits=(fields[:, 1:] > fields[:, :-1]).ravel(),
-        thumbnail=small.mean(axis=2, dtype=np.float32),
+        hash=np.packbits(fields[:, 1:] > fields[:, :-1]).view(np.uint64)[0],
+        thumbnail=small.mean(axis=2, dtype=np.float32).astype(np.float16),
     )
 
 
@@ -157,7 +159,7 @@ def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[st
         ("names of one burst", _burst_links(names)),
         ("near-copies", _near_copies(looks)),
     ):
-        largest = max(Counter(_components(len(names), found)).values(), default=1)
+        largest = np.bincount(_components(len(names), found)).max(initial=1)
         if largest > max(_SMALL_GROUP, _GROUP_SHARE * len(names)):
             remarks.append(
                 f"By {title}, {largest} of {len(names)} images would be one part, so this rule is not used. If several "
@@ -167,8 +169,7 @@ def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[st
             links += found
             members = {index for link in found for index in link}
             remarks.append(f"{len(members)} images are {title}; those of one part stay in one share.")
-    roots = _components(len(names), links)
-    return [names[root] for root in roots], remarks
+    return [str(number) for number in _components(len(names), links)], remarks
 
 
 def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -196,28 +197,20 @@ def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> l
 
 def _near_copies(looks: Sequence[Look]) -> list[tuple[int, int]]:
     """Link images whose hashes and thumbnails hardly differ."""
-    if not looks:
-        return []
-    bits = np.stack([look.bits for look in looks]).astype(np.int16)
-    thumbnails = np.stack([look.thumbnail.ravel() for look in looks])
+    hashes = np.array([look.hash for look in looks])
     links = []
     for index in range(len(looks) - 1):
-        near = np.flatnonzero(np.abs(bits[index + 1 :] - bits[index]).sum(axis=1) <= _MAX_HASH_BITS) + index + 1
-        differences = np.abs(thumbnails[near] - thumbnails[index]).mean(axis=1)
-        links += [(index, int(other)) for other in near[differences <= _MAX_GREY_LEVELS]]
+        near = np.flatnonzero(np.bitwise_count(hashes[index + 1 :] ^ hashes[index]) <= _MAX_HASH_BITS) + index + 1
+        thumbnail = looks[index].thumbnail
+        links += [
+            (index, int(other))
+            for other in near
+            if np.abs(looks[other].thumbnail - thumbnail).mean() <= _MAX_GREY_LEVELS
+        ]
     return links
 
 
-def _components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each of ``count`` items the first item that links lead to."""
-    first = list(range(count))
-
-    def root(index: int) -> int:
-        while first[index] != index:
-            index = first[index]
-        return index
-
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        first[high] = low
-    return [root(index) for index in range(count)]
+def _components(count: int, links: Sequence[tuple[int, int]]) -> NDArray[np.integer]:
+    """Number the groups of ``count`` items that links connect; return the number of each item's group."""
+    rows, columns = np.array(links, int).reshape(-1, 2).T
+    return connected_components(coo_array((np.ones(len(rows)), (rows, columns)), (count, count)), directed=False)[1]
