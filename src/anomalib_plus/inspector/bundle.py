@@ -52,7 +52,7 @@ class BundleInfo:
         preset: Preset that the model was trained with.
         threshold: Larger values of ``pred_score`` are rejected. Pixels of the map above it are defective.
         false_alarm_rate: Share of good images that may be rejected.
-        supported_rate: Smallest rate that the number of calibration scores supports; by default 1 / (n + 1).
+        supported_rate: Smallest rate that the number of calibration scores supports, 1 / (n + 1).
         roi: Name of the image file that marks what is inspected. The exported model applies it.
         tiles: Settings of the tiling: ``tile``, ``overlap`` and ``scale``.
         seed: Seed of the training.
@@ -73,7 +73,7 @@ class BundleInfo:
     preset: str | None = None
     threshold: float = 0.5
     false_alarm_rate: float = 0.01
-    supported_rate: float | None = None
+    supported_rate: float = field(init=False)
     roi: str | None = None
     tiles: Mapping[str, Any] | None = None
     seed: int = 0
@@ -96,8 +96,7 @@ class BundleInfo:
             raise BundleError(msg)
         object.__setattr__(self, "calibration_scores", tuple(scores.tolist()))
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        if self.supported_rate is None:
-            object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
+        object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
 
     @property
     def identity(self) -> str:
@@ -134,7 +133,7 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
     """
     folder = Path(folder)
     content = _read_json(folder)
-    known = {known.name for known in fields(BundleInfo)}
+    known = {known.name for known in fields(BundleInfo) if known.init}
     try:
         info = BundleInfo(**{name: value for name, value in content.items() if name in known})
     except TypeError as error:

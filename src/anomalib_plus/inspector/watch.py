@@ -14,7 +14,7 @@ from anomalib_plus.inspector.drift import DriftTest
 from anomalib_plus.inspector.images import Key, images_in
 from anomalib_plus.inspector.inspection import Inspector
 from anomalib_plus.inspector.regions import save_overlay
-from anomalib_plus.inspector.results import RESULT_COLUMNS, TEXTS, inspect_file
+from anomalib_plus.inspector.result_row import RESULT_COLUMNS, TEXTS, inspect_file
 from anomalib_plus.inspector.table import ResultTable, append_text, as_json_line, as_number, remove_incomplete_line
 
 _COLUMNS = ("file", "modified", "time", *RESULT_COLUMNS, "warning")

@@ -1,4 +1,4 @@
-"""The whole build, with trainings that take milliseconds: choice, budgets, failures, interruption, report."""
+"""The whole build, with trainings that take milliseconds: selection, budgets, failures, interruption, report."""
 
 import io
 import json
@@ -19,13 +19,13 @@ from PIL import Image
 from rich.console import Console
 
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector import finish
-from anomalib_plus.inspector.build import Options, main
-from anomalib_plus.inspector.building import Build
+from anomalib_plus.inspector.building import finish
+from anomalib_plus.inspector.building.build import Build
+from anomalib_plus.inspector.building.command import Options, main
 from anomalib_plus.inspector.bundle import read_bundle_info
 from part_images import save_parts
 
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def options(tmp_path):
 def build(options, **changes):
     text = io.StringIO()
     made = Build(replace(options, **changes), Console(file=text, width=300))
-    made.look()
+    made.plan()
     made.run()
     return text.getvalue()
 
@@ -180,7 +180,7 @@ def test_time_is_shared_among_rounds_jobs_and_the_end(six):
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
 
 
-def test_the_rivals_of_a_model_that_needs_no_time_get_half_of_it(options, tmp_path):
+def test_the_runners_up_of_a_model_that_needs_no_time_get_half_of_it(options, tmp_path):
     models = {"Bank": {"quality": 2.0}, "Slow": {"quality": 0.3}, "Slower": {"quality": 0.2}, "Slowest": {"quality": 0}}
     wanted = (write_candidates(tmp_path / "bank.yaml", ["Bank"], **models),)
     build(options, models=wanted, steps=None, minutes=10.0, workers=1)
@@ -224,7 +224,7 @@ def test_a_dry_run_writes_nothing(options, capsys):
     arguments = ["--good", str(options.good), "--output", str(options.output), "--models", *options.models, "--dry-run"]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "24 good images. 14 train, 5 choose the model, 5 calibrate" in shown
+    assert "24 good images. 14 train, 5 select the model, 5 calibrate" in shown
     assert "3 of 3 candidates" in shown
     assert not options.output.exists()
 
@@ -268,7 +268,7 @@ def test_two_builds_do_not_write_one_folder(options):
     [
         (["--masks", "m"], "--masks belong to bad parts"),
         (["--roi", "no.png"], "no.png does not exist"),
-        (["--false-alarms", "1"], "1 is no share"),
+        (["--false-alarms", "1"], "1 is not between 0 and 1"),
         (["--minutes", "0"], "0 is not a positive number"),
     ],
 )
@@ -282,8 +282,8 @@ COMMAND = """
 import sys
 sys.path.insert(0, {tests!r})
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector import finish
-from anomalib_plus.inspector.build import main
+from anomalib_plus.inspector.building import finish
+from anomalib_plus.inspector.building.command import main
 supervision.JOB_MODULE = finish.MODULE = "stub_build"
 sys.exit(main({arguments!r}))
 """
@@ -298,7 +298,7 @@ def test_a_killed_build_goes_on(options, tmp_path, seconds):
     script = COMMAND.format(tests=str(TESTS), arguments=arguments)
     work = options.output / "work"
     first = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
-    while first.poll() is None and not (work / "shares.json").exists():
+    while first.poll() is None and not (work / "splits.json").exists():
         time.sleep(0.05)
     time.sleep(seconds)
     first.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Images to choose a model by: good ones of the choice share, with synthetic defects or the user's bad parts."""
+"""Images to select a model by: good ones, with synthetic defects or the user's bad parts."""
 
 import shutil
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Any
 
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
 from anomalib_plus.image_files import inspect_mask, printable
-from anomalib_plus.inspector.survey import image_files
+from anomalib_plus.inspector.building.survey import image_files
 
-FOLDER = "choice"
+FOLDER = "selection"
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:

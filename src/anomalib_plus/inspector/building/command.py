@@ -1,6 +1,6 @@
 """``anomalib-plus build``: from images of good parts to an inspector, by measuring instead of guessing.
 
-Looks at the images, divides them, compares the candidates on synthetic defects within the given minutes, trains the
+Surveys the images, splits them, compares the candidates on synthetic defects within the given minutes, trains the
 best one, calibrates its threshold to the false-alarm rate, exports and checks it, and writes a report. A build that was
 interrupted goes on when it is started again.
 """
@@ -76,7 +76,7 @@ def _count(text: str) -> int:
 def _rate(text: str) -> float:
     number = float(text)
     if not 0 < number < 1:
-        msg = f"{text} is no share: give a number between 0 and 1, such as 0.01 for 1 %"
+        msg = f"{text} is not between 0 and 1: give a rate, such as 0.01 for 1 %"
         raise argparse.ArgumentTypeError(msg)
     return number
 
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
     add("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
     add("--workers", type=_count, default=1, help="trainings at a time (default: 1)")
-    add("--dry-run", action="store_true", help="look at the images, say what would be done, and stop")
+    add("--dry-run", action="store_true", help="survey the images, say what would be done, and stop")
     return parser
 
 
@@ -132,10 +132,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # anomalib imports what its libraries will rename
-            from anomalib_plus.inspector.building import Build
+            from anomalib_plus.inspector.building.build import Build
 
             build = Build(options, console)
-            build.look()
+            build.plan()
             if not dry_run:
                 build.run()
     except KeyboardInterrupt:

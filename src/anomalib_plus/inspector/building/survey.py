@@ -1,4 +1,4 @@
-"""Look at the images of a folder: files, sizes, colours, exact copies and near-copies."""
+"""Survey of a folder of images: files, sizes, colours, exact copies and near-copies."""
 
 import re
 from collections import Counter, defaultdict
@@ -29,7 +29,7 @@ _BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,
 
 
 @dataclass(frozen=True)
-class Look:
+class SurveyedImage:
     """One usable image: what its file and its pixels say."""
 
     path: Path
@@ -45,11 +45,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Survey:
-    """Result of a look at a folder.
+    """Result of a image at a folder.
 
     Args:
         folder: The folder.
-        looks: Images that are used, one of each set of exact copies, sorted by path.
+        images: Images that are used, one of each set of exact copies, sorted by path.
         unusable: Files that cannot be used, with the reason.
         copies: Exact copies, which are left out, with the image that is kept.
         groups: For each image the name of its group; images of one group show the same part.
@@ -57,7 +57,7 @@ class Survey:
     """
 
     folder: Path
-    looks: list[Look]
+    images: list[SurveyedImage]
     unusable: list[tuple[str, str]] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
@@ -66,16 +66,16 @@ class Survey:
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
         """Number of images of each width and height."""
-        return Counter(look.size for look in self.looks)
+        return Counter(image.size for image in self.images)
 
     @property
     def is_grey(self) -> bool:
         """True if no image has colours."""
-        return all(look.is_grey for look in self.looks)
+        return all(image.is_grey for image in self.images)
 
 
 def survey(folder: Path, group_by: str | None = None) -> Survey:
-    """Look at every image below a folder.
+    """Survey the images below a folder.
 
     Args:
         folder: Folder of images, searched with its subfolders.
@@ -89,22 +89,22 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     if not folder.is_dir():
         msg = f"There is no folder {printable(folder)}: give a folder of images of good parts."
         raise FileNotFoundError(msg)
-    looks: list[Look] = []
+    images: list[SurveyedImage] = []
     unusable, copies = [], []
     kept: dict[str, str] = {}
     for path in image_files(folder):
         name = path.relative_to(folder).as_posix()
-        found = look_at(path)
+        found = survey_image(path)
         if isinstance(found, str):
             unusable.append((name, found))
         elif found.sha256 in kept:
             copies.append((name, kept[found.sha256]))
         else:
             kept[found.sha256] = name
-            looks.append(found)
-    names = [look.path.relative_to(folder).as_posix() for look in looks]
-    groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, looks)
-    return Survey(folder, looks, unusable, copies, groups, remarks)
+            images.append(found)
+    names = [image.path.relative_to(folder).as_posix() for image in images]
+    groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, images)
+    return Survey(folder, images, unusable, copies, groups, remarks)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -112,7 +112,7 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in find_image_files(folder) if not path.name.startswith("."))
 
 
-def look_at(path: Path) -> Look | str:
+def survey_image(path: Path) -> SurveyedImage | str:
     """Read an image; the reason as the predicate of a sentence if anomalib could not use it."""
     facts = inspect_image(path, decode=True)
     if facts.fault or facts.size is None:
@@ -122,7 +122,7 @@ def look_at(path: Path) -> Look | str:
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
     grey = image.convert("L")
     fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
-    return Look(
+    return SurveyedImage(
         path=path,
         sha256=file_hash(path),
         size=facts.size,
@@ -151,13 +151,13 @@ def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], li
     return keys, [f"{remark}; {alone} match nothing and stand alone." if alone else f"{remark}."]
 
 
-def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[str], list[str]]:
+def _by_appearance(names: Sequence[str], images: Sequence[SurveyedImage]) -> tuple[list[str], list[str]]:
     """Group images by burst names and near-copies; a rule that would lump a large share of the images is dropped."""
     links: list[tuple[int, int]] = []
     remarks = []
     for title, found in (
         ("names of one burst", _burst_links(names)),
-        ("near-copies", _near_copies(looks)),
+        ("near-copies", _near_copies(images)),
     ):
         largest = np.bincount(_components(len(names), found)).max(initial=1)
         if largest > max(_SMALL_GROUP, _GROUP_SHARE * len(names)):
@@ -168,7 +168,7 @@ def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[st
         elif found:
             links += found
             members = {index for link in found for index in link}
-            remarks.append(f"{len(members)} images are {title}; those of one part stay in one share.")
+            remarks.append(f"{len(members)} images are {title}; those of one part stay in one split.")
     return [str(number) for number in _components(len(names), links)], remarks
 
 
@@ -195,17 +195,17 @@ def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> l
     return [(first, other) for first, *others in members.values() for other in others]
 
 
-def _near_copies(looks: Sequence[Look]) -> list[tuple[int, int]]:
+def _near_copies(images: Sequence[SurveyedImage]) -> list[tuple[int, int]]:
     """Link images whose hashes and thumbnails hardly differ."""
-    hashes = np.array([look.hash for look in looks])
+    hashes = np.array([image.hash for image in images])
     links = []
-    for index in range(len(looks) - 1):
+    for index in range(len(images) - 1):
         near = np.flatnonzero(np.bitwise_count(hashes[index + 1 :] ^ hashes[index]) <= _MAX_HASH_BITS) + index + 1
-        thumbnail = looks[index].thumbnail
+        thumbnail = images[index].thumbnail
         links += [
             (index, int(other))
             for other in near
-            if np.abs(looks[other].thumbnail - thumbnail).mean() <= _MAX_GREY_LEVELS
+            if np.abs(images[other].thumbnail - thumbnail).mean() <= _MAX_GREY_LEVELS
         ]
     return links
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from anomalib_plus import __version__
 from anomalib_plus.image_files import printable
-from anomalib_plus.inspector.build_pictures import MapScale, overlay
-from anomalib_plus.inspector.result import Outcome
+from anomalib_plus.inspector.building.outcome import Outcome
+from anomalib_plus.inspector.building.pictures import MapScale, overlay
 from anomalib_plus.post_processing.conformal_math import clopper_pearson
 from anomalib_plus.report.page import embed_script, environment, read_script
 from anomalib_plus.report.tables import Cell, Table
@@ -25,7 +25,7 @@ _THUMBNAILS = 240
 class Item:
     """One scored image."""
 
-    share: str
+    split: str
     number: int
     image: str
     mask: str | None
@@ -37,7 +37,7 @@ class Item:
     @property
     def map_name(self) -> str:
         """Name of its map."""
-        return f"{self.share}_{self.number:04d}"
+        return f"{self.split}_{self.number:04d}"
 
 
 def render(outcome: Outcome, work: Path) -> str:
@@ -57,21 +57,21 @@ def render(outcome: Outcome, work: Path) -> str:
         "version": __version__,
         **embed_script(script),
     }
-    return environment("anomalib_plus.inspector").get_template("build.html.j2").render(context)
+    return environment(__package__).get_template("build.html.j2").render(context)
 
 
 def scored_items(outcome: Outcome) -> list[Item]:
-    """List the images that the model was not trained on: both shares of good images and the defective ones."""
+    """List the images that the model was not trained on: calibration and selection images, good and defective."""
     items = []
-    for share in ("calibration", "originals", "choice"):
+    for split in ("calibration", "originals", "selection"):
         for number, (entry, score) in enumerate(
-            zip(outcome.shares[share], outcome.record["scores"][share], strict=True)
+            zip(outcome.splits[split], outcome.record["scores"][split], strict=True)
         ):
-            if share == "choice" and not entry["label"]:
+            if split == "selection" and not entry["label"]:
                 continue  # varied or repeated originals, which would count twice
             name = printable(Path(entry["source"]).name)
-            kind = {"calibration": "good, calibration", "originals": "good"}.get(share, entry["kind"])
-            item = Item(share, number, entry["image"], entry["mask"], name, kind, bool(entry["label"]), float(score))
+            kind = {"calibration": "good, calibration", "originals": "good"}.get(split, entry["kind"])
+            item = Item(split, number, entry["image"], entry["mask"], name, kind, bool(entry["label"]), float(score))
             items.append(item)
     return items
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from anomalib_plus.inspector.selection import auroc, choose, compare, draw_weights
+from anomalib_plus.inspector.building.ranking import auroc, choose, compare, draw_weights
 
 LABELS = np.array([0, 1] * 20, bool)
 SOURCES = [str(index // 2) for index in range(40)]

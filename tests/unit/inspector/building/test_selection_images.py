@@ -1,4 +1,4 @@
-"""Images to choose by, and the datamodule of the shares."""
+"""Images to choose by, and the datamodule of the splits."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_plus.inspector.choice_images import bad_parts, entry, write_synthetic
-from anomalib_plus.inspector.share_data import ShareData
+from anomalib_plus.inspector.building.datamodule import SplitData
+from anomalib_plus.inspector.building.selection_images import bad_parts, entry, write_synthetic
 from part_images import save_parts
 
 
@@ -19,7 +19,7 @@ def pixels(path):
 
 def test_each_image_gets_a_twin_with_one_marked_defect(tmp_path):
     images = save_parts(tmp_path / "good", 3)
-    found = write_synthetic(images, tmp_path / "choice", seed=0)
+    found = write_synthetic(images, tmp_path / "selection", seed=0)
     assert sorted(each["label"] for each in found) == [0, 0, 0, 1, 1, 1]
     assert {each["source"] for each in found} == {str(path) for path in images}
     for each in found:
@@ -36,7 +36,7 @@ def test_defects_lie_in_the_region_of_interest(tmp_path):
     region = np.zeros((48, 48), np.uint8)
     region[:, 24:] = 255
     Image.fromarray(region).save(tmp_path / "roi.png")
-    found = write_synthetic(save_parts(tmp_path / "good", 6), tmp_path / "choice", 0, tmp_path / "roi.png")
+    found = write_synthetic(save_parts(tmp_path / "good", 6), tmp_path / "selection", 0, tmp_path / "roi.png")
     masks = [pixels(each["mask"]) > 0 for each in found if each["label"]]
     assert all(mask[:, 24:].any() for mask in masks)
     assert np.mean([mask[:, :22].any() for mask in masks]) == 0
@@ -86,20 +86,20 @@ def test_a_name_in_another_name_is_told_apart(tmp_path):
         bad_parts(tmp_path / "bad", tmp_path / "masks")
 
 
-@pytest.mark.parametrize("validation", ["choice", "calibration"])
+@pytest.mark.parametrize("validation", ["selection", "calibration"])
 def test_the_datamodule_gives_each_share_to_its_use(tmp_path, validation):
     images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 6)]
     bad = [entry(path, str(path), 1) for path in save_parts(tmp_path / "bad", 1)]
-    content = {"digest": "d", "training": images[:3], "calibration": images[3:5], "choice": [images[5], *bad]}
-    (tmp_path / "shares.json").write_text(json.dumps(content))
-    data = ShareData(tmp_path, "d", validation)
+    content = {"digest": "d", "training": images[:3], "calibration": images[3:5], "selection": [images[5], *bad]}
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    data = SplitData(tmp_path, "d", validation)
     data.setup("fit")
     paths = [sorted(part.samples.image_path) for part in (data.train_data, data.val_data, data.test_data)]
-    expected = {"choice": content["choice"], "calibration": content["calibration"]}[validation]
+    expected = {"selection": content["selection"], "calibration": content["calibration"]}[validation]
     assert paths[0] == [each["image"] for each in content["training"]]
     assert paths[1] == sorted(each["image"] for each in expected)
-    assert paths[2] == sorted(each["image"] for each in content["choice"])
+    assert paths[2] == sorted(each["image"] for each in content["selection"])
     batch = next(iter(data.test_dataloader()))
     assert batch.gt_label.sum() == 1
     with pytest.raises(ValueError, match="has the digest d, not e: run the build again"):
-        ShareData(tmp_path, "e")
+        SplitData(tmp_path, "e")
