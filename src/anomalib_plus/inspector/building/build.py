@@ -139,8 +139,9 @@ class Build:
         elif state.continues:
             self.console.print(f"Going on with the build in {self.work}, {state.seconds:.0f} seconds so far.")
         tests = sorted(splits["selection"], key=lambda entry: entry["image"])
+        group_of = {str(image.path): group for image, group in zip(self.survey.images, self.survey.groups, strict=True)}
         rounds = Halving(
-            entries, data, [entry["source"] for entry in tests], self.image_size,
+            entries, data, [group_of.get(entry["source"], entry["source"]) for entry in tests], self.image_size,
             self.options.seed, limits, store, state, self.console,
         ).run()  # fmt: skip
         order, reason = choose(rounds[-1].scores, self.options.max_latency_ms)

@@ -78,7 +78,8 @@ class Halving:
     Args:
         entries: Candidates.
         data: Arguments of :class:`~anomalib_plus.inspector.building.datamodule.SplitData`.
-        sources: For each test image, in the order of its path, the image from which it was made.
+        sources: For each test image, in the order of its path, the part that it shows; those of one part are drawn
+            together.
         image_size: Height and width of the networks' input.
         seed: Seed of trainings and draws.
         limits: Time or steps, and workers.
@@ -148,7 +149,7 @@ class Halving:
         return [chosen, *timed]
 
     def _last_seconds(self, timed: int) -> float:
-        """Seconds of training in a last round: half of what is left, because the best rival may have to train again."""
+        """Seconds of training in a last round: half of what is left, because the winner may have to train again."""
         left = (1 - RESERVE_FRACTION) * self.limits.seconds - self.state.seconds
         return self.limits.workers * left / 2 / max(timed, 1) - self._overhead()
 

@@ -24,7 +24,7 @@ def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, ki
 
 
 def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path | None = None) -> list[dict[str, Any]]:
-    """Write each good image, varied in light and position, and a twin with one defect and its mask.
+    """Write each good image, varied in light and position, and a copy with one defect, with its mask.
 
     The folder's content is replaced. The images are the same for a seed. With ``roi``, an image file, defects lie where
     it is not black.

@@ -152,7 +152,7 @@ def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], li
 
 
 def _by_appearance(names: Sequence[str], images: Sequence[SurveyedImage]) -> tuple[list[str], list[str]]:
-    """Group images by burst names and near-copies; a rule that would lump a large share of the images is dropped."""
+    """Group images by burst names and near-copies; a rule that makes one group of a large part of them is dropped."""
     links: list[tuple[int, int]] = []
     remarks = []
     for title, found in (

@@ -22,6 +22,7 @@ from anomalib_plus.benchmark import supervision
 from anomalib_plus.inspector.building import finish
 from anomalib_plus.inspector.building.build import Build
 from anomalib_plus.inspector.building.command import Options, main
+from anomalib_plus.inspector.building.halving import Halving
 from anomalib_plus.inspector.bundle import read_bundle_info
 from part_images import save_parts
 
@@ -206,6 +207,19 @@ def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
     shutil.copyfile(changed, tmp_path / "bad" / "part_050.png")
     build(options, bad=tmp_path / "bad")
     assert len(runs(options)) == 2 * len(before), "another bad part of the same name"
+
+
+def test_images_of_one_part_are_drawn_together(options, monkeypatch):
+    drawn = []
+
+    class Spy(Halving):
+        def __init__(self, entries, data, sources, *others):
+            drawn.extend(sources)
+            super().__init__(entries, data, sources, *others)
+
+    monkeypatch.setattr("anomalib_plus.inspector.building.build.Halving", Spy)
+    build(options, group_by=r"(\d)\.png")
+    assert set(drawn) < set("0123456789")
 
 
 def test_tiles_of_images_of_full_size(options):
