@@ -282,8 +282,8 @@ def test_two_builds_do_not_write_one_folder(options):
     [
         (["--masks", "m"], "--masks belong to bad parts"),
         (["--roi", "no.png"], "no.png does not exist"),
-        (["--false-alarms", "1"], "1 is not between 0 and 1"),
-        (["--minutes", "0"], "0 is not a positive number"),
+        (["--false-alarms", "1"], "1 is not above 0 and below 1"),
+        (["--minutes", "0"], "0 is not above 0"),
     ],
 )
 def test_wrong_arguments(options, extra, message, capsys):
