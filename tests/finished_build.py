@@ -1,24 +1,24 @@
-"""A finished build for tests of its report: ten good parts in two shares, five with a bright defect, and their maps."""
+"""A finished build for tests of its report: ten good parts in two splits, five with a bright defect, and their maps."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from anomalib_plus.inspector.build import Options
-from anomalib_plus.inspector.candidates import Candidate
-from anomalib_plus.inspector.choice_images import entry
-from anomalib_plus.inspector.findings import Finding
-from anomalib_plus.inspector.halving import Round
-from anomalib_plus.inspector.result import Outcome
-from anomalib_plus.inspector.selection import Score
+from anomalib_plus.inspector.building.candidates import Candidate
+from anomalib_plus.inspector.building.command import Options
+from anomalib_plus.inspector.building.findings import Finding
+from anomalib_plus.inspector.building.halving import Round
+from anomalib_plus.inspector.building.outcome import Outcome
+from anomalib_plus.inspector.building.ranking import Score
+from anomalib_plus.inspector.building.selection_images import entry
 from part_images import draw_part, save_parts
 
 THRESHOLD = 0.5
 SCORES = {
     "calibration": [0.1, 0.2, 0.3, 0.4, THRESHOLD],
     "originals": [0.15, 0.25, 0.35, 0.6, 0.05],
-    "choice": [0.45, 0.7, 0.8, 0.9, 0.95],
+    "selection": [0.45, 0.7, 0.8, 0.9, 0.95],
 }
 """One false alarm of the good parts held back, one missed defect."""
 
@@ -26,10 +26,10 @@ SCORES = {
 def finished_build(folder: Path, name: str = "part") -> Outcome:
     """Make the outcome; the maps lie in ``folder`` as a build leaves them. ``name`` begins the names of the defects."""
     good = save_parts(folder / "good", 10)
-    shares = {
+    splits = {
         "calibration": [entry(path, str(path)) for path in good[:5]],
         "originals": [entry(path, str(path)) for path in good[5:]],
-        "choice": [],
+        "selection": [],
     }
     for number in range(5):
         pixels, mask = draw_part(5 + number), np.zeros((48, 48), np.uint8)
@@ -37,7 +37,7 @@ def finished_build(folder: Path, name: str = "part") -> Outcome:
         image, mask_file = folder / f"{name}_{number}.png", folder / f"mask_{number}.png"
         Image.fromarray(pixels).save(image)
         Image.fromarray(mask).save(mask_file)
-        shares["choice"].append(entry(image, str(image), 1, mask_file, "hole"))
+        splits["selection"].append(entry(image, str(image), 1, mask_file, "hole"))
     chosen = Candidate("x.Swift", label="Swift")
     maps = folder / "finish" / chosen.folder_name / "maps"
     maps.mkdir(parents=True)
@@ -56,11 +56,11 @@ def finished_build(folder: Path, name: str = "part") -> Outcome:
     rounds = [Round(labels, {"max_seconds": 20.0}, [*scores, out], {"Broken": "crash: <oops>"})]
     rounds.append(Round(["Swift", "Steady", "Weak"], {"max_seconds": 60.0}, scores))
     record = {
-        "scores": SCORES, "threshold": THRESHOLD, "supported_rate": 1 / 6, "latency_ms": 4.2, "steps": 100,
+        "scores": SCORES, "threshold": THRESHOLD, "latency_ms": 4.2, "steps": 100,
         "seconds": 60.0, "difference": 1e-6,
     }  # fmt: skip
     findings = [Finding("Files", "10 image files", "10 are used.")]
     return Outcome(
         Options(folder / "good", folder / "inspector"), findings, {"Absent": "weights of x are not here"}, rounds,
-        chosen, "Swift is the fastest.", [], record, shares, 300.0,
+        chosen, "Swift is the fastest.", [], record, splits, 300.0,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from anomalib_plus.benchmark import job
 from anomalib_plus.benchmark.record import failed, new_record, now
-from anomalib_plus.benchmark.store import replace_file
+from anomalib_plus.files import replace_file
 
 
 def scores_of(entries, quality):
@@ -40,7 +40,7 @@ def work(description, store, threads=None):
     note(root, f"{description.model['label']} {limit:g}")
     if "error" in wish:
         return failed(new_record(description, now()), "exception", wish["error"])
-    entries = json.loads((Path(root) / "shares.json").read_text())["choice"]
+    entries = json.loads((Path(root) / "splits.json").read_text())["selection"]
     entries = sorted(entries, key=lambda entry: entry["image"])
     record = new_record(description, now())
     record["scores"] = {
@@ -63,12 +63,12 @@ def finish(folder):
         return {"error": wish["finish_error"]}
     from anomalib_plus.inspector.bundle import BundleInfo, write_bundle_info
 
-    shares = json.loads((Path(root) / "shares.json").read_text())
+    splits = json.loads((Path(root) / "splits.json").read_text())
     (folder / "bundle").mkdir(exist_ok=True)
     for name in ("model.xml", "model.bin", "model.ckpt"):
         (folder / "bundle" / name).write_text(task["entry"]["label"])
     (folder / "maps").mkdir(exist_ok=True)
-    scores = {share: scores_of(shares[share], wish["quality"]) for share in ("calibration", "originals", "choice")}
+    scores = {share: scores_of(splits[share], wish["quality"]) for share in ("calibration", "originals", "selection")}
     for share, values in scores.items():
         for number in range(len(values)):
             np.save(folder / "maps" / f"{share}_{number:04d}.npy", np.full((8, 8), values[number], np.float16))
@@ -82,7 +82,6 @@ def finish(folder):
         "difference": 1e-6,
         "scores": scores,
         "threshold": info.threshold,
-        "supported_rate": info.supported_rate,
         "latency_ms": wish.get("latency", 1.0),
     }
 

@@ -28,7 +28,7 @@ OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
     "models": OwnCommand("anomalib_plus.model_list", "list the models with their presets"),
     "config": OwnCommand("anomalib_plus.presets", "print the path of a preset, for --config; list the presets"),
-    "build": OwnCommand("anomalib_plus.inspector.build", "build an inspector from images of good parts"),
+    "build": OwnCommand("anomalib_plus.inspector.building.command", "build an inspector from images of good parts"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "selection": OwnCommand(
         "anomalib_plus.benchmark.selection", "tell whether synthetic defects choose the models that real ones would"

@@ -14,7 +14,7 @@ import pytest
 
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
-from anomalib_plus.inspector.build_report import render
+from anomalib_plus.inspector.building.report import render
 from anomalib_plus.report.command import main
 from finished_build import finished_build
 from synthetic_results import add_gallery, full_store, record, write_store

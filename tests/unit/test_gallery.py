@@ -189,8 +189,8 @@ def test_a_texture_folder_reaches_the_transforms_that_paste_textures(
         (["--output", "taken.png"], "taken.png"),
         (["--roi", "missing.png"], "--roi: there is no mask missing.png; give an image file or foreground"),
         (["--defects", "empty"], "Defect folder empty holds no image with a mask"),
-        (["--size", "0"], "--size: 0 is not positive"),
-        (["--images", "-1"], "--images: -1 is not positive"),
+        (["--size", "0"], "--size: 0 is less than 1"),
+        (["--images", "-1"], "--images: -1 is less than 1"),
     ],
 )
 def test_wrong_arguments_are_named(

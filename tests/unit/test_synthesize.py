@@ -109,8 +109,8 @@ def test_a_killed_run_can_be_repeated(good: Path, monkeypatch: pytest.MonkeyPatc
     ("arguments", "message"),
     [
         (["--kinds", "rust"], "no kind of defect rust. Known are scratch"),
-        (["--count", "0"], "0 is not positive"),
-        (["--severity", "1.5"], "1.5 does not lie in (0, 1]"),
+        (["--count", "0"], "0 is less than 1"),
+        (["--severity", "1.5"], "1.5 is not above 0 and at most 1"),
         (["--roi", "no.png"], "The region of interest no.png does not exist"),
         (["--data", "empty"], "There is no image"),
         (["--data", "nowhere/at all"], "There is no folder nowhere"),

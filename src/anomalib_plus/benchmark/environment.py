@@ -1,6 +1,5 @@
 """Device, code revision and weights behind a result."""
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
+
+from anomalib_plus.files import file_hash
 
 
 def device_name(device: torch.device) -> str:
@@ -76,15 +77,6 @@ def _from_timm(path: str, arguments: dict[str, Any]) -> bool:
     switches = [f"{owner}{ending}" for owner in owners for ending in ("pre_trained", "pretrained")]
     files = [arguments.get(f"{owner}weights") for owner in owners]
     return not any(files) and all(arguments.get(switch, True) for switch in switches)
-
-
-def file_hash(file: Path) -> str:
-    """SHA-256 of a file's content."""
-    with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _cached_hash(configuration: dict[str, Any]) -> str | None:

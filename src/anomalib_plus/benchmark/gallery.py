@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from anomalib.data.utils import read_image
-from anomalib.visualization.image.functional import apply_colormap
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from anomalib_plus.benchmark.evaluation import Predictions
 from anomalib_plus.deployment.resizing import pre_process
-
-_OPACITY = 0.8
+from anomalib_plus.overlays import colour, lay_over
 
 
 def relative_paths(paths: list[str]) -> list[str]:
@@ -95,11 +93,7 @@ def _draw(model: Any, predictions: Predictions, index: int, device: torch.device
         low, high = predictions.maps.min(), predictions.maps.max()  # one scale for all images
         scaled = (predictions.maps[index] - low) / max(high - low, np.finfo(np.float32).tiny)
         levels = Image.fromarray((scaled * 255).astype(np.uint8))
-        colours = apply_colormap(levels).convert("RGB")
-        drawn["map"] = colours
-        # The opacity follows the map, so that the part stays visible where nothing is found.
-        opacity = levels.point(lambda level: level * _OPACITY)
-        drawn["overlay"] = Image.composite(colours, shown.convert("RGB"), opacity)
+        drawn["map"], drawn["overlay"] = colour(levels), lay_over(shown.convert("RGB"), levels)
     reconstruct = getattr(model.model, "reconstruct_images", None)
     if reconstruct is not None:
         drawn["reconstruction"] = tv.to_pil_image(reconstruct(prepared)[0].clamp(0, 1).float().cpu())

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from anomalib_plus.benchmark.schema import PlanError
-from anomalib_plus.benchmark.store import replace_file
+from anomalib_plus.files import replace_file
 
 _TABLES = files("anomalib_plus.benchmark") / "paper_tables"
 _AVERAGE_PREFIXES = ("avg", "average")

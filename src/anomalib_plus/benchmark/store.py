@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.files import replace_file, synchronise_folder
 
 FILE = "results.jsonl"
 PLAN = "plan.json"
@@ -67,7 +67,7 @@ class ResultStore:
                 stream.flush()
                 os.fsync(stream.fileno())
             if is_new:
-                _synchronise_folder(self.folder)
+                synchronise_folder(self.folder)
         return True
 
     def plan(self) -> list[dict[str, Any]]:
@@ -116,17 +116,6 @@ class ResultStore:
         return lock
 
 
-def replace_file(file: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new content; it is on the disk when this returns."""
-    unfinished = file.with_name(f".{file.name}.{uuid4().hex}")  # another process may write the same file
-    with unfinished.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(file)
-    _synchronise_folder(file.parent)
-
-
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
@@ -148,11 +137,3 @@ def _cut_torn_line(stream: BinaryIO) -> None:
     else:
         stream.truncate(start)
     stream.flush()
-
-
-def _synchronise_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,8 @@ from anomalib_plus.benchmark.job import BUSY
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.record import failed, new_record, now
-from anomalib_plus.benchmark.store import ResultStore, replace_file
+from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.files import replace_file
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TAIL = 4000

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
+from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files
 
 
 def find_good_images(folder: Path) -> list[Path]:
@@ -16,8 +16,8 @@ def find_good_images(folder: Path) -> list[Path]:
         raise FileNotFoundError(msg)
     good = folder / "train" / "good"
     searched = good if good.is_dir() else folder
-    paths = sorted(path for path in searched.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    paths = sorted(find_image_files(searched))
     if not paths:
-        msg = f"There is no image ({', '.join(IMG_EXTENSIONS)}) in {searched}: give a folder with images."
+        msg = f"There is no image ({', '.join(IMAGE_SUFFIXES)}) in {searched}: give a folder with images."
         raise FileNotFoundError(msg)
     return paths

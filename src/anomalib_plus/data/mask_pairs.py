@@ -1,7 +1,7 @@
 """Checks for missing masks and broken links, on which anomalib's datamodules fail without naming the file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anomalib.data import Folder, MVTecAD
@@ -60,15 +60,13 @@ def check_links(datamodule: LightningDataModule | None) -> None:
         raise ValueError(msg)
 
 
-def find_unpaired(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """List images without a mask and masks without an image.
-
-    A mask belongs to an image if its name contains the image's name as a word (``000_mask`` and ``000``). Where images
-    and masks lie in folders of the same names (``test/scratch``, ``ground_truth/scratch``), the folders must agree too.
-    """
-    masks_of = _masks_by_name(images, masks)
-    with_image = {mask for found in masks_of.values() for mask in found}
-    return [image for image in images if not masks_of[image]], [mask for mask in masks if mask not in with_image]
+def describe_unpaired(masks_of: Mapping[Path, Sequence[Path]], masks: Sequence[Path]) -> str | None:
+    """Name the images without a mask and the masks without an image, in two sentences; None if there are none."""
+    used = {mask for found in masks_of.values() for mask in found}
+    without, unused = [image for image, found in masks_of.items() if not found], [m for m in masks if m not in used]
+    if not (without or unused):
+        return None
+    return f"Images without a mask: {shorten(without)}. Masks without an image: {shorten(unused)}."
 
 
 def shorten(paths: Sequence[Path], shown: int = 3) -> str:
@@ -79,13 +77,9 @@ def shorten(paths: Sequence[Path], shown: int = 3) -> str:
 
 def _explain(images: Sequence[Path], masks: Sequence[Path]) -> str:
     """Give the first reason why images and masks do not pair in order, and the remedy."""
-    unpaired_images, unpaired_masks = find_unpaired(images, masks)
-    if unpaired_images or unpaired_masks:
-        return (
-            f"Images without a mask: {shorten(unpaired_images)}. Masks without an image: {shorten(unpaired_masks)}. "
-            "A mask has the name of its image, or that name with an ending such as _mask."
-        )
-    masks_of = _masks_by_name(images, masks)
+    masks_of = masks_by_name(images, masks)
+    if unpaired := describe_unpaired(masks_of, masks):
+        return f"{unpaired} A mask has the name of its image, or that name with an ending such as _mask."
     for image, found in masks_of.items():
         rivals = [other for other in images if set(masks_of[other]) & set(found)]
         if len(rivals) > 1 and len(images) > len(masks):
@@ -103,7 +97,12 @@ def _explain(images: Sequence[Path], masks: Sequence[Path]) -> str:
     )
 
 
-def _masks_by_name(images: Sequence[Path], masks: Sequence[Path]) -> dict[Path, list[Path]]:
+def masks_by_name(images: Sequence[Path], masks: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Return the masks of each image by their names.
+
+    A mask belongs to an image if its name contains the image's name as a word (``000_mask`` and ``000``). Where images
+    and masks lie in folders of the same names (``test/scratch``, ``ground_truth/scratch``), the folders must agree too.
+    """
     nested = bool({path.parent.name for path in images} & {path.parent.name for path in masks})
 
     def belong(image: Path, mask: Path) -> bool:

@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.utils import read_image
-from anomalib.data.utils.image import is_image_file
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import Transform
 
-from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files, inspect_image, is_image_name, printable
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class PredictImages(Dataset):
                 self.image_filenames.append(file)
         self.skipped += [BadImage(folder, "may not be searched: change its permissions") for folder in closed_folders]
         if not (found or closed_folders):
-            msg = f"{printable(path)} holds no image ({', '.join(IMG_EXTENSIONS)})."
+            msg = f"{printable(path)} holds no image ({', '.join(IMAGE_SUFFIXES)})."
             raise ValueError(msg)
         if self.skipped and not (skip_bad_images and self.image_filenames):
             advice = "repair or remove them" if skip_bad_images else "repair them, or pass skip_bad_images=True"
@@ -122,14 +120,9 @@ def _find(path: Path) -> tuple[list[Path], list[Path]]:
         if not os.path.lexists(path):
             msg = f"{printable(path)} does not exist."
             raise FileNotFoundError(msg)
-        return [path.parent.resolve() / path.name] if is_image_file(path) else [], []
+        return [path.parent.resolve() / path.name] if is_image_name(path.name) else [], []
     closed: list[Path] = []
-    found = [
-        Path(folder, name)
-        for folder, _, names in os.walk(path.resolve(), onerror=lambda error: closed.append(Path(error.filename)))
-        for name in names
-        if is_image_file(name)
-    ]
+    found = find_image_files(path.resolve(), on_error=lambda error: closed.append(Path(error.filename)))
     return sorted(found), closed
 
 

@@ -6,14 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
-def positive(text: str) -> int:
-    """Convert an option to an integer of at least 1."""
-    number = int(text)
-    if number < 1:
-        msg = f"{number} is not positive: give 1 or more"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+from anomalib_plus.option_types import at_least
 
 
 def _mask_file(text: str) -> str:
@@ -30,8 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--textures", type=Path, help="folder of texture images for the transforms that paste textures")
     parser.add_argument("--defects", type=Path, help="folder of defects with masks for DefectBank, which needs one")
     parser.add_argument("--roi", type=_mask_file, help='where defects may lie: an image file or "foreground"')
-    parser.add_argument("--size", type=positive, default=256, help="side of the resized images (default: 256)")
-    parser.add_argument("--images", type=positive, default=4, help="number of images (default: 4)")
+    parser.add_argument("--size", type=at_least(1), default=256, help="side of the resized images (default: 256)")
+    parser.add_argument("--images", type=at_least(1), default=4, help="number of images (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the anomalies (default: 0)")
     return parser
 

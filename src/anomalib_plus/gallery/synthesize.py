@@ -5,15 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib_plus.gallery.command import positive
-
-
-def _severity(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1:
-        msg = f"{number} does not lie in (0, 1]"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+from anomalib_plus.option_types import at_least, between
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,9 +16,11 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of good images or of a category in MVTec layout, or a datamodule's YAML file or name",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write, in MVTec layout")
-    parser.add_argument("--count", type=positive, help="number of defective images (default: one per good image)")
+    parser.add_argument("--count", type=at_least(1), help="number of defective images (default: one per good image)")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="kinds of defects (default: all)")
-    parser.add_argument("--severity", type=_severity, help="in (0, 1] (default: drawn from 0.3 to 0.8)")
+    parser.add_argument(
+        "--severity", type=between(0, 1, includes_high=True), help="in (0, 1] (default: drawn from 0.3 to 0.8)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
     parser.add_argument(
         "--roi", help='where defects may lie: an image file, "foreground" (by Otsu\'s threshold) or "everywhere"'

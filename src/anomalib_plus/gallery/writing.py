@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from anomalib_plus.image_files import inspect_image, printable
 from anomalib_plus.transforms.visibility import is_grey
 from anomalib_plus.validation.holding_out import hold_out
-from anomalib_plus.validation.kinds import Kind, Twin, add_defect, plan_twins
+from anomalib_plus.validation.kinds import Kind, PlannedImage, add_defect, plan_defects
 
 MANIFEST = "manifest.csv"
 HOLDOUT = 0.2
@@ -64,7 +64,7 @@ def write_defects(
     common = Path(os.path.commonpath([path.parent for path in paths]))
     rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
     rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
-    rows += _write_twins(plan_twins(sources, kinds, seed, severity), kinds, unfinished, common)
+    rows += _write_defective(plan_defects(sources, kinds, seed, severity), kinds, unfinished, common)
     with (unfinished / MANIFEST).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -83,19 +83,21 @@ def _check(paths: Sequence[Path], output: Path) -> None:
             raise ValueError(msg)
 
 
-def _write_twins(twins: Sequence[Twin], kinds: Sequence[Kind], folder: Path, common: Path) -> list[tuple[object, ...]]:
+def _write_defective(
+    planned: Sequence[PlannedImage], kinds: Sequence[Kind], folder: Path, common: Path
+) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     numbers: dict[str, int] = defaultdict(int)
     by_name = {kind.name: kind for kind in kinds}
-    for twin in twins:
-        clean = read_image(twin.image_path, as_tensor=True).as_subclass(Tensor)
-        image, mask = add_defect(clean, by_name[twin.kind], twin.severity, twin.seed, printable(twin.image_path))
-        stem = f"{numbers[twin.kind]:03d}"
-        numbers[twin.kind] += 1
-        file, mask_file = f"test/{twin.kind}/{stem}.png", f"ground_truth/{twin.kind}/{stem}_mask.png"
+    for one in planned:
+        clean = read_image(one.image_path, as_tensor=True).as_subclass(Tensor)
+        image, mask = add_defect(clean, by_name[one.kind], one.severity, one.seed, printable(one.image_path))
+        stem = f"{numbers[one.kind]:03d}"
+        numbers[one.kind] += 1
+        file, mask_file = f"test/{one.kind}/{stem}.png", f"ground_truth/{one.kind}/{stem}_mask.png"
         _save(_picture(image), folder / file)
         _save(Image.fromarray((mask * 255).numpy()), folder / mask_file)
-        rows.append((file, mask_file, _relative(twin.image_path, common), twin.kind, twin.severity, twin.seed))
+        rows.append((file, mask_file, _relative(one.image_path, common), one.kind, one.severity, one.seed))
     return rows
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import anomalib_plus
+from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.image_files import printable
 from anomalib_plus.post_processing.conformal_math import smallest_rate
 
@@ -52,7 +52,7 @@ class BundleInfo:
         preset: Preset that the model was trained with.
         threshold: Larger values of ``pred_score`` are rejected. Pixels of the map above it are defective.
         false_alarm_rate: Share of good images that may be rejected.
-        supported_rate: Smallest rate that the number of calibration scores supports; by default 1 / (n + 1).
+        supported_rate: Smallest rate that the number of calibration scores supports, 1 / (n + 1).
         roi: Name of the image file that marks what is inspected. The exported model applies it.
         tiles: Settings of the tiling: ``tile``, ``overlap`` and ``scale``.
         seed: Seed of the training.
@@ -73,7 +73,7 @@ class BundleInfo:
     preset: str | None = None
     threshold: float = 0.5
     false_alarm_rate: float = 0.01
-    supported_rate: float | None = None
+    supported_rate: float = field(init=False)
     roi: str | None = None
     tiles: Mapping[str, Any] | None = None
     seed: int = 0
@@ -96,8 +96,7 @@ class BundleInfo:
             raise BundleError(msg)
         object.__setattr__(self, "calibration_scores", tuple(scores.tolist()))
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        if self.supported_rate is None:
-            object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
+        object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
 
     @property
     def identity(self) -> str:
@@ -121,13 +120,8 @@ def write_bundle_info(folder: Path | str, info: BundleInfo) -> BundleInfo:
         msg = f"The bundle {printable(folder)} lacks {', '.join(missing)}: export the model there first."
         raise FileNotFoundError(msg)
     names = sorted({*needed, *(name for name in _OPTIONAL_FILES if (folder / name).is_file())})
-    info = replace(info, files={name: _sha256(folder / name) for name in names})
-    partial = folder / f".{INFO_FILE}.partial"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump({"schema": SCHEMA, **asdict(info)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / INFO_FILE)
+    info = replace(info, files={name: file_hash(folder / name) for name in names})
+    replace_file(folder / INFO_FILE, json.dumps({"schema": SCHEMA, **asdict(info)}, indent=1))
     return info
 
 
@@ -139,7 +133,7 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
     """
     folder = Path(folder)
     content = _read_json(folder)
-    known = {known.name for known in fields(BundleInfo)}
+    known = {known.name for known in fields(BundleInfo) if known.init}
     try:
         info = BundleInfo(**{name: value for name, value in content.items() if name in known})
     except TypeError as error:
@@ -161,7 +155,7 @@ def _check_files(folder: Path, info: BundleInfo) -> None:
     if missing := [name for name in needed if Path(name).name != name or not (folder / name).is_file()]:
         msg = f"The bundle {printable(folder)} lacks {', '.join(missing)}: copy the whole folder again."
         raise BundleError(msg)
-    if edited := [name for name, expected in needed.items() if _sha256(folder / name) != expected]:
+    if edited := [name for name, expected in needed.items() if file_hash(folder / name) != expected]:
         msg = (
             f"{', '.join(edited)} of the bundle {printable(folder)} was changed after it was built (the SHA-256 "
             "differs), so the threshold may not fit the scores: copy the whole folder again, or build it again."
@@ -189,11 +183,3 @@ def _read_json(folder: Path) -> dict[str, Any]:
         )
         raise BundleError(msg)
     return content
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

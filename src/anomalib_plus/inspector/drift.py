@@ -18,7 +18,7 @@ import numpy as np
 PERIOD = 20_000
 """Number of accepted parts after which the test begins anew with the calibration scores."""
 _AT_THRESHOLD = 1e-6
-"""Calibration scores this close to the threshold have set it, so they are no random sample."""
+"""Scores this close to the threshold are not compared: calibration scores there have set it, so they are no sample."""
 _NOT_ZERO = 1e-12
 
 # Densities on (0, 1): for scores that rise (small p-values), fall (large ones), spread and gather.
@@ -57,7 +57,8 @@ class DriftTest:
         period: int = PERIOD,
     ) -> None:
         self.warned = False
-        self._calibration = sorted(_single(score) for score in calibration_scores if score < threshold - _AT_THRESHOLD)
+        self._end = threshold - _AT_THRESHOLD
+        self._calibration = sorted(_single(score) for score in calibration_scores if score < self._end)
         self._limit = 1 / level
         self._period = period
         self._random = random.Random(seed)  # noqa: S311 -- repeatable, not secret
@@ -69,7 +70,7 @@ class DriftTest:
         Returns:
             True if the test warns now; it does so once.
         """
-        if self.warned:
+        if self.warned or score >= self._end:
             return False
         if self._count == self._period:
             self._scores, self._capital, self._count = list(self._calibration), list(_START), 0

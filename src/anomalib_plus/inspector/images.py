@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from anomalib_plus.image_files import IMAGE_SUFFIXES, printable
+from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files, is_image_name, printable
 from anomalib_plus.inspector.table import as_cell
 
 Key = tuple[str, str]
@@ -33,13 +33,13 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            yield from _not_none(_in_folder(path, recursive), argument)
+            yield from _not_none(find_image_files(path, recursive), argument)
         elif path.suffix.lower() == ".txt":
             lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
             yield from (Path(line) for line in lines if line.strip())
         elif glob.has_magic(argument) and not os.path.lexists(path):
             names = sorted(glob.glob(argument, recursive=recursive))  # noqa: PTH207 -- pathlib refuses absolute ones
-            yield from _not_none((Path(name) for name in names if _is_image(name)), argument)
+            yield from _not_none((Path(name) for name in names if is_image_name(name)), argument)
         else:
             yield path
 
@@ -51,23 +51,11 @@ def images_in(folder: Path) -> dict[Key, Path]:
         OSError: If the folder cannot be read.
     """
     found = {}
-    for path in sorted(path for path in folder.iterdir() if _is_image(path.name)):
+    for path in sorted(path for path in folder.iterdir() if is_image_name(path.name)):
         with suppress(FileNotFoundError):  # removed meanwhile
             changed = path.stat(follow_symlinks=path.exists()).st_mtime_ns
             found[as_cell(path.name), _format_time(changed)] = path
     return found
-
-
-def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders.sort()
-        yield from (Path(parent, name) for name in sorted(names) if _is_image(name))
-        if not recursive:
-            return
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _not_none(images: Iterator[Path], argument: str) -> Iterator[Path]:
@@ -78,10 +66,6 @@ def _not_none(images: Iterator[Path], argument: str) -> Iterator[Path]:
         raise ValueError(msg)
     yield first
     yield from images
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _format_time(nanoseconds: int) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-_OPACITY = 0.4
+from anomalib_plus.overlays import lay_over
+
 _LONGEST_NAME = 250
 """Bytes of a file name to which ``.png`` can be added."""
 
@@ -44,11 +45,8 @@ def draw_overlay(
 
     Colours go from blue (0.5 below the threshold or less) over green (the threshold) to red (0.5 above it or more).
     """
-    from matplotlib import colormaps
-
     levels = np.nan_to_num((anomaly_map - threshold + 0.5).clip(0, 1) * 255, nan=255).astype(np.uint8)
-    colours = colormaps["turbo"](np.arange(256), bytes=True)[:, :3][levels]
-    overlay = Image.blend(Image.fromarray(pixels), Image.fromarray(colours), _OPACITY)
+    overlay = lay_over(Image.fromarray(pixels), Image.fromarray(levels))
     if region is not None:
         x, y, width, height, _ = region
         line = max(1, min(overlay.size) // 200)

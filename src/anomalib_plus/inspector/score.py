@@ -12,7 +12,7 @@ from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.images import find_images
 from anomalib_plus.inspector.inspection import Inspector
 from anomalib_plus.inspector.regions import save_overlay
-from anomalib_plus.inspector.results import RESULT_COLUMNS, inspect_file
+from anomalib_plus.inspector.result_row import RESULT_COLUMNS, inspect_file
 from anomalib_plus.inspector.table import ResultTable, as_cell
 
 _SECONDS_BETWEEN_REPORTS = 10

@@ -14,8 +14,9 @@ from anomalib_plus.inspector.drift import DriftTest
 from anomalib_plus.inspector.images import Key, images_in
 from anomalib_plus.inspector.inspection import Inspector
 from anomalib_plus.inspector.regions import save_overlay
-from anomalib_plus.inspector.results import RESULT_COLUMNS, TEXTS, inspect_file
+from anomalib_plus.inspector.result_row import RESULT_COLUMNS, TEXTS, inspect_file
 from anomalib_plus.inspector.table import ResultTable, append_text, as_json_line, as_number, remove_incomplete_line
+from anomalib_plus.option_types import between
 
 _COLUMNS = ("file", "modified", "time", *RESULT_COLUMNS, "warning")
 _DRIFT = (
@@ -148,7 +149,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("inbox", type=Path, metavar="INBOX", help="folder in which images appear")
     parser.add_argument("outbox", type=Path, metavar="OUTBOX", help="folder for the results")
     parser.add_argument("--once", action="store_true", help="inspect the images in INBOX and end")
-    parser.add_argument("--interval", type=_seconds, default=1.0, help="seconds between looks into INBOX (default: 1)")
+    parser.add_argument(
+        "--interval",
+        type=between(0, threading.TIMEOUT_MAX),
+        default=1.0,
+        help="seconds between looks into INBOX (default: 1)",
+    )
     options = parser.parse_args(arguments)
     try:
         with _stopped_by_signals() as stop:
@@ -168,14 +174,6 @@ def _look_again(inbox: Path, images: dict[Key, Path]) -> dict[Key, Path]:
     except OSError as error:
         announce("cannot read the inbox, will try again:", error)
         return images
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < threading.TIMEOUT_MAX:
-        msg = f"{text} is not a positive number of seconds: use 1, for example"
-        raise argparse.ArgumentTypeError(msg)
-    return seconds
 
 
 @contextmanager

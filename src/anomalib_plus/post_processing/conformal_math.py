@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
 _ROUNDING = 1e-9
-"""Relative error of a product such as ``125 * (1 - 0.176)``, which must not raise a rank by one."""
+"""Relative error of a result such as ``125 * (1 - 0.176)`` or ``1 / (1 / 49)``, which must not be rounded up."""
 
 
 def conformal_rank(n: int, rate: float) -> int:
@@ -79,7 +79,7 @@ def smallest_rate(n: int) -> float:
 
 def images_needed(rate: float) -> int:
     """Smallest number of calibration images that can keep a false-alarm rate: ``ceil(1 / rate) - 1``."""
-    return max(1, math.ceil(1 / rate) - 1)
+    return max(1, math.ceil((1 - _ROUNDING) / rate) - 1)
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -92,8 +92,8 @@ class ConformalPostProcessor(RegionPostProcessor):
 
     @property
     def supported_rate(self) -> float:
-        """False-alarm rate that is kept: ``false_positive_rate``, or the smallest that n images allow if larger."""
-        return max(self.false_positive_rate, smallest_rate(self.n))
+        """Smallest false-alarm rate that n images support, 1 / (n + 1)."""
+        return smallest_rate(self.n)
 
     @property
     def budget(self) -> dict[str, float]:
@@ -180,9 +180,10 @@ class ConformalPostProcessor(RegionPostProcessor):
     def describe(self) -> str:
         """Describe the budget in one sentence."""
         found = self.budget
+        expected = max(self.false_positive_rate, self.supported_rate)
         return (
             f"thresholds from {self.n} good validation images: score {found['image_threshold']:.4g}, map "
-            f"{found['pixel_threshold']:.4g}. The expected false-alarm rate is at most {self.supported_rate:.2%}, if "
+            f"{found['pixel_threshold']:.4g}. The expected false-alarm rate is at most {expected:.2%}, if "
             f"production looks like these images; for this set of images it is at most {found['bound']:.2%} with a "
             f"confidence of {self.confidence:.0%}."
         )
@@ -237,8 +238,8 @@ class ConformalPostProcessor(RegionPostProcessor):
                 self.n,
                 rate,
                 images_needed(rate),
-                smallest_rate(self.n),
-                smallest_rate(self.n),
+                self.supported_rate,
+                self.supported_rate,
             )
 
     def normalized(self, scores: Tensor | None, maps: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

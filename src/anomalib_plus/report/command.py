@@ -2,8 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from anomalib_plus.option_types import at_least
 
 from .records import PaperNumbers, ResultsError, Store, read_published, read_store
 from .summary import Summary
@@ -26,14 +28,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rank-by", metavar="METRIC", help="metric that ranks the models (default: image_auroc)")
     parser.add_argument(
         "--examples",
-        type=_at_least(0),
+        type=at_least(0),
         default=2,
         help="heatmaps of each kind per model and category (default: 2; 0: none)",
     )
     parser.add_argument(
-        "--max-examples", type=_at_least(0), default=400, help="heatmaps in all, to limit the file size (default: 400)"
+        "--max-examples", type=at_least(0), default=400, help="heatmaps in all, to limit the file size (default: 400)"
     )
-    parser.add_argument("--picture-size", type=_at_least(1), default=144, help="longer side of an image (default: 144)")
+    parser.add_argument("--picture-size", type=at_least(1), default=144, help="longer side of an image (default: 144)")
     return parser
 
 
@@ -43,16 +45,6 @@ def _output(text: str) -> Path:
         msg = f"{text} has none of the suffixes {', '.join(SUFFIXES)}"
         raise argparse.ArgumentTypeError(msg)
     return path
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < minimum:
-            msg = f"{text} is less than {minimum}"
-            raise argparse.ArgumentTypeError(msg)
-        return int(text)
-
-    return number
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -151,7 +151,11 @@ def _embed(folder: Path, name: str, role: str, alt: str, size: int) -> EmbeddedI
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
         return EmbeddedImage(role, alt, None)
     image.thumbnail((size, size))
+    return EmbeddedImage(role, alt, data_uri(image), image.width, image.height)
+
+
+def data_uri(image: Image.Image) -> str:
+    """Encode an image for a page."""
     stream = BytesIO()
     image.save(stream, "WEBP", quality=_QUALITY)
-    uri = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return EmbeddedImage(role, alt, uri, image.width, image.height)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.image_files import IMAGE_FORMATS
+from anomalib_plus.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, find_image_files
 from anomalib_plus.transforms.histogram import byte_histograms
 from anomalib_plus.transforms.procedural_textures import procedural_textures
 
@@ -184,9 +183,9 @@ def _image_paths(folder: Path) -> list[Path]:
         msg = f"Texture folder {folder} does not exist. Give a folder of images, or None for procedural textures."
         raise FileNotFoundError(msg)
     # Reading a pipe could last for ever.
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    paths = sorted(path for path in find_image_files(folder) if path.is_file())
     if not paths:
-        msg = f"Texture folder {folder} holds no image ({', '.join(IMG_EXTENSIONS)})."
+        msg = f"Texture folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)})."
         raise FileNotFoundError(msg)
     return paths
 

@@ -1,4 +1,4 @@
-"""Validation without bad parts: good images held out of the training, and defective twins of them."""
+"""Validation without bad parts: good images held out of the training, and defective copies of them."""
 
 from anomalib_plus.validation.datamodule import SyntheticValidation
 from anomalib_plus.validation.holding_out import hold_out

@@ -21,7 +21,7 @@ from anomalib_plus.validation.kinds import kinds_of
 
 
 class SyntheticValidation(AnomalibDataModule):
-    """Datamodule whose validation images are held-out good images and defective twins of them.
+    """Datamodule whose validation images are held-out good images and defective copies of them.
 
     Early stopping, thresholds, the choice of a model and INT8 calibration then need no image of a defect. The wrapped
     datamodule's own splits are not used: all its good training images are trained on, except the share held out here,
@@ -29,9 +29,9 @@ class SyntheticValidation(AnomalibDataModule):
     (its ``test_split_ratio``) of the good images is held out for the test; if there are none, the test takes the
     validation images. No image of the training is in the validation or the test.
 
-    A twin is a held-out image with one defect, the same in every epoch and on every machine, for any number of workers
-    and batch size. It is made when it is read, in about 12 ms at 256x256 pixels, so nothing is kept in memory and
-    worker processes have nothing to share. ``val_data.samples`` tells kind and severity of each.
+    A defective copy is a held-out image with one defect, the same in every epoch and on every machine, for any number
+    of workers and batch size. It is made when it is read, in about 12 ms at 256x256 pixels, so nothing is kept in
+    memory and worker processes have nothing to share. ``val_data.samples`` tells kind and severity of each.
 
     Args:
         datamodule: Datamodule of images to take the training images from, or its class_path and init_args.

@@ -1,4 +1,4 @@
-"""Held-out good images and their defective twins as a dataset of anomalib."""
+"""Held-out good images and their defective copies as a dataset of anomalib."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_plus.transforms.augmenter import Augmenter
-from anomalib_plus.validation.kinds import Kind, Twin, add_defect, image_seed, plan_twins, to_8_bits
+from anomalib_plus.validation.kinds import Kind, PlannedImage, add_defect, image_seed, plan_defects, to_8_bits
 
 GOOD = "good"
 
 
 class SyntheticValidationDataset(AnomalibDataset):
-    """Good images and defective twins of them, with masks.
+    """Good images and defective copies of them, with masks.
 
     An image is made when it is read, from its file and the seed in its row of ``samples``, so it is the same in every
     epoch, process and batch, and nothing is kept in memory. ``samples`` tells ``kind``, ``severity`` and ``seed`` of
@@ -50,8 +50,8 @@ class SyntheticValidationDataset(AnomalibDataset):
         self.nuisance = nuisance
         self.seed = seed
         self.pictures = pictures
-        good = [Twin(path, GOOD, None, image_seed(seed, path, GOOD)) for path in paths]
-        samples = pandas.DataFrame([*good, *plan_twins(paths, kinds, seed)])
+        good = [PlannedImage(path, GOOD, None, image_seed(seed, path, GOOD)) for path in paths]
+        samples = pandas.DataFrame([*good, *plan_defects(paths, kinds, seed)])
         samples["label_index"] = (samples.kind != GOOD).astype(int)
         samples["mask_path"], samples["split"] = "", Split.VAL.value
         samples.attrs["task"] = "segmentation"

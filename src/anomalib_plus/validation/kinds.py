@@ -1,4 +1,4 @@
-"""Kinds of defects of the twins, and one defect of a kind on an image."""
+"""Kinds of synthetic defects, and one defect of a kind on an image."""
 
 import hashlib
 from collections import defaultdict
@@ -77,8 +77,8 @@ def kinds_of(augmenter: Augmenter | None) -> list[Kind]:
     return [Kind(*parts) for parts in zip(numbered, members, weights, strict=True)]
 
 
-class Twin(NamedTuple):
-    """Plan of a defective image."""
+class PlannedImage(NamedTuple):
+    """What an image is made of: a good image, the kind and severity of its defect, and the seed."""
 
     image_path: str
     kind: str
@@ -86,7 +86,9 @@ class Twin(NamedTuple):
     seed: int
 
 
-def plan_twins(paths: Sequence[str], kinds: Sequence[Kind], seed: int, severity: float | None = None) -> list[Twin]:
+def plan_defects(
+    paths: Sequence[str], kinds: Sequence[Kind], seed: int, severity: float | None = None
+) -> list[PlannedImage]:
     """Plan one defect for each image; every kind gets its share of them, as far as their number allows.
 
     Args:
@@ -100,7 +102,7 @@ def plan_twins(paths: Sequence[str], kinds: Sequence[Kind], seed: int, severity:
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
     chosen = [kinds[position] for position in torch.searchsorted(weights, positions)[order].tolist()]
     repetitions: dict[tuple[str, str], int] = defaultdict(int)
-    twins = []
+    planned = []
     for path, kind in zip(paths, chosen, strict=True):
         repetition = repetitions[path, kind.name]
         repetitions[path, kind.name] += 1
@@ -108,8 +110,8 @@ def plan_twins(paths: Sequence[str], kinds: Sequence[Kind], seed: int, severity:
         drawn = float(torch.rand(1, generator=torch.Generator().manual_seed(own_seed)))
         own = round(SEVERITIES[0] + drawn * (SEVERITIES[1] - SEVERITIES[0]), 3) if severity is None else severity
         given = getattr(kind.augmenter, "severity", None)
-        twins.append(Twin(path, kind.name, own if kind.draws_severity else given, own_seed))
-    return twins
+        planned.append(PlannedImage(path, kind.name, own if kind.draws_severity else given, own_seed))
+    return planned
 
 
 def image_seed(seed: int, path: str, purpose: str) -> int:

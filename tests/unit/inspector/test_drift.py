@@ -121,3 +121,8 @@ def test_a_period_begins_anew() -> None:
 
 def test_the_score_that_set_the_threshold_is_no_sample() -> None:
     assert DriftTest([0.1, 0.4999999, 0.5, 0.7], 0.5)._scores == [float(np.float32(0.1))]
+
+
+def test_many_scores_at_the_threshold_are_no_change() -> None:
+    test = DriftTest([0.1, 0.5] * 100, 0.5)
+    assert not any(test.add(score) for score in [0.1, 0.5] * 200)

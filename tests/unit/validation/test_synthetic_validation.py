@@ -97,7 +97,7 @@ def test_the_test_data_are_the_wrapped_ones(kind: str, mvtec_layout: Path, good_
     assert not val & test
 
 
-def test_a_twin_differs_from_its_image_inside_its_mask_only(good_folder: Callable[..., Folder]) -> None:
+def test_a_defective_copy_differs_from_its_image_inside_its_mask_only(good_folder: Callable[..., Folder]) -> None:
     data = ready(good_folder(), holdout=0.9, nuisance=None)
     samples = data.val_data.samples
     for index in range(len(samples)):
@@ -106,9 +106,9 @@ def test_a_twin_differs_from_its_image_inside_its_mask_only(good_folder: Callabl
         changed = (item.image != original).any(0)
         assert not (changed & (item.gt_mask == 0)).any()
         assert bool(item.gt_label) == bool(item.gt_mask.any()) == (samples.kind[index] != "good") == bool(changed.any())
-    twins = samples[samples.kind != "good"]
-    assert twins.severity.between(0.3, 0.8).all()
-    assert twins.kind.is_unique  # five images, ten kinds
+    defective = samples[samples.kind != "good"]
+    assert defective.severity.between(0.3, 0.8).all()
+    assert defective.kind.is_unique  # five images, ten kinds
 
 
 def test_nuisance_lies_below_the_defects_and_varies_the_good_images(good_folder: Callable[..., Folder]) -> None:
@@ -144,7 +144,7 @@ def test_own_transforms_and_their_kinds(good_folder: Callable[..., Folder]) -> N
     assert (kinds.index == "scratch").sum() == 3
     several = ready(good_folder(), augmenter=Mix(defects_per_image=(1, 2))).val_data
     assert set(several.samples.kind) == {"good", "mix"}
-    half = PerlinAnomaly("self", probability=0.3, roi=None)  # every twin gets a defect nevertheless
+    half = PerlinAnomaly("self", probability=0.3, roi=None)  # every copy gets a defect nevertheless
     data = ready(good_folder(), augmenter=half.config(), holdout=0.9).val_data
     assert all(bool(data[index].gt_mask.any()) == bool(data[index].gt_label) for index in range(len(data)))
     never = ready(good_folder(), augmenter=Cutout(probability=0.0)).val_data

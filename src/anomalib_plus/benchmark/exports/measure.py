@@ -32,9 +32,9 @@ from anomalib_plus.benchmark.plan import ModelEntry, label_of
 from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
-from anomalib_plus.benchmark.store import replace_file
 from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class, trainer_arguments
 from anomalib_plus.deployment.resizing import pre_process
+from anomalib_plus.files import replace_file
 
 MIB = 2**20
 

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from anomalib_plus.image_files import printable
-from anomalib_plus.inspector.shares import Shares
-from anomalib_plus.inspector.survey import Survey
+from anomalib_plus.inspector.building.splits import Splits
+from anomalib_plus.inspector.building.survey import Survey
+from anomalib_plus.post_processing.conformal_math import images_needed, smallest_rate
 
 _VISIBLE = 3
 """Pixels of a network's input that a defect should cover in each direction."""
@@ -29,22 +30,22 @@ class Finding:
 
 
 def find(
-    survey: Survey, shares: Shares, rate: float, image_size: tuple[int, int], tile: int | None = None
+    survey: Survey, splits: Splits, rate: float, image_size: tuple[int, int], tile: int | None = None
 ) -> list[Finding]:
-    """Describe the images of good parts and the decisions on files, sizes, colours, groups and shares."""
+    """Describe the images of good parts and the decisions on files, sizes, colours, groups and splits."""
     return [
         _files(survey),
         _size(survey, image_size, tile),
         _colours(survey),
         _groups(survey),
-        _division(survey, shares),
-        budget(len(shares.calibration), rate),
+        _division(survey, splits),
+        budget(len(splits.calibration), rate),
     ]
 
 
 def _files(survey: Survey) -> Finding:
-    total = len(survey.looks) + len(survey.unusable) + len(survey.copies)
-    decided = [f"{len(survey.looks)} are used"]
+    total = len(survey.images) + len(survey.unusable) + len(survey.copies)
+    decided = [f"{len(survey.images)} are used"]
     if survey.copies:
         decided.append(
             f"{len(survey.copies)} exact copies are left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})"
@@ -75,9 +76,9 @@ def _size(survey: Survey, image_size: tuple[int, int], tile: int | None) -> Find
 def _colours(survey: Survey) -> Finding:
     if survey.is_grey:
         return Finding("Colours", "grey images", "The three channels that the networks take are equal.")
-    grey = sum(look.is_grey for look in survey.looks)
+    grey = sum(image.is_grey for image in survey.images)
     if grey:
-        seen = f"{grey} of {len(survey.looks)} images are grey, the others coloured"
+        seen = f"{grey} of {len(survey.images)} images are grey, the others coloured"
         return Finding("Colours", seen, "All are used; if two cameras are mixed, build an inspector for each.")
     return Finding("Colours", "coloured images, 8 bits", "Colours are used.")
 
@@ -90,21 +91,19 @@ def _groups(survey: Survey) -> Finding:
     return Finding("Groups", seen, decided)
 
 
-def _division(survey: Survey, shares: Shares) -> Finding:
+def _division(survey: Survey, splits: Splits) -> Finding:
     decided = (
-        f"{len(shares.training)} train, {len(shares.choice)} choose the model, {len(shares.calibration)} calibrate the "
-        "threshold; no image is in two shares."
+        f"{len(splits.training)} train, {len(splits.selection)} select the model, {len(splits.calibration)} calibrate "
+        "the threshold; no image is in two of these sets."
     )
-    return Finding("Shares", f"{len(survey.looks)} good images", decided)
+    return Finding("Splits", f"{len(survey.images)} good images", decided)
 
 
 def budget(calibration: int, rate: float) -> Finding:
     """Say what false-alarm rate a number of calibration images supports."""
-    from anomalib_plus.post_processing.conformal_math import images_needed, smallest_rate
-
     supported = smallest_rate(calibration)
     seen = f"{calibration} calibration images support a false-alarm rate of {100 * supported:.2g} % or more"
-    if supported <= rate * (1 + 1e-9):
+    if calibration >= images_needed(rate):
         decided = f"The threshold is set for {100 * rate:.2g} %."
     else:
         decided = (

@@ -1,4 +1,4 @@
-"""Choice of a model by successive halving: a short round for all, a longer one for the better half."""
+"""Selection of a model by successive halving: a short round for all, a longer one for the better half."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.record import seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
-from anomalib_plus.inspector.findings import Finding
-from anomalib_plus.inspector.selection import Score, choose, compare
-from anomalib_plus.inspector.state import BuildState
+from anomalib_plus.inspector.building.findings import Finding
+from anomalib_plus.inspector.building.ranking import Score, choose, compare
+from anomalib_plus.inspector.building.state import BuildState
 
-CHOICE_SHARE = 0.55
-"""Share of the time for the rounds; the rest trains, exports and checks the chosen model."""
+ROUNDS_FRACTION = 0.55
+"""Fraction of the time for the rounds; the rest trains, exports and checks the chosen model."""
 _LAST_ROUND = 4
 """Most candidates of the round after which one is chosen."""
-_RIVALS, _LONGER = 2, 1.5
-"""Most rivals of a last round, and how many times as long as before they must be able to train in it."""
-RESERVE_SHARE = 0.1
-"""Share of the time for export, check and report."""
+_RUNNERS_UP, _LONGER = 2, 1.5
+"""Most runners-up in a last round, and how many times as long as before they must be able to train in it."""
+RESERVE_FRACTION = 0.1
+"""Fraction of the time for export, check and report."""
 _FIRST_OVERHEAD = 20.0
 """Seconds of a job beside its training, before one was measured."""
 _LEAST_SECONDS = 5.0
@@ -35,7 +35,7 @@ LEAST_END = 60.0
 _TIMEOUT = 300.0
 """Seconds of a job beside three times its training, after which it hangs, even on a busy machine."""
 _METRICS = ("image_auroc", "aupro")
-_DATA = "anomalib_plus.inspector.share_data.ShareData"
+_DATA = "anomalib_plus.inspector.building.datamodule.SplitData"
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,13 @@ class _Progress(SweepProgress):
 
 
 class Halving:
-    """Rounds of jobs on the choice share.
+    """Rounds of jobs on the selection images.
 
     Args:
         entries: Candidates.
-        data: Arguments of :class:`~anomalib_plus.inspector.share_data.ShareData`.
-        sources: For each test image, in the order of its path, the image from which it was made.
+        data: Arguments of :class:`~anomalib_plus.inspector.building.datamodule.SplitData`.
+        sources: For each test image, in the order of its path, the part that it shows; those of one part are drawn
+            together.
         image_size: Height and width of the networks' input.
         seed: Seed of trainings and draws.
         limits: Time or steps, and workers.
@@ -136,12 +137,12 @@ class Halving:
             return []
         if len(found.labels) > _LAST_ROUND:
             return [score.label for score in found.scores[: math.ceil(len(found.labels) / 2)]]
-        return self._rivals(found)
+        return self._runners_up(found)
 
-    def _rivals(self, found: Round) -> list[str]:
-        """Return the chosen candidate and its best rivals for a last round, if it leaves time that they can use."""
+    def _runners_up(self, found: Round) -> list[str]:
+        """Return the chosen candidate and the runners-up for a last round, if it leaves time that they can use."""
         chosen = choose(found.scores, None)[0][0].label
-        timed = [score.label for score in found.scores if self.entries[score.label].budget is None][:_RIVALS]
+        timed = [score.label for score in found.scores if self.entries[score.label].budget is None][:_RUNNERS_UP]
         if self.entries[chosen].budget is None or not timed:
             return []
         if self.limits.steps is None:
@@ -151,8 +152,8 @@ class Halving:
         return [chosen, *timed]
 
     def _last_seconds(self, timed: int) -> float:
-        """Seconds of training in a last round: half of what is left, because the best rival may have to train again."""
-        left = (1 - RESERVE_SHARE) * self.limits.seconds - self.state.seconds
+        """Seconds of training in a last round: half of what is left, because the winner may have to train again."""
+        left = (1 - RESERVE_FRACTION) * self.limits.seconds - self.state.seconds
         return self.limits.workers * left / 2 / max(timed, 1) - self._overhead()
 
     def _round(self, number: int, labels: list[str]) -> Round:
@@ -182,7 +183,7 @@ class Halving:
     def _jobs(self, labels: Sequence[str], budget: Budget) -> list[Job]:
         sweep = Sweep(
             models=tuple(self.entries[label] for label in labels),
-            data=(DataEntry(_DATA, ("choice",), dict(self.data), "build", category_argument="validation"),),
+            data=(DataEntry(_DATA, ("selection",), dict(self.data), "build", category_argument="validation"),),
             seeds=(self.seed,),
             budget=budget,
             protocol=Protocol(image_size=self.image_size, metrics=_METRICS),
@@ -209,7 +210,7 @@ class Halving:
         timed = [label for label in labels if self.entries[label].budget is None]
         if is_last:
             return Budget(max_seconds=round(self._last_seconds(len(timed)), 1))
-        left = CHOICE_SHARE * self.limits.seconds - self.state.seconds
+        left = ROUNDS_FRACTION * self.limits.seconds - self.state.seconds
         per_round = left / _rounds(len(labels))
         overhead = self._overhead()
         for_training = per_round * self.limits.workers - overhead * len(labels)
@@ -264,7 +265,7 @@ def time_finding(candidates: int, limits: Limits) -> Finding:
         )
     else:
         decided = (
-            f"About {100 * CHOICE_SHARE:.0f} % are for the comparison, the rest for the chosen model and its export."
+            f"About {100 * ROUNDS_FRACTION:.0f} % are for the comparison, the rest for the chosen model and its export."
         )
     return Finding("Time", seen, decided)
 

@@ -1,16 +1,15 @@
 """Small images of the report, with anomaly maps laid over them, as data URIs."""
 
-import base64
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-_OPACITY = 0.8
-_QUALITY = 75
+from anomalib_plus.overlays import lay_over
+from anomalib_plus.report.gallery import data_uri
+
+_MOST_REFERENCES = 200
 
 
 class MapScale:
@@ -18,12 +17,14 @@ class MapScale:
 
     Args:
         folder: Folder of the maps (``.npy``).
-        reference: Names of maps of good images: their 99th percentile is where colours begin.
+        reference: Names of maps of good images, of which at most 200 are read: their 99th percentile is where colours
+            begin.
     """
 
     def __init__(self, folder: Path, reference: list[str]) -> None:
         self.folder = folder
-        good = np.concatenate([self.read(name).ravel() for name in reference])
+        step = -(-len(reference) // _MOST_REFERENCES)
+        good = np.concatenate([self.read(name).ravel() for name in reference[::step]])
         self.low = float(np.percentile(good, 99))
         tops = [float(np.load(file).max()) for file in sorted(folder.glob("*.npy"))]
         self.high = max(*tops, self.low + 1e-6)
@@ -43,10 +44,7 @@ def overlay(image: Path, scale: MapScale, name: str, side: int, mask: Path | Non
     with Image.open(image) as opened:
         shown = opened.convert("RGB")
     shown.thumbnail((side, side))
-    levels = scale.levels(name, shown.size)
-    coloured = (255 * colormaps["turbo"](np.asarray(levels))[..., :3]).astype(np.uint8)
-    # The opacity follows the map, so that the part stays visible where nothing is found.
-    laid = Image.composite(Image.fromarray(coloured), shown, levels.point(lambda level: level * _OPACITY))
+    laid = lay_over(shown, scale.levels(name, shown.size))
     if mask is not None:
         laid = _outlined(laid, mask)
     return data_uri(shown), data_uri(laid)
@@ -61,10 +59,3 @@ def _outlined(image: Image.Image, mask: Path) -> Image.Image:
     pixels = np.asarray(image).copy()
     pixels[edge] = 255
     return Image.fromarray(pixels)
-
-
-def data_uri(image: Image.Image) -> str:
-    """Encode an image for a page."""
-    stream = BytesIO()
-    image.save(stream, "WEBP", quality=_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

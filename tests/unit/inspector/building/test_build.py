@@ -1,4 +1,4 @@
-"""The whole build, with trainings that take milliseconds: choice, budgets, failures, interruption, report."""
+"""The whole build, with trainings that take milliseconds: selection, budgets, failures, interruption, report."""
 
 import io
 import json
@@ -19,13 +19,14 @@ from PIL import Image
 from rich.console import Console
 
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector import argument_checks, finish
-from anomalib_plus.inspector.build import Options, main
-from anomalib_plus.inspector.building import Build
+from anomalib_plus.inspector.building import argument_checks, finish
+from anomalib_plus.inspector.building.build import Build
+from anomalib_plus.inspector.building.command import Options, main
+from anomalib_plus.inspector.building.halving import Halving
 from anomalib_plus.inspector.bundle import read_bundle_info
 from part_images import save_parts
 
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def options(tmp_path):
 def build(options, **changes):
     text = io.StringIO()
     made = Build(replace(options, **changes), Console(file=text, width=300))
-    made.look()
+    made.plan()
     made.run()
     return text.getvalue()
 
@@ -183,7 +184,7 @@ def test_time_is_shared_among_rounds_jobs_and_the_end(six):
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
 
 
-def test_the_rivals_of_a_model_that_needs_no_time_get_half_of_it(options, tmp_path):
+def test_the_runners_up_of_a_model_that_needs_no_time_get_half_of_it(options, tmp_path):
     models = {"Bank": {"quality": 2.0}, "Slow": {"quality": 0.3}, "Slower": {"quality": 0.2}, "Slowest": {"quality": 0}}
     wanted = (write_candidates(tmp_path / "bank.yaml", ["Bank"], **models),)
     build(options, models=wanted, steps=None, minutes=10.0, workers=1)
@@ -204,6 +205,24 @@ def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
     assert "4 images of bad parts" in text
     assert "of 4 of your bad parts are found" in text
     assert "so their count is no test" in (options.output / "report.html").read_text()
+    before = runs(options)
+    (changed,) = save_parts(tmp_path / "other", 1, first=60)
+    shutil.copyfile(changed, tmp_path / "bad" / "part_050.png")
+    build(options, bad=tmp_path / "bad")
+    assert len(runs(options)) == 2 * len(before), "another bad part of the same name"
+
+
+def test_images_of_one_part_are_drawn_together(options, monkeypatch):
+    drawn = []
+
+    class Spy(Halving):
+        def __init__(self, entries, data, sources, *others):
+            drawn.extend(sources)
+            super().__init__(entries, data, sources, *others)
+
+    monkeypatch.setattr("anomalib_plus.inspector.building.build.Halving", Spy)
+    build(options, group_by=r"(\d)\.png")
+    assert set(drawn) < set("0123456789")
 
 
 def test_tiles_of_images_of_full_size(options):
@@ -222,7 +241,7 @@ def test_a_dry_run_writes_nothing(options, capsys):
     arguments = ["--good", str(options.good), "--output", str(options.output), "--models", *options.models, "--dry-run"]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "24 good images. 14 train, 5 choose the model, 5 calibrate" in shown
+    assert "24 good images. 14 train, 5 select the model, 5 calibrate" in shown
     assert "3 of 3 candidates" in shown
     assert "20 minutes for 3 candidates in 1 round. About 55 %" in shown
     assert main([*arguments, "--minutes", "2"]) == 0
@@ -275,8 +294,8 @@ def test_two_builds_do_not_write_one_folder(options):
     [
         (["--masks", "m"], "--masks belong to bad parts"),
         (["--roi", "no.png"], "no.png does not exist"),
-        (["--false-alarms", "1"], "1 is no share"),
-        (["--minutes", "0"], "0 is not a positive number"),
+        (["--false-alarms", "1"], "1 is not above 0 and below 1"),
+        (["--minutes", "0"], "0 is not above 0"),
     ],
 )
 def test_wrong_arguments(options, extra, message, capsys):
@@ -289,8 +308,8 @@ COMMAND = """
 import sys
 sys.path.insert(0, {tests!r})
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector import argument_checks, finish
-from anomalib_plus.inspector.build import main
+from anomalib_plus.inspector.building import argument_checks, finish
+from anomalib_plus.inspector.building.command import main
 supervision.JOB_MODULE = finish.MODULE = "stub_build"
 sys.exit(main({arguments!r}))
 """
@@ -305,7 +324,7 @@ def test_a_killed_build_goes_on(options, tmp_path, seconds):
     script = COMMAND.format(tests=str(TESTS), arguments=arguments)
     work = options.output / "work"
     first = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
-    while first.poll() is None and not (work / "shares.json").exists():
+    while first.poll() is None and not (work / "splits.json").exists():
         time.sleep(0.05)
     time.sleep(seconds)
     first.send_signal(signal.SIGKILL)

@@ -1,13 +1,15 @@
-"""Images to choose by, and the datamodule of the shares."""
+"""Images to choose by, and the datamodule of the splits."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_plus.inspector.choice_images import bad_parts, entry, write_synthetic
-from anomalib_plus.inspector.share_data import ShareData
+from anomalib_plus.inspector.building.datamodule import SplitData
+from anomalib_plus.inspector.building.selection_images import bad_parts, entry, write_synthetic
 from part_images import save_parts
 
 
@@ -15,9 +17,9 @@ def pixels(path):
     return np.asarray(Image.open(path)).astype(int)
 
 
-def test_each_image_gets_a_twin_with_one_marked_defect(tmp_path):
+def test_each_image_gets_a_copy_with_one_marked_defect(tmp_path):
     images = save_parts(tmp_path / "good", 3)
-    found = write_synthetic(images, tmp_path / "choice", seed=0)
+    found = write_synthetic(images, tmp_path / "selection", seed=0)
     assert sorted(each["label"] for each in found) == [0, 0, 0, 1, 1, 1]
     assert {each["source"] for each in found} == {str(path) for path in images}
     for each in found:
@@ -34,7 +36,7 @@ def test_defects_lie_in_the_region_of_interest(tmp_path):
     region = np.zeros((48, 48), np.uint8)
     region[:, 24:] = 255
     Image.fromarray(region).save(tmp_path / "roi.png")
-    found = write_synthetic(save_parts(tmp_path / "good", 6), tmp_path / "choice", 0, tmp_path / "roi.png")
+    found = write_synthetic(save_parts(tmp_path / "good", 6), tmp_path / "selection", 0, tmp_path / "roi.png")
     masks = [pixels(each["mask"]) > 0 for each in found if each["label"]]
     assert all(mask[:, 24:].any() for mask in masks)
     assert np.mean([mask[:, :22].any() for mask in masks]) == 0
@@ -62,20 +64,42 @@ def test_bad_parts_and_their_masks(tmp_path):
         bad_parts(tmp_path / "empty", None)
 
 
-@pytest.mark.parametrize("validation", ["choice", "calibration"])
+def test_masks_of_equal_names_are_told_by_their_folders(tmp_path):
+    for kind in ("hole", "scratch"):
+        save_parts(tmp_path / "bad" / kind, 1)
+        (tmp_path / "masks" / kind).mkdir(parents=True)
+        Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "masks" / kind / "part_000_mask.png")
+    found = bad_parts(tmp_path / "bad", tmp_path / "masks")
+    assert [Path(each["mask"]).parent.name for each in found] == ["hole", "scratch"]
+
+
+def test_a_name_in_another_name_is_told_apart(tmp_path):
+    (part,) = save_parts(tmp_path, 1)
+    for folder, names in (("bad", ("1", "1_2")), ("masks", ("1_mask", "1_2_mask"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            shutil.copyfile(part, tmp_path / folder / f"{name}.png")
+    found = bad_parts(tmp_path / "bad", tmp_path / "masks")
+    assert {Path(each["image"]).stem: Path(each["mask"]).stem for each in found} == {"1": "1_mask", "1_2": "1_2_mask"}
+    (tmp_path / "masks" / "1_mask.png").rename(tmp_path / "masks" / "1_2_b.png")
+    with pytest.raises(ValueError, match="Some images have several masks or share one"):
+        bad_parts(tmp_path / "bad", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("validation", ["selection", "calibration"])
 def test_the_datamodule_gives_each_share_to_its_use(tmp_path, validation):
     images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 6)]
     bad = [entry(path, str(path), 1) for path in save_parts(tmp_path / "bad", 1)]
-    content = {"digest": "d", "training": images[:3], "calibration": images[3:5], "choice": [images[5], *bad]}
-    (tmp_path / "shares.json").write_text(json.dumps(content))
-    data = ShareData(tmp_path, "d", validation)
+    content = {"digest": "d", "training": images[:3], "calibration": images[3:5], "selection": [images[5], *bad]}
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    data = SplitData(tmp_path, "d", validation)
     data.setup("fit")
     paths = [sorted(part.samples.image_path) for part in (data.train_data, data.val_data, data.test_data)]
-    expected = {"choice": content["choice"], "calibration": content["calibration"]}[validation]
+    expected = {"selection": content["selection"], "calibration": content["calibration"]}[validation]
     assert paths[0] == [each["image"] for each in content["training"]]
     assert paths[1] == sorted(each["image"] for each in expected)
-    assert paths[2] == sorted(each["image"] for each in content["choice"])
+    assert paths[2] == sorted(each["image"] for each in content["selection"])
     batch = next(iter(data.test_dataloader()))
     assert batch.gt_label.sum() == 1
     with pytest.raises(ValueError, match="has the digest d, not e: run the build again"):
-        ShareData(tmp_path, "e")
+        SplitData(tmp_path, "e")

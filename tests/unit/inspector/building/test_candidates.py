@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from anomalib_plus.benchmark.plan import label_of
-from anomalib_plus.inspector import candidates
-from anomalib_plus.inspector.candidates import Candidate, find_candidates, missing_parts
+from anomalib_plus.inspector.building import candidates
+from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.presets import preset, preset_names
 
 

@@ -1,4 +1,4 @@
-"""Train, calibrate and export the chosen model: ``python -m anomalib_plus.inspector.finish FOLDER``.
+"""Train, calibrate and export the chosen model: ``python -m anomalib_plus.inspector.building.finish FOLDER``.
 
 FOLDER contains ``task.json``; the bundle is written to FOLDER/bundle and ``record.json`` to FOLDER. A process of its
 own keeps the memory of the training, and its crashes, away from the build.
@@ -21,10 +21,10 @@ from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.benchmark.process import SUPERVISED, ModuleProcess, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
-from anomalib_plus.benchmark.store import replace_file
-from anomalib_plus.inspector.share_data import FILE as SHARES
+from anomalib_plus.files import replace_file
+from anomalib_plus.inspector.building.datamodule import FILE as SPLITS
 
-MODULE = "anomalib_plus.inspector.finish"
+MODULE = "anomalib_plus.inspector.building.finish"
 TASK, RECORD, BUNDLE = "task.json", "record.json", "bundle"
 CHECKPOINT = "model.ckpt"
 _THRESHOLD = 0.5
@@ -77,7 +77,7 @@ def finish_in_process(
 
 
 def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Train, calibrate, export, and score every image with the export.
+    """Train, calibrate, export, and score the held-out images with the export.
 
     Raises:
         ExportDiffersError: If the export's decisions differ from the model's.
@@ -91,7 +91,7 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     register()
     torch.set_num_threads(task["threads"])
     offer_lite_weights()
-    shares = json.loads((Path(task["data"]["root"]) / SHARES).read_text(encoding="utf-8"))
+    splits = json.loads((Path(task["data"]["root"]) / SPLITS).read_text(encoding="utf-8"))
     with TemporaryDirectory() as scratch:
         trained = _train(task, Path(scratch))
         forget_sources_of_weights(trained.model)
@@ -99,11 +99,11 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         shutil.rmtree(bundle, ignore_errors=True)
         bundle.mkdir()
         trained.engine.trainer.save_checkpoint(bundle / CHECKPOINT)
-        expected = _engine_scores(trained.model, [entry["image"] for entry in shares["calibration"]])
+        expected = _engine_scores(trained.model, [entry["image"] for entry in splits["calibration"]])
         _export(trained, task["format"], bundle, Path(scratch))
     if task["roi"]:
         shutil.copyfile(task["roi"], bundle / "roi.png")
-    found = _score_with_export(task, bundle, shares)
+    found = _score_with_export(task, bundle, splits)
     difference = check_decisions(expected, found["scores"]["calibration"])
     return {
         "error": None,
@@ -116,7 +116,7 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _train(task: Mapping[str, Any], scratch: Path) -> Any:
-    """Train and calibrate: the post-processor takes its threshold from a validation on the calibration share."""
+    """Train and calibrate: the post-processor takes its threshold from a validation on the calibration images."""
     from anomalib_plus.benchmark.training import build_and_fit, trainer_arguments
     from anomalib_plus.post_processing import ConformalPostProcessor
 
@@ -125,7 +125,7 @@ def _train(task: Mapping[str, Any], scratch: Path) -> Any:
     trained = build_and_fit(
         {"class_path": entry["class_path"], "arguments": entry["init_args"]},
         {
-            "class_path": "anomalib_plus.inspector.share_data.ShareData",
+            "class_path": "anomalib_plus.inspector.building.datamodule.SplitData",
             "arguments": {**task["data"], "validation": "calibration", **entry["data"]},
         },
         tuple(task["image_size"]),
@@ -162,14 +162,14 @@ def _engine_scores(model: Any, images: Sequence[str]) -> list[float]:
     return [float(predict(read_image(image, as_tensor=True)[None].numpy())["pred_score"].item()) for image in images]
 
 
-def _score_with_export(task: Mapping[str, Any], bundle: Path, shares: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the bundle's description and score the images of both shares with the export, timed one by one."""
+def _score_with_export(task: Mapping[str, Any], bundle: Path, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the bundle's description and score the held-out images with the export, timed one by one."""
     import time
 
     import numpy as np
 
     from anomalib_plus.inspector import BundleInfo, Inspector, write_bundle_info
-    from anomalib_plus.post_processing.conformal_math import conformal_threshold, smallest_rate
+    from anomalib_plus.post_processing.conformal_math import conformal_threshold
 
     unfinished = BundleInfo(calibration_scores=[0.0], **task["info"])
     write_bundle_info(bundle, unfinished)  # the scores follow: only the export itself can give them
@@ -179,22 +179,20 @@ def _score_with_export(task: Mapping[str, Any], bundle: Path, shares: Mapping[st
     maps = bundle.parent / "maps"
     shutil.rmtree(maps, ignore_errors=True)
     maps.mkdir()
-    for share in ("calibration", "originals", "choice"):
-        scores[share] = []
-        for number, entry in enumerate(shares[share]):
+    for split in ("calibration", "originals", "selection"):
+        scores[split] = []
+        for number, entry in enumerate(splits[split]):
             began = time.perf_counter()
             prediction = inspector(Path(entry["image"]))
             times.append(time.perf_counter() - began)
-            scores[share].append(prediction.score)
-            np.save(maps / f"{share}_{number:04d}.npy", _small(prediction.map))
+            scores[split].append(prediction.score)
+            np.save(maps / f"{split}_{number:04d}.npy", _small(prediction.map))
     threshold = float(conformal_threshold(scores["calibration"], task["false_alarms"]))
-    supported = smallest_rate(len(scores["calibration"]))
-    values = {**task["info"], "calibration_scores": sorted(scores["calibration"]), "supported_rate": supported}
-    write_bundle_info(bundle, BundleInfo(**values, threshold=threshold))
+    info = BundleInfo(**task["info"], calibration_scores=scores["calibration"], threshold=threshold)
+    write_bundle_info(bundle, info)
     return {
         "scores": scores,
         "threshold": threshold,
-        "supported_rate": supported,
         "latency_ms": 1000 * float(np.median(times)),
     }
 

@@ -3,7 +3,7 @@
 import json
 import re
 
-from anomalib_plus.inspector.build_report import candidate_table, render
+from anomalib_plus.inspector.building.report import candidate_table, render
 from finished_build import finished_build
 
 

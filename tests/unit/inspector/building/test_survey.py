@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_plus.inspector.findings import find
-from anomalib_plus.inspector.shares import divide
-from anomalib_plus.inspector.survey import survey
+from anomalib_plus.inspector.building.findings import find
+from anomalib_plus.inspector.building.splits import divide
+from anomalib_plus.inspector.building.survey import survey
 from part_images import draw_part, save_parts
 
 
 def grouped(found):
     groups = {}
-    for look, group in zip(found.looks, found.groups, strict=True):
-        groups.setdefault(group, []).append(look.path.name)
+    for image, group in zip(found.images, found.groups, strict=True):
+        groups.setdefault(group, []).append(image.path.name)
     return sorted(names for names in groups.values() if len(names) > 1)
 
 
@@ -27,7 +27,7 @@ def test_files_that_are_copies_or_unusable_are_left_out(tmp_path):
     Image.fromarray(np.full((48, 48), 40000, np.uint16)).save(tmp_path / "good" / "deep.png")
     (tmp_path / "good" / "notes.txt").write_text("no image")
     found = survey(tmp_path / "good")
-    assert [look.path for look in found.looks] == paths
+    assert [image.path for image in found.images] == paths
     assert found.copies == [("zz_copy.png", "part_002.png")]
     assert [name for name, _ in found.unusable] == ["broken.png", "deep.png"]
     assert "more than 8 bits" in found.unusable[1][1]
@@ -75,7 +75,7 @@ def test_findings_say_what_is_seen_and_decided(tmp_path):
     text = " ".join(f"{finding.seen}. {finding.decided}" for finding in told)
     for expected in (
         "30 image files", "30 are used", "160x160 (30)", "one for 5.0 of the image", "should be 15 pixels",
-        "build with --tile 256", "grey images", "18 train, 6 choose the model, 6 calibrate",
+        "build with --tile 256", "grey images", "18 train, 6 select the model, 6 calibrate",
         "which takes 99 calibration", "14 % false alarms",
     ):  # fmt: skip
         assert expected in text, expected

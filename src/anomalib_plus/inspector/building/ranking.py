@@ -89,7 +89,7 @@ def compare(
     Args:
         scores: Image scores (N,) by candidate.
         labels: (N,), True for defective.
-        sources: Name of the image from which each was made.
+        sources: Name of the part that each shows.
         aupros: AUPRO by candidate.
         latencies: Milliseconds per image by candidate.
         efforts: What orders candidates by speed.

@@ -9,8 +9,8 @@ from PIL import Image
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.inspector import Inspector
-from anomalib_plus.inspector.choice_images import entry
-from anomalib_plus.inspector.finish import ExportDiffersError, check_decisions, finish
+from anomalib_plus.inspector.building.finish import ExportDiffersError, check_decisions, finish
+from anomalib_plus.inspector.building.selection_images import entry
 from part_images import save_parts
 
 TINY = ModelEntry(
@@ -30,8 +30,8 @@ TILED = ModelEntry(
 @pytest.fixture
 def task(tmp_path):
     images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 20, size=96)]
-    shares = {"training": images[:8], "calibration": images[8:14], "originals": images[14:], "choice": images[14:]}
-    (tmp_path / "shares.json").write_text(json.dumps({"digest": "d", **shares}))
+    splits = {"training": images[:8], "calibration": images[8:14], "originals": images[14:], "selection": images[14:]}
+    (tmp_path / "splits.json").write_text(json.dumps({"digest": "d", **splits}))
     return {
         "entry": asdict(TINY),
         "data": {"root": str(tmp_path), "digest": "d"},

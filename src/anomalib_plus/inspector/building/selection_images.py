@@ -1,15 +1,15 @@
-"""Images to choose a model by: good ones of the choice share, with synthetic defects or the user's bad parts."""
+"""Images to select a model by: good ones, with synthetic defects or the user's bad parts."""
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.data.mask_pairs import find_unpaired, shorten
+from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
 from anomalib_plus.image_files import inspect_mask, printable
-from anomalib_plus.inspector.survey import image_files
+from anomalib_plus.inspector.building.survey import image_files
 
-FOLDER = "choice"
+FOLDER = "selection"
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
@@ -24,7 +24,7 @@ def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, ki
 
 
 def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path | None = None) -> list[dict[str, Any]]:
-    """Write each good image, varied in light and position, and a twin with one defect and its mask.
+    """Write each good image, varied in light and position, and a copy with one defect, with its mask.
 
     The folder's content is replaced. The images are the same for a seed. With ``roi``, an image file, defects lie where
     it is not black.
@@ -75,15 +75,16 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
     found: dict[Path, Path | None] = dict.fromkeys(images)
     if masks is not None:
         files = image_files(masks)
-        without, unused = find_unpaired(images, files)
-        if without or unused or len(files) != len(images):
+        masks_of = masks_by_name(images, files)
+        # 1_2_mask has the names of both 1 and 1_2 in it, and 1_mask is shorter.
+        found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}
+        if not len(set(found.values())) == len(images) == len(files):
+            reason = describe_unpaired(masks_of, files) or "Some images have several masks or share one."
             msg = (
-                f"{len(images)} images of bad parts, {len(files)} masks. Images without a mask: {shorten(without)}. "
-                f"Masks without an image: {shorten(unused)}. Give each image one mask of the same name, or leave out "
-                "--masks."
+                f"{len(images)} images of bad parts, {len(files)} masks. {reason} Give each image one mask of the same "
+                "name, or leave out --masks."
             )
             raise ValueError(msg)
-        found = {image: next(mask for mask in files if not find_unpaired([image], [mask])[0]) for image in images}
         _check_sizes(found)
     return [entry(image, str(image), 1, mask, "bad part") for image, mask in found.items()]
 

@@ -1,18 +1,15 @@
 """Report of a build: one HTML file that needs no other file and no network."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from anomalib_plus import __version__
 from anomalib_plus.image_files import printable
-from anomalib_plus.inspector.build_pictures import MapScale, overlay
-from anomalib_plus.inspector.result import Outcome
+from anomalib_plus.inspector.building.outcome import Outcome
+from anomalib_plus.inspector.building.pictures import MapScale, overlay
 from anomalib_plus.post_processing.conformal_math import clopper_pearson
 from anomalib_plus.report.page import embed_script, environment, read_script
 from anomalib_plus.report.tables import Cell, Table
@@ -28,7 +25,7 @@ _THUMBNAILS = 240
 class Item:
     """One scored image."""
 
-    share: str
+    split: str
     number: int
     image: str
     mask: str | None
@@ -40,7 +37,7 @@ class Item:
     @property
     def map_name(self) -> str:
         """Name of its map."""
-        return f"{self.share}_{self.number:04d}"
+        return f"{self.split}_{self.number:04d}"
 
 
 def render(outcome: Outcome, work: Path) -> str:
@@ -56,25 +53,25 @@ def render(outcome: Outcome, work: Path) -> str:
         "facts": _facts(outcome),
         "table": candidate_table(outcome),
         "examples": _examples(outcome, items, scale),
-        "explorer": Markup(explorer_json(outcome, items, scale)),  # noqa: S704 -- escaped there
+        "explorer": explorer(outcome, items, scale),
         "version": __version__,
         **embed_script(script),
     }
-    return environment("anomalib_plus.inspector").get_template("build.html.j2").render(context)
+    return environment(__package__).get_template("build.html.j2").render(context)
 
 
 def scored_items(outcome: Outcome) -> list[Item]:
-    """List the images that the model was not trained on: both shares of good images and the defective ones."""
+    """List the images that the model was not trained on: calibration and selection images, good and defective."""
     items = []
-    for share in ("calibration", "originals", "choice"):
+    for split in ("calibration", "originals", "selection"):
         for number, (entry, score) in enumerate(
-            zip(outcome.shares[share], outcome.record["scores"][share], strict=True)
+            zip(outcome.splits[split], outcome.record["scores"][split], strict=True)
         ):
-            if share == "choice" and not entry["label"]:
+            if split == "selection" and not entry["label"]:
                 continue  # varied or repeated originals, which would count twice
             name = printable(Path(entry["source"]).name)
-            kind = {"calibration": "good, calibration", "originals": "good"}.get(share, entry["kind"])
-            item = Item(share, number, entry["image"], entry["mask"], name, kind, bool(entry["label"]), float(score))
+            kind = {"calibration": "good, calibration", "originals": "good"}.get(split, entry["kind"])
+            item = Item(split, number, entry["image"], entry["mask"], name, kind, bool(entry["label"]), float(score))
             items.append(item)
     return items
 
@@ -152,8 +149,8 @@ def _thumbnail(item: Item, scale: MapScale) -> str:
     return overlay(Path(item.image), scale, item.map_name, _SMALL_SIDE)[1]
 
 
-def explorer_json(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> str:
-    """Return the explorer's data as JSON that can stand in a page."""
+def explorer(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> dict[str, Any]:
+    """Return the data of the threshold explorer: the threshold, the images by score, and intervals by count."""
     near = sorted(items, key=lambda item: abs(item.score - outcome.threshold))[:_THUMBNAILS]
     chosen = {item.map_name for item in near}
     entries = [
@@ -167,7 +164,7 @@ def explorer_json(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> s
         for item in sorted(items, key=lambda item: item.score)
     ]
     good = sum(not item.is_bad for item in items)
-    content = {
+    return {
         "threshold": outcome.threshold,
         "items": entries,
         "intervals": {
@@ -175,5 +172,3 @@ def explorer_json(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> s
             "bad": [clopper_pearson(k, len(items) - good) for k in range(len(items) - good + 1)],
         },
     }
-    text = json.dumps(content, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,17 +1,19 @@
-"""Look at the images of a folder: files, sizes, colours, exact copies and near-copies."""
+"""Survey of a folder of images: files, sizes, colours, exact copies and near-copies."""
 
-import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.files import file_hash
+from anomalib_plus.image_files import find_image_files, inspect_image, printable
 
 _HASH_SIDE = 8
 _THUMBNAIL = 32
@@ -27,7 +29,7 @@ _BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,
 
 
 @dataclass(frozen=True)
-class Look:
+class SurveyedImage:
     """One usable image: what its file and its pixels say."""
 
     path: Path
@@ -35,19 +37,19 @@ class Look:
     size: tuple[int, int]
     """Width and height."""
     is_grey: bool
-    bits: NDArray[np.bool_]
-    """Difference hash (64,): whether brightness rises from each of 8x8 fields to the next in its row."""
-    thumbnail: NDArray[np.float32]
+    hash: np.uint64
+    """Difference hash: for each of 8x8 fields a bit, set if brightness rises from it to the next in its row."""
+    thumbnail: NDArray[np.float16]
     """Grey values (32, 32)."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Result of a look at a folder.
+    """Result of a image at a folder.
 
     Args:
         folder: The folder.
-        looks: Images that are used, one of each set of exact copies, sorted by path.
+        images: Images that are used, one of each set of exact copies, sorted by path.
         unusable: Files that cannot be used, with the reason.
         copies: Exact copies, which are left out, with the image that is kept.
         groups: For each image the name of its group; images of one group show the same part.
@@ -55,7 +57,7 @@ class Survey:
     """
 
     folder: Path
-    looks: list[Look]
+    images: list[SurveyedImage]
     unusable: list[tuple[str, str]] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
@@ -64,16 +66,16 @@ class Survey:
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
         """Number of images of each width and height."""
-        return Counter(look.size for look in self.looks)
+        return Counter(image.size for image in self.images)
 
     @property
     def is_grey(self) -> bool:
         """True if no image has colours."""
-        return all(look.is_grey for look in self.looks)
+        return all(image.is_grey for image in self.images)
 
 
 def survey(folder: Path, group_by: str | None = None) -> Survey:
-    """Look at every image below a folder.
+    """Survey the images below a folder.
 
     Args:
         folder: Folder of images, searched with its subfolders.
@@ -87,38 +89,30 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     if not folder.is_dir():
         msg = f"There is no folder {printable(folder)}: give a folder of images of good parts."
         raise FileNotFoundError(msg)
-    looks: list[Look] = []
+    images: list[SurveyedImage] = []
     unusable, copies = [], []
     kept: dict[str, str] = {}
     for path in image_files(folder):
         name = path.relative_to(folder).as_posix()
-        found = look_at(path)
+        found = survey_image(path)
         if isinstance(found, str):
             unusable.append((name, found))
         elif found.sha256 in kept:
             copies.append((name, kept[found.sha256]))
         else:
             kept[found.sha256] = name
-            looks.append(found)
-    names = [look.path.relative_to(folder).as_posix() for look in looks]
-    groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, looks)
-    return Survey(folder, looks, unusable, copies, groups, remarks)
+            images.append(found)
+    names = [image.path.relative_to(folder).as_posix() for image in images]
+    groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, images)
+    return Survey(folder, images, unusable, copies, groups, remarks)
 
 
 def image_files(folder: Path) -> list[Path]:
     """List the image files below a folder, sorted; hidden files are left out."""
-    from anomalib.data.utils.image import is_image_file
-
-    found = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.parts[-1:]))
-    return sorted(path for path in found if is_image_file(path))
+    return sorted(path for path in find_image_files(folder) if not path.name.startswith("."))
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def look_at(path: Path) -> Look | str:
+def survey_image(path: Path) -> SurveyedImage | str:
     """Read an image; the reason as the predicate of a sentence if anomalib could not use it."""
     facts = inspect_image(path, decode=True)
     if facts.fault or facts.size is None:
@@ -128,13 +122,13 @@ def look_at(path: Path) -> Look | str:
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
     grey = image.convert("L")
     fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
-    return Look(
+    return SurveyedImage(
         path=path,
         sha256=file_hash(path),
         size=facts.size,
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
-        bits=(fields[:, 1:] > fields[:, :-1]).ravel(),
-        thumbnail=small.mean(axis=2, dtype=np.float32),
+        hash=np.packbits(fields[:, 1:] > fields[:, :-1]).view(np.uint64)[0],
+        thumbnail=small.mean(axis=2, dtype=np.float32).astype(np.float16),
     )
 
 
@@ -157,15 +151,15 @@ def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], li
     return keys, [f"{remark}; {alone} match nothing and stand alone." if alone else f"{remark}."]
 
 
-def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[str], list[str]]:
-    """Group images by burst names and near-copies; a rule that would lump a large share of the images is dropped."""
+def _by_appearance(names: Sequence[str], images: Sequence[SurveyedImage]) -> tuple[list[str], list[str]]:
+    """Group images by burst names and near-copies; a rule that makes one group of a large part of them is dropped."""
     links: list[tuple[int, int]] = []
     remarks = []
     for title, found in (
         ("names of one burst", _burst_links(names)),
-        ("near-copies", _near_copies(looks)),
+        ("near-copies", _near_copies(images)),
     ):
-        largest = max(Counter(_components(len(names), found)).values(), default=1)
+        largest = np.bincount(_components(len(names), found)).max(initial=1)
         if largest > max(_SMALL_GROUP, _GROUP_SHARE * len(names)):
             remarks.append(
                 f"By {title}, {largest} of {len(names)} images would be one part, so this rule is not used. If several "
@@ -174,9 +168,8 @@ def _by_appearance(names: Sequence[str], looks: Sequence[Look]) -> tuple[list[st
         elif found:
             links += found
             members = {index for link in found for index in link}
-            remarks.append(f"{len(members)} images are {title}; those of one part stay in one share.")
-    roots = _components(len(names), links)
-    return [names[root] for root in roots], remarks
+            remarks.append(f"{len(members)} images are {title}; those of one part stay in one split.")
+    return [str(number) for number in _components(len(names), links)], remarks
 
 
 def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -202,30 +195,22 @@ def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> l
     return [(first, other) for first, *others in members.values() for other in others]
 
 
-def _near_copies(looks: Sequence[Look]) -> list[tuple[int, int]]:
+def _near_copies(images: Sequence[SurveyedImage]) -> list[tuple[int, int]]:
     """Link images whose hashes and thumbnails hardly differ."""
-    if not looks:
-        return []
-    bits = np.stack([look.bits for look in looks]).astype(np.int16)
-    thumbnails = np.stack([look.thumbnail.ravel() for look in looks])
+    hashes = np.array([image.hash for image in images])
     links = []
-    for index in range(len(looks) - 1):
-        near = np.flatnonzero(np.abs(bits[index + 1 :] - bits[index]).sum(axis=1) <= _MAX_HASH_BITS) + index + 1
-        differences = np.abs(thumbnails[near] - thumbnails[index]).mean(axis=1)
-        links += [(index, int(other)) for other in near[differences <= _MAX_GREY_LEVELS]]
+    for index in range(len(images) - 1):
+        near = np.flatnonzero(np.bitwise_count(hashes[index + 1 :] ^ hashes[index]) <= _MAX_HASH_BITS) + index + 1
+        thumbnail = images[index].thumbnail
+        links += [
+            (index, int(other))
+            for other in near
+            if np.abs(images[other].thumbnail - thumbnail).mean() <= _MAX_GREY_LEVELS
+        ]
     return links
 
 
-def _components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each of ``count`` items the first item that links lead to."""
-    first = list(range(count))
-
-    def root(index: int) -> int:
-        while first[index] != index:
-            index = first[index]
-        return index
-
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        first[high] = low
-    return [root(index) for index in range(count)]
+def _components(count: int, links: Sequence[tuple[int, int]]) -> NDArray[np.integer]:
+    """Number the groups of ``count`` items that links connect; return the number of each item's group."""
+    rows, columns = np.array(links, int).reshape(-1, 2).T
+    return connected_components(coo_array((np.ones(len(rows)), (rows, columns)), (count, count)), directed=False)[1]

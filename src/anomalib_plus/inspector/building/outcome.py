@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anomalib_plus.benchmark.plan import label_of
-from anomalib_plus.inspector.build import Options
-from anomalib_plus.inspector.candidates import Candidate
-from anomalib_plus.inspector.findings import Finding
-from anomalib_plus.inspector.halving import Round
-from anomalib_plus.post_processing.conformal_math import clopper_pearson
+from anomalib_plus.inspector.building.candidates import Candidate
+from anomalib_plus.inspector.building.command import Options
+from anomalib_plus.inspector.building.findings import Finding
+from anomalib_plus.inspector.building.halving import Round
+from anomalib_plus.post_processing.conformal_math import clopper_pearson, smallest_rate
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Outcome:
         reason: Why it was chosen.
         tries: Candidates that were to be chosen before but could not be finished.
         record: Record of its training, calibration and export.
-        shares: Images of each share.
+        splits: Images of each split.
         seconds: Time of the build so far.
         changes: What is different from the build before.
     """
@@ -38,7 +38,7 @@ class Outcome:
     reason: str
     tries: Sequence[str]
     record: Mapping[str, Any]
-    shares: Mapping[str, Any]
+    splits: Mapping[str, Any]
     seconds: float
     changes: list[str] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ class Outcome:
 
     def found(self) -> tuple[int, int]:
         """Rejected images and number of the defective images."""
-        pairs = zip(self.record["scores"]["choice"], self.shares["choice"], strict=True)
+        pairs = zip(self.record["scores"]["selection"], self.splits["selection"], strict=True)
         scores = [score for score, entry in pairs if entry["label"]]
         return sum(score > self.threshold for score in scores), len(scores)
 
@@ -73,7 +73,7 @@ class Outcome:
         (rejected, good), (hit, defective) = self.false_alarms(), self.found()
         low, high = clopper_pearson(rejected, good)
         kind = "of your bad parts" if self.options.bad else "synthetic defects"
-        rate = max(self.options.false_alarms, float(self.record["supported_rate"]))
+        rate = max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
         level = _level(self.level)
         return (
             f"{self.label}: {rejected} of {good} good parts held back {_is(rejected)} rejected at the "

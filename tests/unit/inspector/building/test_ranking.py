@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from anomalib_plus.inspector.selection import auroc, choose, compare, draw_weights
+from anomalib_plus.inspector.building.ranking import auroc, choose, compare, draw_weights
 
 LABELS = np.array([0, 1] * 20, bool)
 SOURCES = [str(index // 2) for index in range(40)]
@@ -24,7 +24,7 @@ def test_auroc_is_that_of_scikit_learn_with_weights():
     np.testing.assert_allclose(auroc(scores, LABELS, weights), expected)
 
 
-def test_an_image_and_its_twin_are_drawn_together():
+def test_an_image_and_its_copy_are_drawn_together():
     weights = draw_weights(SOURCES, seed=0, draws=50)
     np.testing.assert_array_equal(weights[:, ::2], weights[:, 1::2])
     np.testing.assert_array_equal(weights.sum(axis=1), 40)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_plus.data.mask_pairs import shorten
+from anomalib_plus.files import file_hash
 from anomalib_plus.image_files import inspect_image, inspect_mask, printable
-from anomalib_plus.inspector.survey import Survey, file_hash
+from anomalib_plus.inspector.building.survey import Survey
 
 _PACKAGES = {"openvino": ("openvino", "onnx", "onnxscript"), "onnx": ("onnxruntime", "onnx", "onnxscript"), "torch": ()}
 """Packages that an export to a format, and its use, need."""
@@ -48,7 +49,7 @@ def check_bad_parts(entries: Sequence[dict[str, Any]], good: Survey) -> None:
         image, fault = next(iter(faults.items()))
         msg = f"{len(faults)} images of bad parts cannot be used; {printable(image)} {fault}. Repair or remove them."
         raise ValueError(msg)
-    hashes = {look.sha256 for look in good.looks}
+    hashes = {image.sha256 for image in good.images}
     if both := [image for image in images if file_hash(image) in hashes]:
         msg = f"{len(both)} images are both good and bad: {shorten(both)}. Remove them from one of the folders."
         raise ValueError(msg)

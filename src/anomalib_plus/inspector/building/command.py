@@ -1,6 +1,6 @@
 """``anomalib-plus build``: from images of good parts to an inspector, by measuring instead of guessing.
 
-Looks at the images, divides them, compares the candidates on synthetic defects within the given minutes, trains the
+Surveys the images, splits them, compares the candidates on synthetic defects within the given minutes, trains the
 best one, calibrates its threshold to the false-alarm rate, exports and checks it, and writes a report. A build that was
 interrupted goes on when it is started again.
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+
+from anomalib_plus.option_types import at_least, between
 
 
 @dataclass(frozen=True)
@@ -57,30 +59,6 @@ class Options:
     workers: int = 1
 
 
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        msg = f"{text} is not a positive number"
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        msg = f"{text} is not positive"
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 1:
-        msg = f"{text} is no share: give a number between 0 and 1, such as 0.01 for 1 %"
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="anomalib-plus build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,18 +69,32 @@ def _parser() -> argparse.ArgumentParser:
     add("--bad", type=Path, help="folder of images of bad parts, to choose the model by (default: synthetic defects)")
     add("--masks", type=Path, help="folder of masks of the bad parts")
     add("--roi", type=Path, help="image file, black where parts are not inspected")
-    add("--minutes", type=_positive, default=20.0, help="time for everything (default: 20)")
-    add("--steps", type=_count, help="optimizer steps of the first round, instead of time: repeatable on any machine")
-    add("--false-alarms", type=_rate, default=0.01, help="share of good parts that may be rejected (default: 0.01)")
+    add("--minutes", type=between(0), default=20.0, help="time for everything (default: 20)")
+    add(
+        "--steps",
+        type=at_least(1),
+        help="optimizer steps of the first round, instead of time: repeatable on any machine",
+    )
+    add(
+        "--false-alarms",
+        type=between(0, 1),
+        default=0.01,
+        help="share of good parts that may be rejected (default: 0.01)",
+    )
     add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
-    add("--max-latency-ms", type=_positive, help="limit of the time for one image")
+    add("--max-latency-ms", type=between(0), help="limit of the time for one image")
     add("--format", choices=("openvino", "onnx", "torch"), default="openvino", help="(default: openvino)")
-    add("--image-size", type=_count, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
-    add("--tile", type=_count, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
+    add("--image-size", type=at_least(1), nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
+    add(
+        "--tile",
+        type=at_least(1),
+        metavar="PIXELS",
+        help="cut images of full size into tiles, for small defects; slower",
+    )
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
     add("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
-    add("--workers", type=_count, default=1, help="trainings at a time (default: 1)")
-    add("--dry-run", action="store_true", help="look at the images, say what would be done, and stop")
+    add("--workers", type=at_least(1), default=1, help="trainings at a time (default: 1)")
+    add("--dry-run", action="store_true", help="survey the images, say what would be done, and stop")
     return parser
 
 
@@ -132,10 +124,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # anomalib imports what its libraries will rename
-            from anomalib_plus.inspector.building import Build
+            from anomalib_plus.inspector.building.build import Build
 
             build = Build(options, console)
-            build.look()
+            build.plan()
             if not dry_run:
                 build.run()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Steps of a build, from the look at the images to the finished bundle."""
+"""Steps of a build, from the survey of the images to the finished bundle."""
 
 import json
 import shutil
@@ -11,28 +11,29 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
-from anomalib_plus.benchmark.store import ResultStore, replace_file
-from anomalib_plus.inspector import choice_images, share_data
-from anomalib_plus.inspector.argument_checks import check_bad_parts, check_format, check_output, check_roi
-from anomalib_plus.inspector.build import Options
-from anomalib_plus.inspector.candidates import Candidate, find_candidates, missing_parts
-from anomalib_plus.inspector.changes import changes
-from anomalib_plus.inspector.findings import Finding, competition, defects, find
-from anomalib_plus.inspector.finish import BUNDLE, finish_in_process
-from anomalib_plus.inspector.halving import (
+from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.files import file_hash, replace_file
+from anomalib_plus.inspector.building import datamodule, selection_images
+from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_format, check_output, check_roi
+from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
+from anomalib_plus.inspector.building.changes import changes
+from anomalib_plus.inspector.building.command import Options
+from anomalib_plus.inspector.building.findings import Finding, competition, defects, find
+from anomalib_plus.inspector.building.finish import BUNDLE, finish_in_process
+from anomalib_plus.inspector.building.halving import (
     LEAST_END,
-    RESERVE_SHARE,
+    RESERVE_FRACTION,
     Halving,
     Limits,
     Round,
     remaining_budget,
     time_finding,
 )
-from anomalib_plus.inspector.result import Outcome
-from anomalib_plus.inspector.selection import Score, choose
-from anomalib_plus.inspector.shares import LEAST_IMAGES, Shares, divide
-from anomalib_plus.inspector.state import BuildState
-from anomalib_plus.inspector.survey import Survey, survey
+from anomalib_plus.inspector.building.outcome import Outcome
+from anomalib_plus.inspector.building.ranking import Score, choose
+from anomalib_plus.inspector.building.splits import LEAST_IMAGES, Splits, divide
+from anomalib_plus.inspector.building.state import BuildState
+from anomalib_plus.inspector.building.survey import Survey, survey
 
 WORK = "work"
 """Folder of jobs, logs and synthetic images in the output; may be deleted when no build runs."""
@@ -43,12 +44,12 @@ _MOST_TRIES = 3
 
 
 class Build:
-    """One build: :meth:`look`, then :meth:`run`."""
+    """One build: :meth:`plan`, then :meth:`run`."""
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
         self.survey: Survey
-        self.shares: Shares
+        self.splits: Splits
         self.candidates: list[Candidate] = []
         self.left_out: dict[str, str] = {}
         self.bad: list[dict[str, Any]] = []
@@ -87,8 +88,8 @@ class Build:
         arguments = {"model": inner, **self._tiles}
         return replace(entry, class_path=_TILED, init_args=arguments, label=label_of(entry))
 
-    def look(self) -> None:
-        """Look at the images and the candidates, print what is seen and decided; write nothing.
+    def plan(self) -> None:
+        """Survey the images and the candidates, and print what is found and decided; write nothing.
 
         Raises:
             ValueError: If there are too few images, no candidate, or an argument is wrong.
@@ -103,10 +104,10 @@ class Build:
             height, width = self.image_size
             msg = f"--tile {options.tile} is larger than the images ({width}x{height}): choose a smaller one, or none."
             raise ValueError(msg)
-        self.shares = divide(self.survey.groups, options.false_alarms, options.seed)
-        self.findings = find(self.survey, self.shares, options.false_alarms, self.image_size, options.tile)
+        self.splits = divide(self.survey.groups, options.false_alarms, options.seed)
+        self.findings = find(self.survey, self.splits, options.false_alarms, self.image_size, options.tile)
         if options.bad is not None:
-            self.bad = choice_images.bad_parts(options.bad, options.masks)
+            self.bad = selection_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
         self.findings.append(defects(len(self.bad)))
         for candidate in find_candidates(options.models):
@@ -138,8 +139,8 @@ class Build:
             self._run(store)
 
     def _run(self, store: ResultStore) -> None:
-        shares = self._write_shares()
-        data = {"root": str(self.work), "digest": shares["digest"]}
+        splits = self._write_splits()
+        data = {"root": str(self.work), "digest": splits["digest"]}
         entries = [self._entry(candidate) for candidate in self.candidates]
         limits = self._limits
         identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
@@ -149,45 +150,46 @@ class Build:
             self.console.print("This build was finished before: its results are used again.")
         elif state.continues:
             self.console.print(f"Going on with the build in {self.work}, {state.seconds:.0f} seconds so far.")
-        tests = sorted(shares["choice"], key=lambda entry: entry["image"])
+        tests = sorted(splits["selection"], key=lambda entry: entry["image"])
+        group_of = {str(image.path): group for image, group in zip(self.survey.images, self.survey.groups, strict=True)}
         rounds = Halving(
-            entries, data, [entry["source"] for entry in tests], self.image_size,
+            entries, data, [group_of.get(entry["source"], entry["source"]) for entry in tests], self.image_size,
             self.options.seed, limits, store, state, self.console,
         ).run()  # fmt: skip
         order, reason = choose(rounds[-1].scores, self.options.max_latency_ms)
         self.console.print(f"\n{reason}")
         chosen, record, tries = self._finish(order, data, limits, rounds, state)
         outcome = Outcome(
-            self.options, self.findings, self.left_out, rounds, chosen, reason, tries, record, shares, state.seconds
+            self.options, self.findings, self.left_out, rounds, chosen, reason, tries, record, splits, state.seconds
         )
         self._deliver(outcome)
         state.put("finished", True)
 
-    def _write_shares(self) -> dict[str, Any]:
-        """Write the file of shares, and the images to choose by if they are not there yet."""
-        looks, options = self.survey.looks, self.options
-        hashes = {look.path: look.sha256 for look in looks}
-        parts = {name: [looks[index].path for index in indices] for name, indices in asdict(self.shares).items()}
+    def _write_splits(self) -> dict[str, Any]:
+        """Write the file of splits, and the images of the selection split if they are not there yet."""
+        images, options = self.survey.images, self.options
+        hashes = {image.path: image.sha256 for image in images}
+        parts = {name: [images[index].path for index in indices] for name, indices in asdict(self.splits).items()}
         roi = digest(options.roi.read_bytes().hex()) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
-        content += [[entry["image"], entry["mask"]] for entry in self.bad]
+        content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
         key = digest(content)[:16]
-        file = self.work / share_data.FILE
+        file = self.work / datamodule.FILE
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        places = {name: [choice_images.entry(path, str(path)) for path in paths] for name, paths in parts.items()}
-        originals = places.pop("choice")
-        if known.get("digest") == key and all(Path(entry["image"]).exists() for entry in known["choice"]):
-            chosen = known["choice"]
+        places = {name: [selection_images.entry(path, str(path)) for path in paths] for name, paths in parts.items()}
+        originals = places.pop("selection")
+        if known.get("digest") == key and all(Path(entry["image"]).exists() for entry in known["selection"]):
+            chosen = known["selection"]
         elif self.bad:
             chosen = [*originals, *self.bad]
         else:
             self.console.print(f"Making {len(originals)} synthetic defects")
-            chosen = choice_images.write_synthetic(
-                parts["choice"], self.work / choice_images.FOLDER, options.seed, options.roi
+            chosen = selection_images.write_synthetic(
+                parts["selection"], self.work / selection_images.FOLDER, options.seed, options.roi
             )
-        shares = {"digest": key, **places, "originals": originals, "choice": chosen}
-        replace_file(file, json.dumps(shares, indent=1))
-        return shares
+        splits = {"digest": key, **places, "originals": originals, "selection": chosen}
+        replace_file(file, json.dumps(splits, indent=1))
+        return splits
 
     def _finish(
         self, order: list[Score], data: Mapping[str, Any], limits: Limits, rounds: list[Round], state: BuildState
@@ -199,7 +201,7 @@ class Build:
             candidate = by_label[score.label]
             budgets = state.get("final") or {}
             if score.label not in budgets:
-                reserve = max(RESERVE_SHARE * limits.seconds, LEAST_END)
+                reserve = max(RESERVE_FRACTION * limits.seconds, LEAST_END)
                 budgets[score.label] = asdict(remaining_budget(limits, rounds, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
@@ -235,7 +237,7 @@ class Build:
             "roi": "roi.png" if options.roi else None,
             "tiles": self._tiles,
             "seed": options.seed,
-            "data_sha256": digest(sorted(look.sha256 for look in self.survey.looks)),
+            "data_sha256": digest(sorted(image.sha256 for image in self.survey.images)),
         }
         return {
             "info": info,
@@ -249,12 +251,13 @@ class Build:
 
     def _deliver(self, outcome: Outcome) -> None:
         """Write report and bundle; the description is written last, so that a bundle is whole or unusable."""
-        from anomalib_plus.inspector.build_report import render
+        from anomalib_plus.inspector.building.report import render
         from anomalib_plus.inspector.bundle import INFO_FILE, read_bundle_info, write_bundle_info
 
         last = self.work / LAST
         before = json.loads(last.read_text(encoding="utf-8")) if last.exists() else None
-        now = outcome.summary({look.path.name: look.sha256 for look in self.survey.looks})
+        good = self.options.good
+        now = outcome.summary({str(image.path.relative_to(good)): image.sha256 for image in self.survey.images})
         outcome.changes = changes(before, now)
         source, output = self.work / "finish" / outcome.chosen.folder_name / BUNDLE, self.options.output
         (output / INFO_FILE).unlink(missing_ok=True)
@@ -273,12 +276,12 @@ class Build:
 
 
 def _check_number(found: Survey) -> None:
-    if len(found.looks) >= LEAST_IMAGES:
+    if len(found.images) >= LEAST_IMAGES:
         return
     reasons = "".join(f"\n  {name} {reason}" for name, reason in found.unusable[:5])
     more = f" {len(found.unusable)} files cannot be used, for example:{reasons}" if reasons else ""
     msg = (
-        f"{found.folder} has {len(found.looks)} usable images of good parts: {LEAST_IMAGES} are the least, and up to "
+        f"{found.folder} has {len(found.images)} usable images of good parts: {LEAST_IMAGES} are the least, and up to "
         f"about 250 each one helps.{more}"
     )
     raise ValueError(msg)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from anomalib_plus.benchmark.store import replace_file
+from anomalib_plus.files import replace_file
 
 FILE = "state.json"
 

@@ -1,4 +1,4 @@
-"""Datamodule of the shares of a build."""
+"""Datamodule of a build's splits."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,17 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import LabelName, Split
 from pandas import DataFrame
 
-FILE = "shares.json"
-"""File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``) of each share."""
+FILE = "splits.json"
+"""File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``) of each split."""
 
 
-class ShareData(AnomalibDataModule):
-    """Training images, images to choose a model by (test), and calibration images, from a build's file of shares.
+class SplitData(AnomalibDataModule):
+    """Training, selection (test) and calibration images, from a build's file of splits.
 
     Args:
         root: Folder with the file.
-        digest: The ``digest`` in that file, so that no job reads other shares than it was planned for.
-        validation: Share to validate on. While models are compared it is "choice": nothing reads the calibration share.
+        digest: The ``digest`` in that file, so that no job reads other splits than it was planned for.
+        validation: Split to validate on. While models are compared it is "selection": nothing reads "calibration".
         train_batch_size: Images of a training batch.
         eval_batch_size: Images of other batches.
         num_workers: Processes that load images.
@@ -31,7 +31,7 @@ class ShareData(AnomalibDataModule):
         self,
         root: str | Path,
         digest: str,
-        validation: Literal["choice", "calibration"] = "choice",
+        validation: Literal["selection", "calibration"] = "selection",
         train_batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int = 0,
@@ -53,7 +53,7 @@ class ShareData(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         self.train_data = _dataset(self.content["training"], Split.TRAIN)
-        self.test_data = _dataset(self.content["choice"], Split.TEST)
+        self.test_data = _dataset(self.content["selection"], Split.TEST)
         if self.separate:
             self.val_data = _dataset(self.content["calibration"], Split.VAL)
 

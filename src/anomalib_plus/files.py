@@ -1,0 +1,37 @@
+"""Files: their hashes, and writing them completely or not at all."""
+
+import hashlib
+import os
+from pathlib import Path
+from uuid import uuid4
+
+
+def file_hash(path: Path) -> str:
+    """Compute the SHA-256 of a file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new content; it is on the disk when this returns."""
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")  # another process may write the same file
+    with unfinished.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(path)
+    synchronise_folder(path.parent)
+
+
+def synchronise_folder(folder: Path) -> None:
+    """Write the names of a folder's files to the disk, where the system can."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,68 @@
+"""Splits of the good images: training, selection of the model, calibration of the threshold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anomalib_plus.post_processing.conformal_math import images_needed
+from anomalib_plus.validation.holding_out import hold_out
+
+LEAST_IMAGES = 20
+_LEAST_SELECTION = _LEAST_CALIBRATION = 5
+_LEAST_OF_GROUPS = 3
+"""Least images of a split whose size groups have changed."""
+_MOST_SELECTION = 100
+_SHARE = 0.2
+_ENOUGH_TRAINING = 72
+"""Training images from which further ones rather support a lower false-alarm rate."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Indices of the images of each split."""
+
+    training: list[int]
+    selection: list[int]
+    calibration: list[int]
+
+
+def counts(n: int, rate: float) -> tuple[int, int, int]:
+    """Return the numbers of images for training, selection and calibration.
+
+    60, 20 and 20 percent; from 72 training images on, calibration gets more until it supports the rate, as long as 40
+    percent remain for training.
+
+    Args:
+        n: Number of images, at least ``LEAST_IMAGES``.
+        rate: False-alarm rate that the calibration should support.
+    """
+    selection = min(max(round(_SHARE * n), _LEAST_SELECTION), _MOST_SELECTION)
+    kept = round(min((1 - 2 * _SHARE) * n, max(_ENOUGH_TRAINING, 2 * _SHARE * n)))
+    calibration = max(round(_SHARE * n), _LEAST_CALIBRATION, min(images_needed(rate), n - selection - kept))
+    return n - selection - calibration, selection, calibration
+
+
+def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
+    """Split images at random; those of one group stay together.
+
+    Args:
+        groups: Name of the group of each image.
+        rate: False-alarm rate that the calibration should support.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: If there are too few groups for three splits.
+    """
+    n = len(groups)
+    _, selection, calibration = counts(n, rate)
+    rest, calibrating = hold_out(n, calibration / n, seed, groups)
+    inner = [groups[index] for index in rest]
+    training, selecting = hold_out(len(rest), selection / len(rest), seed + 1, inner)
+    found = Splits([rest[i] for i in training], [rest[i] for i in selecting], list(calibrating))
+    if min(len(found.training), len(found.selection), len(found.calibration)) < _LEAST_OF_GROUPS:
+        sizes = f"{len(found.training)}, {len(found.selection)} and {len(found.calibration)}"
+        msg = (
+            f"{len(set(groups))} groups of {n} images give splits of {sizes} images: each needs {_LEAST_OF_GROUPS}. "
+            "Take images of more parts, or change --group-by."
+        )
+        raise ValueError(msg)
+    return found
