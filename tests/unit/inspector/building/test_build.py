@@ -308,7 +308,7 @@ COMMAND = """
 import sys
 sys.path.insert(0, {tests!r})
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector.building import argument_checks, finish
+from anomalib_plus.inspector.building import finish
 from anomalib_plus.inspector.building.command import main
 supervision.JOB_MODULE = finish.MODULE = "stub_build"
 sys.exit(main({arguments!r}))
