@@ -8,6 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 _NAMES = ("washer", "brick", "gravel", "grass", "sheet")
+"""Categories of ``DemoSurfaces``; naming them here keeps torch out of the help."""
 _GOOD = 250  # from about this number on, a build supports its default false-alarm rate of 1 %
 
 
@@ -15,9 +16,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-plus demo", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for images and inspector")
     parser.add_argument("--category", choices=_NAMES, default=_NAMES[0], help="what to draw (default: washer)")
-    parser.add_argument(
-        "--good", type=int, default=_GOOD, help=f"images of good parts to build with (default: {_GOOD})"
-    )
+    parser.add_argument("--good", type=int, default=_GOOD, help=f"images of good parts (default: {_GOOD})")
     return parser
 
 
@@ -47,7 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     if options.category == _NAMES[0]:
         with as_file(files("anomalib_plus") / "inspector" / "demo_bundle") as bundle:
-            shutil.copytree(bundle, folder / "inspector", ignore=shutil.ignore_patterns("README.md"))
+            shutil.copytree(
+                bundle, folder / "inspector", ignore=shutil.ignore_patterns("README.md", "*.yaml", "__pycache__")
+            )
         sys.stdout.write(
             f"{folder / 'inspector'}: a trained inspector. Try\n"
             f"  anomalib-plus score {folder / 'inspector'} {folder / 'test'} --recursive"

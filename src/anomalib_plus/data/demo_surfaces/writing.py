@@ -19,7 +19,7 @@ RECORD = "drawn.json"
 RECIPE = 1  # increment whenever a seed gives other images than before
 
 
-def write_category(directory: Path, category: str, seed: int, train_good: int = TRAIN_GOOD) -> None:
+def write_category(directory: Path, category: str, seed: int, train_good: int | None = None) -> None:
     """Draw all images into a temporary folder beside ``directory`` and rename it at the end.
 
     A killed run leaves no half-written category. If several processes write at once, the first to finish wins.
@@ -28,7 +28,7 @@ def write_category(directory: Path, category: str, seed: int, train_good: int = 
         directory: Folder of the category, in MVTec AD's layout.
         category: One of ``CATEGORIES``.
         seed: Seed of all images.
-        train_good: Number of good images for training; the first ones are the same for any number.
+        train_good: Number of good images for training, 60 by default; the first ones are the same for any number.
     """
     unfinished = directory.with_name(f".{directory.name}-{uuid4().hex}")
     try:
@@ -55,13 +55,13 @@ def check_category(directory: Path, category: str, seed: int) -> None:
         raise ValueError(msg)
 
 
-def _record(category: str, seed: int, train_good: int = TRAIN_GOOD) -> dict[str, str | int]:
+def _record(category: str, seed: int, train_good: int | None = None) -> dict[str, str | int]:
     record: dict[str, str | int] = {"category": category, "seed": seed, "recipe": RECIPE}
-    return record if train_good == TRAIN_GOOD else record | {"train_good": train_good}
+    return record if train_good is None else record | {"train_good": train_good}
 
 
-def _write_images(directory: Path, category: str, seed: int, train_good: int) -> None:
-    groups = [("train", "good", train_good), ("test", "good", TEST_GOOD)]
+def _write_images(directory: Path, category: str, seed: int, train_good: int | None) -> None:
+    groups = [("train", "good", train_good or TRAIN_GOOD), ("test", "good", TEST_GOOD)]
     groups += [("test", kind, TEST_PER_DEFECT) for kind in DEFECTS]
     for split, kind, count in groups:
         for number in range(count):
