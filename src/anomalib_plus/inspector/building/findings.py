@@ -1,7 +1,6 @@
 """What a build sees in the images, and what it decides from that."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.building.splits import Splits
@@ -22,10 +21,6 @@ class Finding:
     topic: str
     seen: str
     decided: str
-
-    def as_record(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
 
 
 def find(
