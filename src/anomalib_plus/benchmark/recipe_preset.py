@@ -14,7 +14,8 @@ _BATCH = 8
 def with_preset(sweep: Sweep, name: str) -> Sweep:
     """Return a paper's sweep with the model, image size and training length of a preset; rows keep their arguments.
 
-    A PlanError if there is no such preset.
+    Raises:
+        PlanError: If there is no such preset.
     """
     try:
         content = preset(name)

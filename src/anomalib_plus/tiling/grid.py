@@ -5,6 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-6
+"""Error of a product such as ``10 * (1 - 0.8)``, which must not lose a pixel."""
+
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     """List the first pixel of each tile along a side of ``length`` pixels.
@@ -17,7 +20,7 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     if length < tile:
         msg = f"A side of {length} pixels is shorter than a tile of {tile}."
         raise ValueError(msg)
-    stride = max(1, math.floor(tile * (1 - overlap)))
+    stride = max(1, math.floor(tile * (1 - overlap) + _ROUNDING))
     count = math.ceil((length - tile) / stride) + 1
     return [min(number * stride, length - tile) for number in range(count)]
 

@@ -12,7 +12,7 @@ def check(length: int, tile: int, overlap: float) -> None:
     assert starts[-1] == length - tile
     steps = np.diff(starts)
     assert (steps > 0).all()
-    assert (steps <= max(1, tile * (1 - overlap))).all()
+    assert (steps <= max(1, tile * (1 - overlap) + 1e-6)).all()
     weights = blend_weights(length, starts, tile)
     assert (weights > 0).all()
     total = np.zeros(length)
@@ -41,6 +41,11 @@ def test_the_last_tile_moves_inward() -> None:
     assert tile_starts(1024, 256, 0.25) == [0, 192, 384, 576, 768]
     assert tile_starts(768, 256, 0.25) == [0, 192, 384, 512]
     assert tile_starts(256, 256, 0.25) == [0]
+
+
+def test_rounding_makes_no_further_tile() -> None:
+    assert 10 * (1 - 0.8) < 2
+    assert tile_starts(14, 10, 0.8) == [0, 2, 4]
 
 
 def test_a_side_shorter_than_a_tile_is_refused() -> None:

@@ -1,8 +1,7 @@
 """What a build sees in the images, and what it decides from that."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.building.splits import Splits
@@ -23,10 +22,6 @@ class Finding:
     topic: str
     seen: str
     decided: str
-
-    def as_record(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
 
 
 def find(

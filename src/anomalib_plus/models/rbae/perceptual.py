@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
@@ -15,7 +15,6 @@ from anomalib_plus.layers.pretrained import WeightArguments, check_shapes, creat
 from anomalib_plus.training.reduced_training import ReducedTrainingWarning
 
 VGG = "vgg16.tv_in1k"
-PerceptualPreset = Literal["first5", "lpips"]
 PRESETS: dict[str, tuple[str, ...]] = {
     "first5": ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"),
     "lpips": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
