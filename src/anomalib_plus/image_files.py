@@ -87,6 +87,15 @@ def printable(path: Path | str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(path))
 
 
+def is_hidden(path: Path, folder: Path | None = None) -> bool:
+    """Tell whether the name of a file, or of a folder that holds it below ``folder``, begins with a dot.
+
+    Such files are previews, rubbish bins and what macOS writes beside each file (``._0001.jpg``).
+    """
+    parts = (path.name,) if folder is None else path.relative_to(folder).parts
+    return any(part.startswith(".") for part in parts)
+
+
 def _is_no_file(path: Path) -> str | None:
     if path.is_file():
         return None

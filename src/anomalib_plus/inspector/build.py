@@ -6,14 +6,20 @@ interrupted goes on when it is started again.
 """
 
 import argparse
+import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+
+_SEEDS = 2**32
+"""Seeds that Lightning takes."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +63,24 @@ class Options:
     workers: int = 1
 
 
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        msg = f"{text} is not a positive number"
+def _number(convert: Callable[[str], float], is_allowed: Callable[[float], bool], wanted: str) -> Callable[[str], Any]:
+    """Return a type of argument: a number that is allowed, ``wanted`` in words."""
+
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            number = convert(text)
+            if is_allowed(number):
+                return number
+        msg = f"{text} is not {wanted}"
         raise argparse.ArgumentTypeError(msg)
-    return number
+
+    return read
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        msg = f"{text} is not positive"
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 1:
-        msg = f"{text} is no share: give a number between 0 and 1, such as 0.01 for 1 %"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+_positive = _number(float, lambda number: 0 < number < math.inf, "a positive number")
+_count = _number(int, lambda number: number > 0, "a positive whole number")
+_rate = _number(float, lambda number: 0 < number < 1, "a share between 0 and 1, such as 0.01 for 1 %")
+_seed = _number(int, lambda number: 0 <= number < _SEEDS, f"a whole number from 0 to {_SEEDS - 1}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", type=_count, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
     add("--tile", type=_count, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
-    add("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    add("--seed", type=_seed, default=0, help="seed of everything that is drawn (default: 0)")
     add("--workers", type=_count, default=1, help="trainings at a time (default: 1)")
     add("--dry-run", action="store_true", help="look at the images, say what would be done, and stop")
     return parser
@@ -138,6 +140,9 @@ def main(arguments: Sequence[str]) -> int:
             build.look()
             if not dry_run:
                 build.run()
+    except OSError as error:
+        of_system = error.errno is not None  # such as a full disk; others are raised with a hint of their own
+        parser.error(f"{error}. What is done is kept: repair this, and run it again." if of_system else str(error))
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. Run the same command again to go on.\n")
         return 130

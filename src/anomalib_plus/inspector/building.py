@@ -13,11 +13,11 @@ from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore, replace_file
 from anomalib_plus.inspector import choice_images, share_data
-from anomalib_plus.inspector.argument_checks import check_bad_parts, check_output, check_roi
+from anomalib_plus.inspector.argument_checks import check_bad_parts, check_folders, check_roi
 from anomalib_plus.inspector.build import Options
 from anomalib_plus.inspector.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.inspector.changes import changes
-from anomalib_plus.inspector.findings import Finding, find
+from anomalib_plus.inspector.findings import Finding, find, region
 from anomalib_plus.inspector.finish import BUNDLE, finish_in_process
 from anomalib_plus.inspector.halving import RESERVE_SHARE, Halving, Limits, Round, remaining_budget
 from anomalib_plus.inspector.result import Outcome
@@ -84,16 +84,18 @@ class Build:
             ValueError: If there are too few images, no candidate, or an argument is wrong.
         """
         options = self.options
-        check_output(options.output, options.good, options.bad, options.masks)
-        check_roi(options.roi)
+        check_folders(options.output, options.good, options.bad, options.masks)
         self.survey = survey(options.good, options.group_by)
         _check_number(self.survey)
+        check_roi(options.roi, self.survey)
         if options.tile is not None and options.tile > min(self.image_size):
             height, width = self.image_size
             msg = f"--tile {options.tile} is larger than the images ({width}x{height}): choose a smaller one, or none."
             raise ValueError(msg)
         self.shares = divide(self.survey.groups, options.false_alarms, options.seed)
         self.findings = find(self.survey, self.shares, options.false_alarms, self.image_size, options.tile)
+        if options.roi is not None:
+            self.findings.append(region(options.roi))
         if options.bad is not None:
             self.bad = choice_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
@@ -238,16 +240,15 @@ class Build:
     def _deliver(self, outcome: Outcome) -> None:
         """Write report and bundle; the description is written last, so that a bundle is whole or unusable."""
         from anomalib_plus.inspector.build_report import render
-        from anomalib_plus.inspector.bundle import INFO_FILE, read_bundle_info, write_bundle_info
+        from anomalib_plus.inspector.bundle import ALL_FILES, INFO_FILE, read_bundle_info, write_bundle_info
 
         last = self.work / LAST
         before = json.loads(last.read_text(encoding="utf-8")) if last.exists() else None
         now = outcome.summary({look.path.name: look.sha256 for look in self.survey.looks})
         outcome.changes = changes(before, now)
         source, output = self.work / "finish" / outcome.chosen.folder_name / BUNDLE, self.options.output
-        (output / INFO_FILE).unlink(missing_ok=True)
-        for file in output.glob("model.*"):
-            file.unlink()
+        for name in ALL_FILES:
+            (output / name).unlink(missing_ok=True)
         for file in source.iterdir():
             if file.name != INFO_FILE:
                 shutil.copyfile(file, output / file.name)

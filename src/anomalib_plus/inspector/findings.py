@@ -1,9 +1,10 @@
 """What a build sees in the images, and what it decides from that."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from anomalib_plus.image_files import printable
+from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.shares import Shares
 from anomalib_plus.inspector.survey import Survey
 
@@ -12,6 +13,7 @@ _VISIBLE = 3
 _COARSE = 4
 """Reduction of the images from which small defects are lost."""
 _SHOWN = 5
+_VALUES_OF_MASK = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ def find(
         _division(survey, shares),
         budget(len(shares.calibration), rate),
     ]
+
+
+def region(roi: Path) -> Finding:
+    """Say how much of the image a region of interest leaves."""
+    from anomalib_plus.post_processing.fixed_region import FixedRegion
+
+    inside = FixedRegion(roi).read()
+    greys = len(inspect_mask(roi).greys)
+    soft = f" It has {greys} grey values: all but black counts." if greys > _VALUES_OF_MASK else ""
+    share = f"{printable(roi)} leaves {100 * float(inside.float().mean()):.1f} % of the image"
+    return Finding("Region", share, f"Only this part is inspected.{soft}")
 
 
 def _files(survey: Survey) -> Finding:

@@ -84,11 +84,15 @@ class Inspector:
             wanted = "x".join("any" if size is None else str(size) for size in self._input_size)
             msg = f"has {height}x{width} pixels (height x width), but the model takes {wanted}: use the right camera"
             raise UnreadableImageError(msg)
-        if min(height, width) < MIN_SIDE:
-            msg = (
-                f"has {height}x{width} pixels (height x width), too few to inspect: {MIN_SIDE}x{MIN_SIDE} is the least"
-            )
-            raise UnreadableImageError(msg)
+        if fault := too_small(height, width):
+            raise UnreadableImageError(fault)
+
+
+def too_small(height: int, width: int) -> str | None:
+    """Return the reason, as the predicate of a sentence, if an image of this size cannot be inspected."""
+    if min(height, width) >= MIN_SIDE:
+        return None
+    return f"has {height}x{width} pixels (height x width), too few to inspect: {MIN_SIDE}x{MIN_SIDE} is the least"
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:

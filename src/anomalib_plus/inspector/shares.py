@@ -7,6 +7,7 @@ LEAST_IMAGES = 20
 _LEAST_CHOICE = _LEAST_CALIBRATION = 5
 _LEAST_OF_GROUPS = 3
 """Least images of a share whose size groups have changed."""
+_PARTS = 3
 _MOST_CHOICE = 100
 _SHARE = 0.2
 _ENOUGH_TRAINING = 72
@@ -58,16 +59,24 @@ def divide(groups: Sequence[str], rate: float, seed: int) -> Shares:
     """
     from anomalib_plus.validation import hold_out
 
-    n = len(groups)
+    n, parts = len(groups), len(set(groups))
+    few = (
+        f"The {n} images are taken for images of {parts} parts, too few for three shares: take images of more parts, "
+        "or change --group-by."
+    )
+    if parts < _PARTS:
+        raise ValueError(few)
     _, choice, calibration = counts(n, rate)
     rest, calibrating = hold_out(n, calibration / n, seed, groups)
     inner = [groups[index] for index in rest]
+    if len(set(inner)) < _PARTS - 1:
+        raise ValueError(few)
     training, choosing = hold_out(len(rest), choice / len(rest), seed + 1, inner)
     found = Shares([rest[i] for i in training], [rest[i] for i in choosing], list(calibrating))
     if min(len(found.training), len(found.choice), len(found.calibration)) < _LEAST_OF_GROUPS:
         sizes = f"{len(found.training)}, {len(found.choice)} and {len(found.calibration)}"
         msg = (
-            f"{len(set(groups))} groups of {n} images give shares of {sizes} images: each needs {_LEAST_OF_GROUPS}. "
+            f"{parts} groups of {n} images give shares of {sizes} images: each needs {_LEAST_OF_GROUPS}. "
             "Take images of more parts, or change --group-by."
         )
         raise ValueError(msg)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, is_hidden, printable
+from anomalib_plus.inspector.inspection import too_small
 
 _HASH_SIDE = 8
 _THUMBNAIL = 32
@@ -106,11 +107,10 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the image files below a folder, sorted; hidden files are left out."""
+    """List the image files below a folder, sorted; hidden files and folders are left out."""
     from anomalib.data.utils.image import is_image_file
 
-    found = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.parts[-1:]))
-    return sorted(path for path in found if is_image_file(path))
+    return sorted(path for path in folder.rglob("*") if is_image_file(path) and not is_hidden(path, folder))
 
 
 def file_hash(path: Path) -> str:
@@ -119,10 +119,12 @@ def file_hash(path: Path) -> str:
 
 
 def look_at(path: Path) -> Look | str:
-    """Read an image; the reason as the predicate of a sentence if anomalib could not use it."""
+    """Read an image; the reason as the predicate of a sentence if it cannot be used."""
     facts = inspect_image(path, decode=True)
     if facts.fault or facts.size is None:
         return facts.fault or "cannot be read"
+    if fault := too_small(facts.size[1], facts.size[0]):
+        return fault
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)

@@ -236,6 +236,9 @@ def test_too_few_images_are_refused(options, capsys):
 def test_what_would_mix_up_images_is_refused(options, tmp_path):
     with pytest.raises(ValueError, match="lies in the folder of images"):
         build(options, output=options.good / "inspector")
+    for name in ("bad", "masks"):
+        with pytest.raises(ValueError, match=rf"--{name} .* lies in the folder of good parts"):
+            build(options, **{"bad": tmp_path / "bad", name: options.good / name})
     shutil.copytree(options.good, tmp_path / "bad")
     with pytest.raises(ValueError, match="24 images are both good and bad: "):
         build(options, bad=tmp_path / "bad")
@@ -245,7 +248,31 @@ def test_what_would_mix_up_images_is_refused(options, tmp_path):
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "roi.png")
     with pytest.raises(ValueError, match=r"roi.png is black, so nothing would be inspected"):
         build(options, roi=tmp_path / "roi.png")
+    Image.fromarray(np.full((24, 48), 255, np.uint8)).save(tmp_path / "roi.png")
+    with pytest.raises(ValueError, match=r"roi.png has 48x24 pixels, and 24 of 24 good images another size"):
+        build(options, roi=tmp_path / "roi.png")
     assert not options.output.exists()
+
+
+def test_the_share_of_a_region_is_told(options, tmp_path):
+    region = np.zeros((48, 48), np.uint8)
+    region[:, :12] = range(1, 13)
+    Image.fromarray(region).save(tmp_path / "roi.png")
+    made = Build(replace(options, roi=tmp_path / "roi.png"), Console(file=io.StringIO()))
+    made.look()
+    (told,) = [finding for finding in made.findings if finding.topic == "Region"]
+    assert "leaves 25.0 % of the image" in told.seen
+    assert "has 13 grey values: all but black counts" in told.decided
+
+
+def test_only_files_of_bundles_are_replaced(options):
+    options.output.mkdir()
+    for name in ("model.py", "model.onnx", "roi.png"):
+        (options.output / name).write_text("before")
+    build(options)
+    assert (options.output / "model.py").read_text() == "before"
+    assert not (options.output / "model.onnx").exists(), "of a build in another format"
+    assert list(read_bundle_info(options.output).files) == ["model.bin", "model.xml"]
 
 
 def test_two_builds_do_not_write_one_folder(options):
@@ -263,8 +290,15 @@ def test_two_builds_do_not_write_one_folder(options):
     [
         (["--masks", "m"], "--masks belong to bad parts"),
         (["--roi", "no.png"], "no.png does not exist"),
-        (["--false-alarms", "1"], "1 is no share"),
+        (["--false-alarms", "1"], "1 is not a share between 0 and 1"),
+        (["--false-alarms", "x"], "x is not a share between 0 and 1"),
         (["--minutes", "0"], "0 is not a positive number"),
+        (["--steps", "1.5"], "1.5 is not a positive whole number"),
+        (["--seed", "-1"], "-1 is not a whole number from 0 to 4294967295"),
+        (["--seed", "4294967296"], "4294967296 is not a whole number from 0"),
+        (["--good", "nowhere"], "There is no folder nowhere"),
+        (["--output", __file__], "is no folder or read-only"),
+        (["--output", __file__ + "/below"], "is no folder or read-only"),
     ],
 )
 def test_wrong_arguments(options, extra, message, capsys):

@@ -26,11 +26,15 @@ def test_files_that_are_copies_or_unusable_are_left_out(tmp_path):
     (tmp_path / "good" / "broken.png").write_bytes(paths[0].read_bytes()[:200])
     Image.fromarray(np.full((48, 48), 40000, np.uint16)).save(tmp_path / "good" / "deep.png")
     (tmp_path / "good" / "notes.txt").write_text("no image")
+    Image.fromarray(draw_part(0, size=15)).save(tmp_path / "good" / "small.png")
+    save_parts(tmp_path / "good" / ".previews", 1, first=30)
+    shutil.copyfile(tmp_path / "good" / ".previews" / "part_030.png", tmp_path / "good" / "._part_000.png")
     found = survey(tmp_path / "good")
     assert [look.path for look in found.looks] == paths
     assert found.copies == [("zz_copy.png", "part_002.png")]
-    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png"]
+    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png", "small.png"]
     assert "more than 8 bits" in found.unusable[1][1]
+    assert "has 15x15 pixels" in found.unusable[2][1], "no inspector would take it, and the build would fail at its end"
 
 
 def test_near_copies_stay_together_and_other_parts_apart(tmp_path):
