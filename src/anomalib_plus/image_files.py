@@ -19,6 +19,9 @@ Pillow detects the format by content and supports dozens more: little-used decod
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in lower case, as anomalib and torchvision have them."""
 
+MIN_SIDE = 16
+"""Fewest pixels of a side: a network enlarges a smaller image to nothing but smooth gradients."""
+
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -85,6 +88,13 @@ def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
 def printable(path: Path | str) -> str:
     """Format a path as one line: escape line breaks, control characters and undecodable bytes."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(path))
+
+
+def too_small(height: int, width: int) -> str | None:
+    """Return the reason, as the predicate of a sentence, if an image of this size cannot be inspected."""
+    if min(height, width) >= MIN_SIDE:
+        return None
+    return f"has {height}x{width} pixels (height x width), too few to inspect: {MIN_SIDE}x{MIN_SIDE} is the least"
 
 
 def is_hidden(path: Path, folder: Path | None = None) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from anomalib_plus.image_files import IMAGE_SUFFIXES, printable
+from anomalib_plus.image_files import IMAGE_SUFFIXES, is_hidden, printable
 from anomalib_plus.inspector.table import as_cell
 
 Key = tuple[str, str]
@@ -24,7 +24,8 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
     Args:
         arguments: Image files, folders, patterns such as ``parts/*.png``, and text files (``.txt``) with one image per
             line, relative to the working folder.
-        recursive: Search the subfolders of folders too, without following links to folders.
+        recursive: Search the subfolders of folders too, without following links to folders. Hidden files and folders
+            are left out.
 
     Raises:
         ValueError: If a folder or pattern has no image.
@@ -35,7 +36,7 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
         if path.is_dir():
             yield from _not_none(_in_folder(path, recursive), argument)
         elif path.suffix.lower() == ".txt":
-            lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
             yield from (Path(line) for line in lines if line.strip())
         elif glob.has_magic(argument) and not os.path.lexists(path):
             names = sorted(glob.glob(argument, recursive=recursive))  # noqa: PTH207 -- pathlib refuses absolute ones
@@ -45,7 +46,7 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
 
 
 def images_in(folder: Path) -> dict[Key, Path]:
-    """List the image files of a folder by name and time, broken links included.
+    """List the image files of a folder by name and time, broken links included and hidden files left out.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -60,7 +61,7 @@ def images_in(folder: Path) -> dict[Key, Path]:
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_hidden(Path(name)))
         yield from (Path(parent, name) for name in sorted(names) if _is_image(name))
         if not recursive:
             return
@@ -81,7 +82,7 @@ def _not_none(images: Iterator[Path], argument: str) -> Iterator[Path]:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _format_time(nanoseconds: int) -> str:

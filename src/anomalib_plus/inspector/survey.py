@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_plus.image_files import inspect_image, is_hidden, printable
-from anomalib_plus.inspector.inspection import too_small
+from anomalib_plus.image_files import inspect_image, is_hidden, printable, too_small
 
 _HASH_SIDE = 8
 _THUMBNAIL = 32
