@@ -161,6 +161,7 @@ class Build:
         roi = digest(options.roi.read_bytes().hex()) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
         content += [[entry["image"], entry["mask"]] for entry in self.bad]
+        content += [str(self.work)]  # a copy of the folder must not use the original's images
         key = digest(content)[:16]
         file = self.work / share_data.FILE
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -12,6 +12,8 @@ _VISIBLE = 3
 """Pixels of a network's input that a defect should cover in each direction."""
 _COARSE = 4
 """Reduction of the images from which small defects are lost."""
+_SAME_SHAPE = 1.05
+"""Ratio of the largest and the smallest aspect ratio up to which images have one shape."""
 _SHOWN = 5
 _VALUES_OF_MASK = 2
 
@@ -75,13 +77,28 @@ def _size(survey: Survey, image_size: tuple[int, int], tile: int | None) -> Find
     decided = f"The networks see {columns}x{rows} pixels"
     if tile is not None:
         decided += f" in tiles of {tile}x{tile}"
+    warnings = _shapes(survey)
     if reduction <= 1:
-        return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.")
+        return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.{warnings}")
     least = round(_VISIBLE * reduction)
     decided += f", one for {reduction:.1f} of the image: a defect should be {least} pixels of the image or larger."
     if reduction > _COARSE:
         decided += " For smaller ones, build with --tile 256 or a larger --image-size, and more minutes."
-    return Finding("Size", _listing(listing), decided)
+    return Finding("Size", _listing(listing), decided + warnings)
+
+
+def _shapes(survey: Survey) -> str:
+    """Warn of images in which parts are stretched or turned differently."""
+    shapes = [width / height for width, height in survey.sizes]
+    turned = sum(look.is_turned for look in survey.looks)
+    stretched = (
+        " The images differ in shape, and each is stretched to the same size: take all with one camera in one position."
+    )
+    by_exif = (
+        f" {turned} images are marked as turned (EXIF), which viewers do and this command, like anomalib, does not: "
+        "their pixels are used as the camera stored them."
+    )
+    return (stretched if max(shapes) > _SAME_SHAPE * min(shapes) else "") + (by_exif if turned else "")
 
 
 def _colours(survey: Survey) -> Finding:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from anomalib_plus.image_files import inspect_image, is_hidden, printable, too_small
 
@@ -35,6 +35,8 @@ class Look:
     size: tuple[int, int]
     """Width and height."""
     is_grey: bool
+    is_turned: bool
+    """True if the file says (EXIF) that its pixels are to be turned, which neither anomalib nor an inspector does."""
     bits: NDArray[np.bool_]
     """Difference hash (64,): whether brightness rises from each of 8x8 fields to the next in its row."""
     thumbnail: NDArray[np.float32]
@@ -125,7 +127,7 @@ def look_at(path: Path) -> Look | str:
     if fault := too_small(facts.size[1], facts.size[0]):
         return fault
     with Image.open(path) as opened:
-        image = opened.convert("RGB")
+        image, is_turned = opened.convert("RGB"), _is_turned(opened)
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
     grey = image.convert("L")
     fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
@@ -134,9 +136,17 @@ def look_at(path: Path) -> Look | str:
         sha256=file_hash(path),
         size=facts.size,
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
+        is_turned=is_turned,
         bits=(fields[:, 1:] > fields[:, :-1]).ravel(),
         thumbnail=small.mean(axis=2, dtype=np.float32),
     )
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # damaged EXIF data fail in many ways, and say nothing
+        return False
 
 
 def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], list[str]]:

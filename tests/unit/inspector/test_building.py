@@ -265,6 +265,14 @@ def test_the_share_of_a_region_is_told(options, tmp_path):
     assert "has 13 grey values: all but black counts" in told.decided
 
 
+def test_a_copy_of_the_folder_uses_its_own_images(options, tmp_path):
+    build(options)
+    shutil.copytree(options.output, tmp_path / "copy")
+    build(options, output=tmp_path / "copy")
+    choice = json.loads((tmp_path / "copy" / "work" / "shares.json").read_text())["choice"]
+    assert all(Path(entry["image"]).is_relative_to(tmp_path / "copy") for entry in choice)
+
+
 def test_only_files_of_bundles_are_replaced(options):
     options.output.mkdir()
     for name in ("model.py", "model.onnx", "roi.png"):

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from anomalib_plus.inspector.findings import find
 from anomalib_plus.inspector.shares import divide
@@ -84,6 +84,24 @@ def test_findings_say_what_is_seen_and_decided(tmp_path):
     ):  # fmt: skip
         assert expected in text, expected
     assert not re.search(r"\s\.|\.\.", text)
+
+
+def test_images_that_are_turned_or_of_another_shape_are_told(tmp_path):
+    paths = save_parts(tmp_path, 20)
+
+    def size():
+        found = survey(tmp_path)
+        (told,) = [each for each in find(found, divide(found.groups, 0.1, 0), 0.1, (32, 32)) if each.topic == "Size"]
+        return told.decided
+
+    assert "turned" not in size()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(draw_part(50)).save(tmp_path / "photo.jpg", exif=exif)
+    assert "1 images are marked as turned (EXIF)" in size()
+    assert "differ in shape" not in size()
+    Image.fromarray(draw_part(51)[:24]).save(paths[0])
+    assert "differ in shape, and each is stretched" in size()
 
 
 def test_a_folder_that_is_not_there(tmp_path):
