@@ -18,11 +18,15 @@ def file_hash(path: Path) -> str:
 def replace_file(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new content; it is on the disk when this returns."""
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")  # another process may write the same file
-    with unfinished.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(path)
+    except BaseException:  # a full disk would fill up with what is left of each try
+        unfinished.unlink(missing_ok=True)
+        raise
     synchronise_folder(path.parent)
 
 

@@ -69,6 +69,9 @@ def main(arguments: Sequence[str]) -> int:
         for kind in kinds:
             kind.augmenter.check()
         paths = _good_images(options.data)
+        if Path(options.data).is_dir() and options.output.resolve().is_relative_to(Path(options.data).resolve()):
+            msg = f"--output {options.output} lies in the folder of images {options.data}: choose another one."
+            raise ValueError(msg)
         count = write_defects(
             paths, options.output, kinds, options.count, options.severity, options.seed, options.train
         )

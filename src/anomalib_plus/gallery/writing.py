@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable, too_small
 from anomalib_plus.transforms.visibility import is_grey
 from anomalib_plus.validation.holding_out import hold_out
 from anomalib_plus.validation.kinds import Kind, PlannedImage, add_defect, plan_defects
@@ -78,7 +78,8 @@ def _check(paths: Sequence[Path], output: Path) -> None:
         msg = f"{printable(output)} exists and is not empty: give another folder, or delete it."
         raise FileExistsError(msg)
     for path in paths:
-        if fault := inspect_image(path, decode=True).fault:
+        facts = inspect_image(path, decode=True)
+        if fault := facts.fault or (facts.size and too_small(facts.size[1], facts.size[0])):
             msg = f"{printable(path)} {fault}."
             raise ValueError(msg)
 

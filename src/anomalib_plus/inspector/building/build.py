@@ -14,11 +14,11 @@ from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
-from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_format, check_output, check_roi
+from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_folders, check_format, check_roi
 from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.inspector.building.changes import changes
 from anomalib_plus.inspector.building.command import Options
-from anomalib_plus.inspector.building.findings import Finding, competition, defects, find
+from anomalib_plus.inspector.building.findings import Finding, competition, defects, find, region
 from anomalib_plus.inspector.building.finish import BUNDLE, finish_in_process
 from anomalib_plus.inspector.building.halving import (
     LEAST_END,
@@ -95,17 +95,19 @@ class Build:
             ValueError: If there are too few images, no candidate, or an argument is wrong.
         """
         options = self.options
-        check_output(options.output, options.good, options.bad, options.masks)
-        check_roi(options.roi)
+        check_folders(options.output, options.good, options.bad, options.masks)
         check_format(options.format)
         self.survey = survey(options.good, options.group_by)
         _check_number(self.survey)
+        check_roi(options.roi, self.survey)
         if options.tile is not None and options.tile > min(self.image_size):
             height, width = self.image_size
             msg = f"--tile {options.tile} is larger than the images ({width}x{height}): choose a smaller one, or none."
             raise ValueError(msg)
         self.splits = divide(self.survey.groups, options.false_alarms, options.seed)
         self.findings = find(self.survey, self.splits, options.false_alarms, self.image_size, options.tile)
+        if options.roi is not None:
+            self.findings.append(region(options.roi))
         if options.bad is not None:
             self.bad = selection_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
@@ -173,6 +175,7 @@ class Build:
         roi = digest(options.roi.read_bytes().hex()) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
         content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
+        content += [str(self.work)]  # a copy of the folder must not use the original's images
         key = digest(content)[:16]
         file = self.work / datamodule.FILE
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -252,7 +255,7 @@ class Build:
     def _deliver(self, outcome: Outcome) -> None:
         """Write report and bundle; the description is written last, so that a bundle is whole or unusable."""
         from anomalib_plus.inspector.building.report import render
-        from anomalib_plus.inspector.bundle import INFO_FILE, read_bundle_info, write_bundle_info
+        from anomalib_plus.inspector.bundle import ALL_FILES, INFO_FILE, read_bundle_info, write_bundle_info
 
         last = self.work / LAST
         before = json.loads(last.read_text(encoding="utf-8")) if last.exists() else None
@@ -260,9 +263,8 @@ class Build:
         now = outcome.summary({str(image.path.relative_to(good)): image.sha256 for image in self.survey.images})
         outcome.changes = changes(before, now)
         source, output = self.work / "finish" / outcome.chosen.folder_name / BUNDLE, self.options.output
-        (output / INFO_FILE).unlink(missing_ok=True)
-        for file in output.glob("model.*"):
-            file.unlink()
+        for name in ALL_FILES:
+            (output / name).unlink(missing_ok=True)
         for file in source.iterdir():
             if file.name != INFO_FILE:
                 shutil.copyfile(file, output / file.name)

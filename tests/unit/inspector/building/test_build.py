@@ -261,6 +261,9 @@ def test_too_few_images_are_refused(options, capsys):
 def test_what_would_mix_up_images_is_refused(options, tmp_path):
     with pytest.raises(ValueError, match="lies in the folder of images"):
         build(options, output=options.good / "inspector")
+    for name in ("bad", "masks"):
+        with pytest.raises(ValueError, match=rf"--{name} .* lies in the folder of good parts"):
+            build(options, **{"bad": tmp_path / "bad", name: options.good / name})
     shutil.copytree(options.good, tmp_path / "bad")
     with pytest.raises(ValueError, match="24 images are both good and bad: "):
         build(options, bad=tmp_path / "bad")
@@ -270,6 +273,9 @@ def test_what_would_mix_up_images_is_refused(options, tmp_path):
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "roi.png")
     with pytest.raises(ValueError, match=r"roi.png is black, so nothing would be inspected"):
         build(options, roi=tmp_path / "roi.png")
+    Image.fromarray(np.full((24, 48), 255, np.uint8)).save(tmp_path / "roi.png")
+    with pytest.raises(ValueError, match=r"roi.png has 48x24 pixels, and 24 of 24 good images another size"):
+        build(options, roi=tmp_path / "roi.png")
     assert not options.output.exists()
 
 
@@ -277,6 +283,35 @@ def test_packages_of_the_export_are_checked_before_the_training(options, monkeyp
     monkeypatch.setattr(argument_checks, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ValueError, match="--format openvino needs onnxscript: pip install onnxscript, or"):
         build(options)
+
+
+def test_the_share_of_a_region_is_told(options, tmp_path):
+    region = np.zeros((48, 48), np.uint8)
+    region[:, :12] = range(1, 13)
+    Image.fromarray(region).save(tmp_path / "roi.png")
+    made = Build(replace(options, roi=tmp_path / "roi.png"), Console(file=io.StringIO()))
+    made.plan()
+    (told,) = [finding for finding in made.findings if finding.topic == "Region"]
+    assert "leaves 25.0 % of the image" in told.seen
+    assert "has 13 grey values: all but black counts" in told.decided
+
+
+def test_a_copy_of_the_folder_uses_its_own_images(options, tmp_path):
+    build(options)
+    shutil.copytree(options.output, tmp_path / "copy")
+    build(options, output=tmp_path / "copy")
+    selection = json.loads((tmp_path / "copy" / "work" / "splits.json").read_text())["selection"]
+    assert all(Path(entry["image"]).is_relative_to(tmp_path / "copy") for entry in selection)
+
+
+def test_only_files_of_bundles_are_replaced(options):
+    options.output.mkdir()
+    for name in ("model.py", "model.onnx", "roi.png"):
+        (options.output / name).write_text("before")
+    build(options)
+    assert (options.output / "model.py").read_text() == "before"
+    assert not (options.output / "model.onnx").exists(), "of a build in another format"
+    assert list(read_bundle_info(options.output).files) == ["model.bin", "model.xml"]
 
 
 def test_two_builds_do_not_write_one_folder(options):
@@ -296,6 +331,12 @@ def test_two_builds_do_not_write_one_folder(options):
         (["--roi", "no.png"], "no.png does not exist"),
         (["--false-alarms", "1"], "1 is not above 0 and below 1"),
         (["--minutes", "0"], "0 is not above 0"),
+        (["--steps", "1.5"], "invalid integer value: '1.5'"),
+        (["--seed", "-1"], "-1 is less than 0"),
+        (["--seed", "4294967296"], "4294967296 is more than 4294967295"),
+        (["--good", "nowhere"], "There is no folder nowhere"),
+        (["--output", __file__], "is no folder or read-only"),
+        (["--output", __file__ + "/below"], "is no folder or read-only"),
     ],
 )
 def test_wrong_arguments(options, extra, message, capsys):
