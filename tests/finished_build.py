@@ -20,7 +20,7 @@ SCORES = {
     "originals": [0.15, 0.25, 0.35, 0.6, 0.05],
     "selection": [0.45, 0.7, 0.8, 0.9, 0.95],
 }
-"""One false alarm of the good parts held back, one missed defect."""
+"""One false alarm of the held-out good parts, one missed defect."""
 
 
 def finished_build(folder: Path, name: str = "part") -> Outcome:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from importlib import metadata
 from importlib.util import find_spec
 from numbers import Real
@@ -108,7 +109,7 @@ class BundleInfo:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Twelve hexadecimal digits that differ between bundles whose decisions or p-values can differ."""
         content = json.dumps([dict(self.files), self.threshold, self.calibration_scores], sort_keys=True)

@@ -32,6 +32,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert content["versions"].keys() >= {"anomalib_plus", "anomalib", "torch", "onnxruntime"}
     assert sorted(path.name for path in folder.iterdir()) == ["inspector.json", "model.onnx"]
     assert write_bundle_info(folder, info).identity == info.identity
+    assert info.identity is info.identity, "not computed for each image"
     assert read_bundle_info(write_tiny_bundle(tmp_path / "other", threshold=0.6)).identity != info.identity
 
 

@@ -172,7 +172,7 @@ class Build:
         images, options = self.survey.images, self.options
         hashes = {image.path: image.sha256 for image in images}
         parts = {name: [images[index].path for index in indices] for name, indices in asdict(self.splits).items()}
-        roi = digest(options.roi.read_bytes().hex()) if options.roi else None
+        roi = file_hash(options.roi) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
         content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
         content += [str(self.work)]  # a copy of the folder must not use the original's images

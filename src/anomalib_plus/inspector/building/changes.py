@@ -19,7 +19,7 @@ def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[st
             found.append(f"{name} was {_text(old)} and is {_text(value)}.")
     if before["model"] != now["model"]:
         found.append(f"The model was {before['model']} and is {now['model']}.")
-    for name, what in (("rejected", "Rejected good parts held back"), ("found", "Defects found")):
+    for name, what in (("rejected", "Rejected held-out good parts"), ("found", "Defects found")):
         if before[name] != now[name]:
             (old, of_old), (new, of_new) = before[name], now[name]
             found.append(f"{what}: {old} of {of_old} before, {new} of {of_new} now.")

@@ -76,9 +76,9 @@ class Outcome:
         rate = max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
         level = _level(self.level)
         return (
-            f"{self.label}: {rejected} of {good} good parts held back {_is(rejected)} rejected at the "
-            f"{100 * rate:.2g} % budget (95 % interval {100 * low:.1f} to {100 * high:.1f} %), {hit} of {defective} "
-            f"{kind} {_is(hit)} found{level}."
+            f"{self.label}: {rejected} of {good} held-out good parts {_is(rejected)} rejected (95 % interval "
+            f"{100 * low:.1f} to {100 * high:.1f} %; the threshold is set for {100 * rate:.2g} %), {hit} of "
+            f"{defective} {kind} {_is(hit)} found{level}."
         )
 
     def choices(self) -> list[str]:

@@ -41,8 +41,8 @@ class SurveyedImage:
     """True if the file says (EXIF) that its pixels are to be turned, which neither anomalib nor an inspector does."""
     hash: np.uint64
     """Difference hash: for each of 8x8 fields a bit, set if brightness rises from it to the next in its row."""
-    thumbnail: NDArray[np.float16]
-    """Grey values (32, 32)."""
+    thumbnail: NDArray[np.int16]
+    """Sums of the three channels (32, 32)."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def survey_image(path: Path) -> SurveyedImage | str:
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
         is_turned=is_turned,
         hash=np.packbits(fields[:, 1:] > fields[:, :-1]).view(np.uint64)[0],
-        thumbnail=small.mean(axis=2, dtype=np.float32).astype(np.float16),
+        thumbnail=small.sum(axis=2, dtype=np.int16),
     )
 
 
@@ -208,18 +208,17 @@ def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> l
 
 
 def _near_copies(images: Sequence[SurveyedImage]) -> list[tuple[int, int]]:
-    """Link images whose hashes and thumbnails hardly differ."""
+    """Link images whose hashes and thumbnails hardly differ; those that are connected already are not compared."""
     hashes = np.array([image.hash for image in images])
-    links = []
-    for index in range(len(images) - 1):
+    thumbnails = np.array([image.thumbnail for image in images])
+    first = np.arange(len(images))  # of each image's group
+    for index in range(len(images)):
         near = np.flatnonzero(np.bitwise_count(hashes[index + 1 :] ^ hashes[index]) <= _MAX_HASH_BITS) + index + 1
-        thumbnail = images[index].thumbnail
-        links += [
-            (index, other)
-            for other in near.tolist()
-            if np.abs(images[other].thumbnail - thumbnail).mean() <= _MAX_GREY_LEVELS
-        ]
-    return links
+        near = near[first[near] != first[index]]
+        differences = np.abs(thumbnails[near] - thumbnails[index]).mean(axis=(1, 2))
+        joined = first[near[differences <= 3 * _MAX_GREY_LEVELS]]
+        first[np.isin(first, joined)] = first[index]
+    return [(group, index) for index, group in enumerate(first.tolist()) if group != index]
 
 
 def _components(count: int, links: Sequence[tuple[int, int]]) -> NDArray[np.integer]:

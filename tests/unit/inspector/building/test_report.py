@@ -14,8 +14,8 @@ def explorer(page):
 def test_the_sentence_counts_what_was_held_back(tmp_path):
     sentence = finished_build(tmp_path).sentence()
     assert sentence == (
-        "Swift: 1 of 5 good parts held back is rejected at the 17 % budget (95 % interval 0.5 to 71.6 %), 4 of 5 "
-        "synthetic defects are found; Steady is level within the spread."
+        "Swift: 1 of 5 held-out good parts is rejected (95 % interval 0.5 to 71.6 %; the threshold is set for 17 %), "
+        "4 of 5 synthetic defects are found; Steady is level within the spread."
     )
 
 
