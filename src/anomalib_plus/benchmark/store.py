@@ -119,11 +119,15 @@ class ResultStore:
 def replace_file(file: Path, text: str) -> None:
     """Write a file so that readers see the old or the new content; it is on the disk when this returns."""
     unfinished = file.with_name(f".{file.name}.{uuid4().hex}")  # another process may write the same file
-    with unfinished.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(file)
+    try:
+        with unfinished.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
+    except BaseException:  # a full disk would fill up with what is left of each try
+        unfinished.unlink(missing_ok=True)
+        raise
     _synchronise_folder(file.parent)
 
 
