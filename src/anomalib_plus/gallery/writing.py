@@ -62,15 +62,23 @@ def write_defects(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     common = Path(os.path.commonpath([path.parent for path in paths]))
-    rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
-    rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
-    rows += _write_defective(plan_defects(sources, kinds, seed, severity), kinds, unfinished, common)
-    with (unfinished / MANIFEST).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    try:
+        rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
+        rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
+        rows += _write_defective(plan_defects(sources, kinds, seed, severity), kinds, unfinished, common)
+        _write_manifest(rows, unfinished)
+        unfinished.rename(output)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return count
+
+
+def _write_manifest(rows: Sequence[tuple[object, ...]], folder: Path) -> None:
+    with (folder / MANIFEST).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-    unfinished.rename(output)
-    return count
 
 
 def _check(paths: Sequence[Path], output: Path) -> None:

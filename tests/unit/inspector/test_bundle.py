@@ -65,7 +65,6 @@ def test_an_edited_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
             for value in (np.nan, np.inf, None, "0.5")
         ),
         ({"calibration_scores": "many"}, "incomplete .*: build the bundle again"),
-        ({"image_size": 32}, "incomplete"),
         ({"files": ["model.onnx"]}, "incomplete"),
         ({"schema": 2, "versions": ["0.9"]}, r"schema 2, .* \(unknown\)"),
         ({"files": {}}, "model.onnx .* was changed"),
