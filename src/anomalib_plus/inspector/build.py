@@ -8,7 +8,6 @@ interrupted goes on when it is started again.
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,14 +129,12 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # anomalib imports what its libraries will rename
-            from anomalib_plus.inspector.building import Build
+        from anomalib_plus.inspector.building import Build
 
-            build = Build(options, console)
-            build.look()
-            if not dry_run:
-                build.run()
+        build = Build(options, console)
+        build.look()
+        if not dry_run:
+            build.run()
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. Run the same command again to go on.\n")
         return 130
