@@ -213,7 +213,7 @@ def test_an_export_without_a_checkpoint_is_refused(capfd):
     ],
 )
 def test_faults_in_the_code_keep_their_traceback(fault, monkeypatch):
-    monkeypatch.setattr("anomalib_plus.cli._run_anomalib", lambda arguments: fault())
+    monkeypatch.setattr("anomalib_plus.cli._run_anomalib", lambda arguments, quiet: fault())
     with pytest.raises(Exception, match=r".") as raised:
         main(["train"])
     assert len(raised.traceback) > 2

@@ -8,7 +8,6 @@ interrupted goes on when it is started again.
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,14 +124,12 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # anomalib imports what its libraries will rename
-            from anomalib_plus.inspector.building.build import Build
+        from anomalib_plus.inspector.building.build import Build
 
-            build = Build(options, console)
-            build.plan()
-            if not dry_run:
-                build.run()
+        build = Build(options, console)
+        build.plan()
+        if not dry_run:
+            build.run()
     except OSError as error:
         of_system = error.errno is not None  # such as a full disk; others are raised with a hint of their own
         parser.error(f"{error}. What is done is kept: repair this, and run it again." if of_system else str(error))
