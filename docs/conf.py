@@ -21,6 +21,7 @@ root_doc = "docs/index"
 include_patterns = [
     "docs/**",
     "src/anomalib_plus/models/*/README.md",
+    "src/anomalib_plus/inspector/demo_bundle/README.md",
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
