@@ -92,7 +92,7 @@ class ConformalPostProcessor(RegionPostProcessor):
 
     @property
     def supported_rate(self) -> float:
-        """False-alarm rate that is kept: ``false_positive_rate``, or the smallest that n images allow if larger."""
+        """False-alarm rate that is kept, ``false_positive_rate`` or the smallest that n images allow if larger."""
         return max(self.false_positive_rate, smallest_rate(self.n))
 
     @property
