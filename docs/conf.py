@@ -42,6 +42,7 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"
+pygments_style = "default"  # the theme's own hardly shows what a diff adds
 html_title = f"anomalib-plus {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -71,9 +72,10 @@ class Chain(SphinxDirective):
         return [nodes.enumerated_list("", *items, classes=["chain"])]
 
 
-def skip_hooks(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:  # noqa: ARG001
-    """Leave out hooks, which Lightning calls and no user."""
-    return True if name.startswith("on_") else None
+def skip_internals(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:  # noqa: ARG001
+    """Leave out what Lightning and our base classes call or read, and no user."""
+    read = {"renamed_arguments", "early_stopping_effect", "checkpoint_overrides"}
+    return True if name.startswith("on_") or name in read else None
 
 
 def constructor_types(app: Sphinx, what: str, name: str, member: Any, *_: Any) -> None:
@@ -87,6 +89,6 @@ def constructor_types(app: Sphinx, what: str, name: str, member: Any, *_: Any) -
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directive for Mermaid, and the choice of members for the API pages."""
     app.add_directive("mermaid", Chain)
-    app.connect("autodoc-skip-member", skip_hooks)
+    app.connect("autodoc-skip-member", skip_internals)
     app.connect("autodoc-process-signature", constructor_types)
     return {"parallel_read_safe": True}

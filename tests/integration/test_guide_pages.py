@@ -74,6 +74,18 @@ def test_the_build_command_of_the_guide(parts: Path, capsys: pytest.CaptureFixtu
     assert [argument for argument in build[0] if argument != "--dry-run"] == build[1][:-2]
 
 
+def test_the_benchmark_commands_of_the_choice(mvtec_layout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / "choose_a_model.md").read_text()
+    commands = re.findall(r"anomalib-plus (benchmark [^`\n]*)", page)
+    assert len(commands) == 2
+    for command in commands:
+        arguments = replaced(command, {"configs/": f"{ROOT}/configs/", "FOLDER": str(mvtec_layout)})
+        assert main([*shlex.split(arguments), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "Untrained" in shown
+    assert "surface" in shown
+
+
 def test_measured_values_are_those_of_the_benchmark_page() -> None:
     """In both guides, every value with its standard deviation, and every row of the table of models."""
     measured = (DOCS / "benchmark.md").read_text()

@@ -9,7 +9,7 @@ from anomalib_plus.data.plain_paths import acceptable_root
 
 
 class MVTec(MVTecAD):
-    """anomalib's :class:`MVTecAD` under a shorter name, which results folders get too."""
+    """anomalib's :class:`anomalib.data.MVTecAD` under a shorter name, which results folders get too."""
 
     root: Path
 
@@ -20,7 +20,7 @@ class MVTec(MVTecAD):
 
 
 class BTAD(BTech):
-    """anomalib's :class:`BTech` (beanTech) under the name in its paper."""
+    """anomalib's :class:`anomalib.data.BTech` (beanTech) under the name in its paper."""
 
     root: Path
 

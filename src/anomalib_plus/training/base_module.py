@@ -92,7 +92,7 @@ class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Arguments of the trainer: no gradient clipping, no sanity check."""
+        """Arguments of the trainer, without gradient clipping and sanity check."""
         return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
 
     @property

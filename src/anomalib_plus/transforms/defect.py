@@ -140,7 +140,7 @@ class Defect(Augmenter):
             generator: CPU generator; torch's default one if None.
 
         Returns:
-            Images with defects and their masks (B, 1, H, W) or (1, H, W): 1 on a defect, else 0.
+            Images with defects and their masks (B, 1, H, W) or (1, H, W), 1 on a defect and 0 elsewhere.
         """
         batch = as_image_batch(images)
         draws = ImageDraws(len(batch), generator)

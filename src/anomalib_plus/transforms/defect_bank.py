@@ -45,8 +45,8 @@ class DefectBank(Defect):
         max_defects: Most defects in the pool; the first ones by name, evenly spread.
         severity: In (0, 1]; at 0.5 defects keep their size and most of their opacity, above they grow.
         probability: Share of the images that get a defect.
-        roi: See :class:`Defect`.
-        foreground_polarity: See :class:`Defect`.
+        roi: See :class:`~anomalib_plus.transforms.defect.Defect`.
+        foreground_polarity: See :class:`~anomalib_plus.transforms.defect.Defect`.
 
     Raises:
         ValueError: If an argument is out of its range.

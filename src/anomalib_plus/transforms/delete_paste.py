@@ -157,7 +157,7 @@ class _RectangleDamage(Augmenter):
             generator: CPU generator; torch's default one if None.
 
         Returns:
-            Damaged images and their masks (B, 1, H, W) or (1, H, W): 1 where a rectangle lies, else 0.
+            Damaged images and their masks (B, 1, H, W) or (1, H, W), 1 where a rectangle lies, else 0.
         """
         batch = as_image_batch(images)
         count, _, height, width = batch.shape

@@ -95,7 +95,7 @@ class Mix(Augmenter):
             generator: CPU generator; torch's default one if None.
 
         Returns:
-            Changed images and their masks (B, 1, H, W) or (1, H, W): 1 on a defect, else 0.
+            Changed images and their masks (B, 1, H, W) or (1, H, W), 1 on a defect and 0 elsewhere.
         """
         _, image, mask = self._mix(as_image_batch(images), generator, None, moves_target=False)
         return (image, mask) if images.ndim == 4 else (image[0], mask[0])

@@ -105,7 +105,7 @@ class PerlinAnomaly(Augmenter):
             generator: CPU generator; torch's default one if None.
 
         Returns:
-            Corrupted images and their masks (B, 1, H, W) or (1, H, W): 1 on an anomaly, else 0.
+            Corrupted images and their masks (B, 1, H, W) or (1, H, W), 1 on an anomaly and 0 elsewhere.
         """
         synthetic = self._corrupt(images, 0.0, generator)
         return synthetic.image, synthetic.mask

@@ -89,7 +89,7 @@ class SuperpixelFilling(Augmenter):
             msg = f"max_cache_bytes must not be negative, got {max_cache_bytes}."
             raise ValueError(msg)
         self.preparation = ""
-        """Description of earlier steps, a part of every key: other crops get other label maps."""
+        """Description of earlier steps, a part of every key, because other crops get other label maps."""
         self.max_cache_bytes = max_cache_bytes
         self.cache_folder = cache_folder
         check_severity(severity)
@@ -137,7 +137,7 @@ class SuperpixelFilling(Augmenter):
             keys: One name per image under which its label map is cached; see the class.
 
         Returns:
-            Corrupted images and their masks (B, 1, H, W) or (1, H, W): 1 where a superpixel was filled, else 0.
+            Corrupted images and their masks (B, 1, H, W) or (1, H, W), 1 where a superpixel was filled, else 0.
 
         Raises:
             ValueError: If the images are not RGB, far out of [0, 1] (seen when a label map is made), or if there is not

@@ -38,7 +38,7 @@ class SyntheticValidation(AnomalibDataModule):
         augmenter: Transform that makes the defects, or its class_path and init_args. None for ten kinds of defects,
             equally frequent, of severities from 0.3 to 0.8, on the object where there is one before a background.
         nuisance: Variation (light, focus, noise, position) of all validation images, below the defects: a model that
-            takes light for a defect shows it. "default" for :class:`Nuisance`, None for none.
+            takes light for a defect shows it. "default" for :class:`~anomalib_plus.transforms.Nuisance`, None for none.
         holdout: Share of the good training images to hold out, at least one image.
         seed: Seed of the split and of everything drawn.
 
