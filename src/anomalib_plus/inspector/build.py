@@ -18,6 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
+from anomalib_plus.image_files import MIN_SIDE
+
 _SEEDS = 2**32
 """Seeds that Lightning takes."""
 
@@ -79,6 +81,7 @@ def _number(convert: Callable[[str], float], is_allowed: Callable[[float], bool]
 
 _positive = _number(float, lambda number: 0 < number < math.inf, "a positive number")
 _count = _number(int, lambda number: number > 0, "a positive whole number")
+_side = _number(int, lambda number: number >= MIN_SIDE, f"a number of at least {MIN_SIDE} pixels")
 _rate = _number(float, lambda number: 0 < number < 1, "a share between 0 and 1, such as 0.01 for 1 %")
 _seed = _number(int, lambda number: 0 <= number < _SEEDS, f"a whole number from 0 to {_SEEDS - 1}")
 
@@ -99,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
     add("--max-latency-ms", type=_positive, help="limit of the time for one image")
     add("--format", choices=("openvino", "onnx", "torch"), default="openvino", help="(default: openvino)")
-    add("--image-size", type=_count, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
-    add("--tile", type=_count, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
+    add("--image-size", type=_side, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
+    add("--tile", type=_side, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
     add("--seed", type=_seed, default=0, help="seed of everything that is drawn (default: 0)")
     add("--workers", type=_count, default=1, help="trainings at a time (default: 1)")

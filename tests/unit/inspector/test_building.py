@@ -302,6 +302,8 @@ def test_two_builds_do_not_write_one_folder(options):
         (["--false-alarms", "x"], "x is not a share between 0 and 1"),
         (["--minutes", "0"], "0 is not a positive number"),
         (["--steps", "1.5"], "1.5 is not a positive whole number"),
+        (["--image-size", "15", "64"], "15 is not a number of at least 16 pixels"),
+        (["--tile", "1"], "1 is not a number of at least 16 pixels"),
         (["--seed", "-1"], "-1 is not a whole number from 0 to 4294967295"),
         (["--seed", "4294967296"], "4294967296 is not a whole number from 0"),
         (["--good", "nowhere"], "There is no folder nowhere"),
