@@ -1,5 +1,6 @@
 """What a build sees in the images, and what it decides from that."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ def region(roi: Path) -> Finding:
 def _files(survey: Survey) -> Finding:
     total = len(survey.looks) + len(survey.unusable) + len(survey.copies)
     decided = [f"{len(survey.looks)} are used"]
+    folders = Counter(look.path.parent.relative_to(survey.folder).as_posix() for look in survey.looks)
+    if len(folders) > 1:
+        listing = _listing([f"{name} ({count})" for name, count in folders.most_common()])
+        decided.append(f"they lie in {len(folders)} folders ({listing}), and all are taken for good parts")
     if survey.copies:
         decided.append(
             f"{len(survey.copies)} exact copies are left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})"
