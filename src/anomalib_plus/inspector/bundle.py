@@ -25,7 +25,8 @@ SCHEMA = 1
 INFO_FILE = "inspector.json"
 MODEL_FILES = {"openvino": ("model.xml", "model.bin"), "onnx": ("model.onnx",), "torch": ("model.pt",)}
 """Files of a bundle by its format."""
-_RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "anomalib"}
+RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "anomalib"}
+"""Package that loads the model of a bundle, by its format."""
 _OPTIONAL_FILES = ("model.onnx.data", "roi.png")
 ALL_FILES = (INFO_FILE, *(name for names in MODEL_FILES.values() for name in names), *_OPTIONAL_FILES, "model.ckpt")
 """Files of bundles of every format; without the first, nothing takes the others for a bundle."""
@@ -39,7 +40,18 @@ class BundleError(ValueError):
 
 def _versions() -> dict[str, str]:
     installed = [name for name in ("anomalib", "torch", "openvino", "onnxruntime") if find_spec(name)]
-    return {"anomalib_plus": anomalib_plus.__version__, **{name: metadata.version(name) for name in installed}}
+    return {"anomalib_plus": anomalib_plus.__version__, **{name: version_of(name) for name in installed}}
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package; "unknown" if its distribution has another name.
+
+    One of these is ``onnxruntime-gpu``.
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _now() -> str:
@@ -156,8 +168,8 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
     except (TypeError, ValueError) as error:  # a value is missing or of another type
         msg = f"{INFO_FILE} of the bundle {printable(folder)} is incomplete ({error}): build the bundle again."
         raise BundleError(msg) from error
-    if find_spec(_RUNTIMES[info.format]) is None:
-        runtime = _RUNTIMES[info.format]
+    if find_spec(RUNTIMES[info.format]) is None:
+        runtime = RUNTIMES[info.format]
         msg = (
             f"The bundle {printable(folder)} has the format {info.format} and needs {runtime}, which is not installed: "
             f"pip install {runtime}"

@@ -54,7 +54,7 @@ class Inspector:
             BundleError: If it is incomplete, was changed, or cannot be used here.
         """
         info = read_bundle_info(folder)
-        return cls(info, *load_runtime(Path(folder), info.format))
+        return cls(info, *load_runtime(Path(folder), info))
 
     def __call__(self, image: Path | str | NDArray[np.uint8]) -> Prediction:
         """Inspect an image file, or an RGB image (H, W, 3) of type uint8.

@@ -10,23 +10,38 @@ from numpy.typing import NDArray
 
 from anomalib_plus.deployment.openvino_core import openvino_core
 from anomalib_plus.image_files import printable
-from anomalib_plus.inspector.bundle import MODEL_FILES, BundleError
+from anomalib_plus.inspector.bundle import MODEL_FILES, RUNTIMES, BundleError, BundleInfo, version_of
 
 Outputs = dict[str, NDArray[Any]]
 Runtime = Callable[[NDArray[np.float32]], Outputs]
 """Computes the named outputs of a batch of images (B, 3, H, W) in [0, 1]. Threads may share it."""
 
 
-def load_runtime(folder: Path, format_: str) -> tuple[Runtime, tuple[int | None, int | None]]:
+def load_runtime(folder: Path, info: BundleInfo) -> tuple[Runtime, tuple[int | None, int | None]]:
     """Load the model of a bundle.
+
+    Args:
+        folder: The bundle.
+        info: Its description.
 
     Returns:
         The runtime, and the height and width of the images that the model takes; None where any number will do.
 
     Raises:
-        BundleError: If the model lacks an output.
+        BundleError: If the runtime cannot load the model, or the model lacks an output.
     """
-    return _LOADERS[format_](folder / MODEL_FILES[format_][0])
+    file = folder / MODEL_FILES[info.format][0]
+    try:
+        return _LOADERS[info.format](file)
+    except BundleError:
+        raise
+    except Exception as error:  # each runtime has errors of its own
+        package = RUNTIMES[info.format]
+        msg = (
+            f"{printable(file)} cannot be loaded by {package} {version_of(package)}; the bundle was built with "
+            f"{info.versions.get(package, 'unknown')}. {type(error).__name__}: {' '.join(str(error).split())}"
+        )
+        raise BundleError(msg) from error
 
 
 def _check_outputs(names: Iterable[str], file: Path) -> None:

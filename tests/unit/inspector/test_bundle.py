@@ -95,6 +95,30 @@ def test_a_missing_runtime_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Inspector.load(tmp_path)
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_model_that_the_runtime_cannot_load_is_named(tmp_path: Path, form: str) -> None:
+    """It may be one of a newer version."""
+    for name in bundle.MODEL_FILES[form]:
+        (tmp_path / name).write_text("<net")
+    info = BundleInfo("Tiny", form, (32, 32), CALIBRATION, versions={"onnxruntime": "99.0", "openvino": "99.0"})
+    write_bundle_info(tmp_path, info)
+    with pytest.raises(BundleError, match=r"cannot be loaded by \w+ \d.*; the bundle was built with 99.0. \w+: "):
+        Inspector.load(tmp_path)
+
+
+def test_a_runtime_may_come_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = bundle.metadata.version
+
+    def find(name: str) -> str:
+        if name == "onnxruntime":  # installed as onnxruntime-gpu
+            raise bundle.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(bundle.metadata, "version", find)
+    info = read_bundle_info(write_tiny_bundle(tmp_path))
+    assert info.versions["onnxruntime"] == "unknown"
+
+
 def test_a_bundle_without_its_model_is_not_written(tmp_path: Path) -> None:
     info = BundleInfo("Tiny", "openvino", (32, 32), CALIBRATION)
     with pytest.raises(FileNotFoundError, match=r"lacks model.xml, model.bin: export"):

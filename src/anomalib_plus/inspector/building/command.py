@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from anomalib_plus.image_files import MIN_SIDE
 from anomalib_plus.option_types import at_least, between
 
 _SEEDS = 2**32
@@ -86,10 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
     add("--max-latency-ms", type=between(0), help="limit of the time for one image")
     add("--format", choices=("openvino", "onnx", "torch"), default="openvino", help="(default: openvino)")
-    add("--image-size", type=at_least(1), nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
+    add(
+        "--image-size",
+        type=at_least(MIN_SIDE),
+        nargs=2,
+        metavar=("H", "W"),
+        help="resize images to this (default: 128 128)",
+    )
     add(
         "--tile",
-        type=at_least(1),
+        type=at_least(MIN_SIDE),
         metavar="PIXELS",
         help="cut images of full size into tiles, for small defects; slower",
     )

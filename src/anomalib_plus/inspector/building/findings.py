@@ -1,5 +1,6 @@
 """What a build sees in the images, and what it decides from that."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ def region(roi: Path) -> Finding:
 def _files(survey: Survey) -> Finding:
     total = len(survey.images) + len(survey.unusable) + len(survey.copies)
     decided = [f"{len(survey.images)} are used"]
+    folders = Counter(image.path.parent.relative_to(survey.folder).as_posix() for image in survey.images)
+    if len(folders) > 1:
+        listing = _listing([f"{name} ({count})" for name, count in folders.most_common()])
+        decided.append(f"they lie in {len(folders)} folders ({listing}), and all are taken for good parts")
     if survey.copies:
         decided.append(
             f"{len(survey.copies)} exact copies are left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})"

@@ -332,6 +332,8 @@ def test_two_builds_do_not_write_one_folder(options):
         (["--false-alarms", "1"], "1 is not above 0 and below 1"),
         (["--minutes", "0"], "0 is not above 0"),
         (["--steps", "1.5"], "invalid integer value: '1.5'"),
+        (["--image-size", "15", "64"], "15 is less than 16"),
+        (["--tile", "1"], "1 is less than 16"),
         (["--seed", "-1"], "-1 is less than 0"),
         (["--seed", "4294967296"], "4294967296 is more than 4294967295"),
         (["--good", "nowhere"], "There is no folder nowhere"),

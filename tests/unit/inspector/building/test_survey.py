@@ -104,6 +104,15 @@ def test_images_that_are_turned_or_of_another_shape_are_told(tmp_path):
     assert "differ in shape, and each is stretched" in size()
 
 
+def test_subfolders_are_told(tmp_path):
+    save_parts(tmp_path / "good", 20)
+    save_parts(tmp_path / "spare" / "old", 3, first=20)
+    for folder, told in ((tmp_path / "good", False), (tmp_path, True)):
+        found = survey(folder)
+        decided = find(found, divide(found.groups, 0.1, 0), 0.1, (32, 32))[0].decided
+        assert ("lie in 2 folders (good (20), spare/old (3)), and all are taken for good parts" in decided) == told
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         survey(tmp_path / "missing")
