@@ -49,7 +49,7 @@ def _raise(error: OSError) -> None:
 def find_image_files(
     folder: Path, recursive: bool = True, on_error: Callable[[OSError], object] = _raise
 ) -> Iterator[Path]:
-    """List the image files of a folder, told by their names, broken links included.
+    """List the files of a folder that are named like images, broken links included.
 
     The order is alphabetical, the files of a folder before those of its subfolders. Links to folders are not followed.
 
