@@ -12,9 +12,11 @@ from typing import NamedTuple
 from rich.logging import RichHandler
 
 from anomalib_plus import __version__, register
+from anomalib_plus.console_output import drop_advertising, less_output
 from anomalib_plus.expected_errors import find_expected
 
 _TRACEBACK = "ANOMALIB_PLUS_TRACEBACK"
+_QUIET = "--quiet"
 
 
 class OwnCommand(NamedTuple):
@@ -28,6 +30,7 @@ OWN_COMMANDS = {
     "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
     "models": OwnCommand("anomalib_plus.model_list", "list the models with their presets"),
     "config": OwnCommand("anomalib_plus.presets", "print the path of a preset, for --config; list the presets"),
+    "demo": OwnCommand("anomalib_plus.demo", "write example images and a trained inspector, to try the other commands"),
     "build": OwnCommand("anomalib_plus.inspector.building.command", "build an inspector from images of good parts"),
     "benchmark": OwnCommand("anomalib_plus.benchmark.command", "compare models, data sets and seeds; resumable"),
     "selection": OwnCommand(
@@ -49,7 +52,7 @@ OWN_COMMANDS = {
 }
 
 
-def _run_anomalib(arguments: Sequence[str]) -> None:
+def _run_anomalib(arguments: Sequence[str], quiet: bool = False) -> None:
     _check_command(arguments[0])
     register()  # unlike the start-up hook, it raises errors
     from anomalib.loggers import configure_logger
@@ -60,7 +63,8 @@ def _run_anomalib(arguments: Sequence[str]) -> None:
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, RichHandler)]:
         root.removeHandler(handler)  # a duplicate on stdout, which would end up in `--print_config > file`
-    SeededCLI(arguments)
+    drop_advertising()
+    SeededCLI(arguments, quiet=quiet)
 
 
 def _check_command(command: str) -> None:
@@ -87,13 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Expected errors are printed without a traceback, unless ``ANOMALIB_PLUS_TRACEBACK`` is set.
 
     Args:
-        arguments: Arguments after the command's name; by default those of ``sys.argv``.
+        arguments: Arguments after the command's name; by default those of ``sys.argv``. ``--quiet`` may come first.
 
     Returns:
         The exit status, 1 after such an error. anomalib's parser raises ``SystemExit`` for help and wrong arguments.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    quiet = arguments[:1] == [_QUIET]
     try:
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        with less_output(quiet):
+            return _run(arguments[quiet:], quiet)
     except Exception as error:
         expected = find_expected(error)
         if expected is None or _TRACEBACK in os.environ:
@@ -102,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: Sequence[str], quiet: bool) -> int:
     # Without this module, OpenVINO and nncf, which anomalib's command imports, send no usage data.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     command = arguments[0] if arguments else "--help"
@@ -116,6 +123,7 @@ def _run(arguments: list[str]) -> int:
         print("Commands of anomalib-plus:")
         for name, own in OWN_COMMANDS.items():
             print(f"  {name:12}{own.summary}")
+        print(f"\n{_QUIET} before a command leaves out all but warnings, results and one line per event.")
         print("\nAnd every command of anomalib, with a --seed_everything that takes effect:\n", flush=True)
-    _run_anomalib(arguments or ["--help"])
+    _run_anomalib(arguments or ["--help"], quiet)
     return 0

@@ -21,6 +21,9 @@ Pillow detects the format by content and supports dozens more: little-used decod
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in lower case, as anomalib and torchvision have them."""
 
+MIN_SIDE = 16
+"""Fewest pixels of a side: a network enlarges a smaller image to nothing but smooth gradients."""
+
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -38,8 +41,8 @@ class ImageFacts(NamedTuple):
 
 
 def is_image_name(name: str) -> bool:
-    """Return True if a file name ends like that of an image."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
+    """Return True if a file name ends like that of an image and is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _raise(error: OSError) -> None:
@@ -51,6 +54,8 @@ def find_image_files(
 ) -> Iterator[Path]:
     """List the files of a folder that are named like images, broken links included.
 
+    Hidden files and folders are left out: previews, rubbish bins, what macOS writes beside each file (``._0001.jpg``).
+
     The order is alphabetical, the files of a folder before those of its subfolders. Links to folders are not followed.
 
     Args:
@@ -59,7 +64,7 @@ def find_image_files(
         on_error: Called for each folder that cannot be read; raises the error by default.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(names) if is_image_name(name))
         if not recursive:
             return
@@ -115,6 +120,13 @@ def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
 def printable(path: Path | str) -> str:
     """Format a path as one line: escape line breaks, control characters and undecodable bytes."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(path))
+
+
+def too_small(height: int, width: int) -> str | None:
+    """Return the reason, as the predicate of a sentence, if an image of this size cannot be inspected."""
+    if min(height, width) >= MIN_SIDE:
+        return None
+    return f"has {height}x{width} pixels (height x width), too few to inspect: {MIN_SIDE}x{MIN_SIDE} is the least"
 
 
 def _is_no_file(path: Path) -> str | None:

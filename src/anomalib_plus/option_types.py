@@ -5,12 +5,15 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-    """Return a function that reads a whole number from ``minimum`` on."""
+def at_least(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:
+    """Return a function that reads a whole number from ``minimum`` to ``maximum``."""
 
     def integer(text: str) -> int:
         if int(text) < minimum:
             msg = f"{text} is less than {minimum}"
+            raise ArgumentTypeError(msg)
+        if int(text) > maximum:
+            msg = f"{text} is more than {maximum}"
             raise ArgumentTypeError(msg)
         return int(text)
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from anomalib_plus import RamFAE, __version__
 from anomalib_plus.cli import OWN_COMMANDS, main
-from anomalib_plus.gallery.command import positive
+from anomalib_plus.option_types import at_least
 from anomalib_plus.seeded_cli import SeededCLI
 from anomalib_plus.training.checkpoint_files import CheckpointError
 
@@ -206,14 +206,14 @@ def test_an_export_without_a_checkpoint_is_refused(capfd):
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda: positive("x"),  # a ValueError of int in our code
+        lambda: at_least(1)("x"),  # a ValueError of int in our code
         lambda: torch.rand(2) @ torch.rand(3),
         lambda: RamFAE(no_such_argument=1),
         lambda: Path("absent").read_text(),
     ],
 )
 def test_faults_in_the_code_keep_their_traceback(fault, monkeypatch):
-    monkeypatch.setattr("anomalib_plus.cli._run_anomalib", lambda arguments: fault())
+    monkeypatch.setattr("anomalib_plus.cli._run_anomalib", lambda arguments, quiet: fault())
     with pytest.raises(Exception, match=r".") as raised:
         main(["train"])
     assert len(raised.traceback) > 2

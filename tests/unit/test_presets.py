@@ -59,7 +59,8 @@ def test_presets_are_listed_and_an_unknown_one_is_an_error(capsys: pytest.Captur
 
 def test_models_are_listed_with_their_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, hint = capsys.readouterr().out.splitlines()
+    assert "--model.help" in hint
     found = {first.split()[0]: (first, second) for first, second in zip(lines[::2], lines[1::2], strict=True)}
     assert found.keys() == set(models.__all__)
     for name in preset_names():

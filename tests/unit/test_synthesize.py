@@ -115,12 +115,20 @@ def test_a_killed_run_can_be_repeated(good: Path, monkeypatch: pytest.MonkeyPatc
         (["--data", "empty"], "There is no image"),
         (["--data", "nowhere/at all"], "There is no folder nowhere"),
         (["--data", "broken"], "broken/x.png is empty (0 bytes)"),
+        (["--data", "godo"], "There is no folder godo, and no datamodule"),
+        (["--data", "Folder"], "no datamodule Folder without arguments"),
+        (["--roi", "small/x.png"], "region of interest does not fit"),
+        (["--data", "small"], "small/x.png has 9x40 pixels"),
+        (["--data", "folder", "--output", "folder/set"], "folder/set lies in the folder of images folder"),
         (["--output", "full"], "full exists and is not empty"),
     ],
 )
 def test_errors(arguments: list[str], message: str, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in ("empty", "broken", "full"):
+    for folder in ("empty", "broken", "full", "small"):
         Path(folder).mkdir()
+    shutil.copytree(good, "folder")
+    Image.new("L", (40, 9), 255).save("small/x.png")
+    shutil.copyfile("small/x.png", "empty/._x.png")
     Path("broken/x.png").touch()
     Path("full/x").touch()
     with pytest.raises(SystemExit) as stop:
@@ -128,3 +136,4 @@ def test_errors(arguments: list[str], message: str, good: Path, capsys: pytest.C
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert not Path("set").exists()
+    assert not Path(".set.unfinished").exists()

@@ -8,6 +8,8 @@ from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files
 def find_good_images(folder: Path) -> list[Path]:
     """List the images of a folder, in order; in a category in MVTec layout, its good training images.
 
+    Hidden files and folders are left out.
+
     Raises:
         FileNotFoundError: If the folder does not exist or has no image.
     """

@@ -34,14 +34,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _good_images(data: str) -> list[Path]:
     """List the good images of a folder, or the good training images of a datamodule."""
-    from anomalib.data import AnomalibDataModule, get_datamodule
+    from anomalib.data import AnomalibDataModule, UnknownDatamoduleError, get_datamodule
 
     from anomalib_plus.data.good_images import find_good_images
 
     if Path(data).suffix in {".yaml", ".yml"}:
         datamodule = AnomalibDataModule.from_config(data)
     elif data.isidentifier() and not Path(data).exists():
-        datamodule = get_datamodule({"class_path": data})
+        try:
+            datamodule = get_datamodule({"class_path": data})
+        except (UnknownDatamoduleError, TypeError) as error:  # unknown, or with arguments that must be given
+            msg = (
+                f"There is no folder {data}, and no datamodule {data} without arguments: give a folder or a YAML file."
+            )
+            raise ValueError(msg) from error
     else:
         return find_good_images(Path(data))
     datamodule.prepare_data()
@@ -69,6 +75,9 @@ def main(arguments: Sequence[str]) -> int:
         for kind in kinds:
             kind.augmenter.check()
         paths = _good_images(options.data)
+        if Path(options.data).is_dir() and options.output.resolve().is_relative_to(Path(options.data).resolve()):
+            msg = f"--output {options.output} lies in the folder of images {options.data}: choose another one."
+            raise ValueError(msg)
         count = write_defects(
             paths, options.output, kinds, options.count, options.severity, options.seed, options.train
         )

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.image_files import inspect_image, printable, too_small
 from anomalib_plus.transforms.visibility import is_grey
 from anomalib_plus.validation.holding_out import hold_out
 from anomalib_plus.validation.kinds import Kind, PlannedImage, add_defect, plan_defects
@@ -62,15 +62,23 @@ def write_defects(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     common = Path(os.path.commonpath([path.parent for path in paths]))
-    rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
-    rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
-    rows += _write_defective(plan_defects(sources, kinds, seed, severity), kinds, unfinished, common)
-    with (unfinished / MANIFEST).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    try:
+        rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
+        rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
+        rows += _write_defective(plan_defects(sources, kinds, seed, severity), kinds, unfinished, common)
+        _write_manifest(rows, unfinished)
+        unfinished.rename(output)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return count
+
+
+def _write_manifest(rows: Sequence[tuple[object, ...]], folder: Path) -> None:
+    with (folder / MANIFEST).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-    unfinished.rename(output)
-    return count
 
 
 def _check(paths: Sequence[Path], output: Path) -> None:
@@ -78,7 +86,8 @@ def _check(paths: Sequence[Path], output: Path) -> None:
         msg = f"{printable(output)} exists and is not empty: give another folder, or delete it."
         raise FileExistsError(msg)
     for path in paths:
-        if fault := inspect_image(path, decode=True).fault:
+        facts = inspect_image(path, decode=True)
+        if fault := facts.fault or (facts.size and too_small(facts.size[1], facts.size[0])):
             msg = f"{printable(path)} {fault}."
             raise ValueError(msg)
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib import metadata
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ MODEL_FILES = {"openvino": ("model.xml", "model.bin"), "onnx": ("model.onnx",), 
 """Files of a bundle by its format."""
 _RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "anomalib"}
 _OPTIONAL_FILES = ("model.onnx.data", "roi.png")
+ALL_FILES = (INFO_FILE, *(name for names in MODEL_FILES.values() for name in names), *_OPTIONAL_FILES, "model.ckpt")
+"""Files of bundles of every format; without the first, nothing takes the others for a bundle."""
+_NEEDED = ("threshold", "files")
+"""Values that are optional in ``BundleInfo``, and never missing in a file."""
 
 
 class BundleError(ValueError):
@@ -88,6 +94,10 @@ class BundleInfo:
         if self.format not in MODEL_FILES:
             msg = f"Format {self.format!r} of a bundle is unknown: use one of {', '.join(MODEL_FILES)}."
             raise BundleError(msg)
+        if not isinstance(self.threshold, Real) or not math.isfinite(self.threshold):
+            msg = f"The threshold of a bundle must be a finite number, got {self.threshold!r}: correct it."
+            raise BundleError(msg)
+        object.__setattr__(self, "threshold", float(self.threshold))
         scores = np.sort(np.asarray(self.calibration_scores, np.float64))
         if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
             msg = (
@@ -135,12 +145,17 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
     folder = Path(folder)
     content = _read_json(folder)
     known = {known.name for known in fields(BundleInfo) if known.init}
+    if missing := [name for name in _NEEDED if name not in content]:
+        msg = f"{INFO_FILE} of the bundle {printable(folder)} lacks {', '.join(missing)}: copy the whole folder again."
+        raise BundleError(msg)
     try:
         info = BundleInfo(**{name: value for name, value in content.items() if name in known})
-    except TypeError as error:
+        _check_files(folder, replace(info, files={**info.files}))
+    except BundleError:
+        raise
+    except (TypeError, ValueError) as error:  # a value is missing or of another type
         msg = f"{INFO_FILE} of the bundle {printable(folder)} is incomplete ({error}): build the bundle again."
         raise BundleError(msg) from error
-    _check_files(folder, info)
     if find_spec(_RUNTIMES[info.format]) is None:
         runtime = _RUNTIMES[info.format]
         msg = (
@@ -175,9 +190,8 @@ def _read_json(folder: Path) -> dict[str, Any]:
         raise BundleError(msg) from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        made_by = (
-            content.get("versions", {}).get("anomalib_plus", "unknown") if isinstance(content, dict) else "unknown"
-        )
+        versions = content.get("versions") if isinstance(content, dict) else None
+        made_by = versions.get("anomalib_plus", "unknown") if isinstance(versions, dict) else "unknown"
         msg = (
             f"The bundle {printable(folder)} has schema {schema}, and anomalib-plus {anomalib_plus.__version__} reads "
             f"schema {SCHEMA}: install the version that built it ({made_by}), or build it again."

@@ -24,7 +24,8 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
     Args:
         arguments: Image files, folders, patterns such as ``parts/*.png``, and text files (``.txt``) with one image per
             line, relative to the working folder.
-        recursive: Search the subfolders of folders too, without following links to folders.
+        recursive: Search the subfolders of folders too, without following links to folders. Hidden files and folders
+            are left out.
 
     Raises:
         ValueError: If a folder or pattern has no image.
@@ -35,7 +36,7 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
         if path.is_dir():
             yield from _not_none(find_image_files(path, recursive), argument)
         elif path.suffix.lower() == ".txt":
-            lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
             yield from (Path(line) for line in lines if line.strip())
         elif glob.has_magic(argument) and not os.path.lexists(path):
             names = sorted(glob.glob(argument, recursive=recursive))  # noqa: PTH207 -- pathlib refuses absolute ones
@@ -45,7 +46,7 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
 
 
 def images_in(folder: Path) -> dict[Key, Path]:
-    """List the image files of a folder by name and time, broken links included.
+    """List the image files of a folder by name and time, broken links included and hidden files left out.
 
     Raises:
         OSError: If the folder cannot be read.

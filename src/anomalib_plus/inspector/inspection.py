@@ -7,13 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_plus.image_files import IMAGE_FORMATS, inspect_image
+from anomalib_plus.image_files import IMAGE_FORMATS, inspect_image, too_small
 from anomalib_plus.inspector.bundle import BundleInfo, read_bundle_info
 from anomalib_plus.inspector.runtime import Runtime, load_runtime
 from anomalib_plus.post_processing.conformal_math import p_values
-
-MIN_SIDE = 16
-"""Fewest pixels of a side: a network enlarges a smaller image to nothing but smooth gradients."""
 
 
 class UnreadableImageError(ValueError):
@@ -84,11 +81,8 @@ class Inspector:
             wanted = "x".join("any" if size is None else str(size) for size in self._input_size)
             msg = f"has {height}x{width} pixels (height x width), but the model takes {wanted}: use the right camera"
             raise UnreadableImageError(msg)
-        if min(height, width) < MIN_SIDE:
-            msg = (
-                f"has {height}x{width} pixels (height x width), too few to inspect: {MIN_SIDE}x{MIN_SIDE} is the least"
-            )
-            raise UnreadableImageError(msg)
+        if fault := too_small(height, width):
+            raise UnreadableImageError(fault)
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:

@@ -63,9 +63,24 @@ def _score(options: argparse.Namespace) -> Counter[str]:
     if options.output.exists() and not options.resume:
         msg = f"{printable(options.output)} exists: add --resume to continue it, or remove it."
         raise ValueError(msg)
+    _check_overlays(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with closing(ResultTable(options.output, ["file", *RESULT_COLUMNS])) as table:
         return _add_rows(table, inspector, options)
+
+
+def _check_overlays(options: argparse.Namespace) -> None:
+    """Raise ``ValueError`` if overlays would be found as images."""
+    folders = [Path(each).resolve() for each in options.images if Path(each).is_dir()]
+    if options.overlays is None or not options.recursive:
+        return
+    for folder in folders:
+        if options.overlays.resolve().is_relative_to(folder):
+            msg = (
+                f"--overlays {printable(options.overlays)} lies in {printable(folder)}, which is searched with its "
+                "subfolders: choose a folder outside."
+            )
+            raise ValueError(msg)
 
 
 def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namespace) -> Counter[str]:

@@ -27,6 +27,7 @@ class ThresholdCheck(Callback):
         post_processor = _thresholds(pl_module)
         if trainer.is_global_zero and post_processor:
             needs_defects = not isinstance(post_processor, ConformalPostProcessor)
+            _load_validation_data(trainer)
             problem = _problem_of_validation(datasets_of(trainer.val_dataloaders), needs_defects)
             if problem:
                 logger.warning("%s: %s", type(pl_module).__name__, problem)
@@ -44,6 +45,14 @@ class ThresholdCheck(Callback):
             )
 
     on_predict_start = on_test_start
+
+
+def _load_validation_data(trainer: Trainer) -> None:
+    """Load them as Lightning does, which waits for the first validation if it is not due in the first epoch."""
+    if trainer.val_dataloaders is None and trainer.enable_validation:
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
+        trainer.training = True
 
 
 def _thresholds(model: LightningModule) -> PostProcessor | None:

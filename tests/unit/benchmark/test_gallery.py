@@ -24,6 +24,7 @@ def test_images_are_chosen_by_rank():
     assert (few["best"], few["worst"], few["random"]) == ([9], [], [])
     none = gallery.choose(Predictions(scores, scores < 0, [], None, None, None), 2, seed=0)
     assert (none["best"], none["worst_good"]) == ([], [9, 8])
+    assert not any(gallery.choose(given, 0, seed=0).values()), "0 images of each kind"
 
 
 def test_the_map_lies_over_the_image(tmp_path):

@@ -58,6 +58,15 @@ def test_an_edited_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
         ({"calibration_scores": []}, "got 0 of which 0 are finite"),
         ({"calibration_scores": [0.1, np.nan]}, "got 2 of which 1 are finite"),
         ({"format": "tensorrt"}, "'tensorrt' of a bundle is unknown: use one of openvino, onnx, torch"),
+        ({"threshold": "remove"}, "lacks threshold: copy the whole folder"),
+        ({"files": "remove"}, "lacks files"),
+        *(
+            ({"threshold": value}, "threshold .* must be a finite number, got")
+            for value in (np.nan, np.inf, None, "0.5")
+        ),
+        ({"calibration_scores": "many"}, "incomplete .*: build the bundle again"),
+        ({"files": ["model.onnx"]}, "incomplete"),
+        ({"schema": 2, "versions": ["0.9"]}, r"schema 2, .* \(unknown\)"),
         ({"files": {}}, "model.onnx .* was changed"),
         ({"files": {"../model.onnx": ""}}, r"lacks \.\./model.onnx"),
     ],

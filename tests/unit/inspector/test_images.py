@@ -22,12 +22,15 @@ def folder(tmp_path: Path) -> Path:
         "parts/deep/c.png",
         "parts/deep/er/d.bmp",
         "one [1].png",
+        "parts/._b.png",
+        "parts/.previews/b.png",
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("parts/b.png\r\n\nmissing.png\n", newline="")
+    (tmp_path / "marked.txt").write_text("\N{BYTE ORDER MARK}parts/b.png\n", encoding="utf-8")
     return tmp_path
 
 
@@ -38,6 +41,8 @@ def folder(tmp_path: Path) -> Path:
         (["parts"], True, ["parts/a.JPG", "parts/b.png", "parts/deep/c.png", "parts/deep/er/d.bmp"]),
         (["parts/*"], False, ["parts/a.JPG", "parts/b.png"]),
         (["**/*.png"], True, ["one [1].png", "parts/b.png", "parts/deep/c.png"]),
+        (["parts/._b.png"], False, ["parts/._b.png"]),
+        (["marked.txt"], False, ["parts/b.png"]),
         (["one [1].png", "missing.png"], False, ["one [1].png", "missing.png"]),
         (["list.txt", "parts/a.JPG"], False, ["parts/b.png", "missing.png", "parts/a.JPG"]),
     ],
@@ -78,6 +83,7 @@ def test_links_and_odd_names_are_listed(tmp_path: Path) -> None:
     (tmp_path / "two\nlines.png").touch()
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/no text \xff.png")).touch()
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "._a.png").touch()
     names = [name for name, _ in images_in(tmp_path)]
     assert names == ["'=1+1.png", "a.png", "dangling.png", "loop.png", "no text \\udcff.png", "two\\nlines.png"]
 

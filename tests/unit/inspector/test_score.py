@@ -104,6 +104,7 @@ def test_a_table_is_resumed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "another bundle": "scores of another bundle: choose another output",
         "no bundle": "is no bundle, because inspector.json cannot be read",
         "no images": "There is no image",
+        "overlays among images": "overlays lies in",
         "full disk": "No space left on device",
     }.items(),
 )
@@ -128,6 +129,8 @@ def test_what_cannot_be_done_is_named_with_status_2(
         monkeypatch.setattr(Image.Image, "save", fail)
     before = Path("scores.csv").read_text()
     images = "*.bmp" if problem == "no images" else "part.png"
+    if problem == "overlays among images":
+        images, options = ".", [*options, "--recursive"]
     with pytest.raises(SystemExit) as ended:
         main(["score", str(bundle), images, *options, *([] if problem == "exists" else ["--resume"])])
     assert ended.value.code == 2

@@ -24,7 +24,7 @@ def surface(mvtec_layout: Path) -> MVTecAD:
 
 def warning_at_start(caplog: pytest.LogCaptureFixture, *datasets: Any, model: Any = MODEL, first: bool = True) -> str:
     loaders = [DataLoader(dataset) for dataset in datasets]
-    trainer = SimpleNamespace(is_global_zero=first, val_dataloaders=loaders or None)
+    trainer = SimpleNamespace(is_global_zero=first, val_dataloaders=loaders or None, enable_validation=False)
     caplog.clear()
     ThresholdCheck().on_train_start(trainer, model)
     return caplog.text

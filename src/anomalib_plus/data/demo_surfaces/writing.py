@@ -19,15 +19,21 @@ RECORD = "drawn.json"
 RECIPE = 1  # increment whenever a seed gives other images than before
 
 
-def write_category(directory: Path, category: str, seed: int) -> None:
+def write_category(directory: Path, category: str, seed: int, train_good: int | None = None) -> None:
     """Draw all images into a temporary folder beside ``directory`` and rename it at the end.
 
     A killed run leaves no half-written category. If several processes write at once, the first to finish wins.
+
+    Args:
+        directory: Folder of the category, in MVTec AD's layout.
+        category: One of ``CATEGORIES``.
+        seed: Seed of all images.
+        train_good: Number of good images for training, 60 by default; the first ones are the same for any number.
     """
     unfinished = directory.with_name(f".{directory.name}-{uuid4().hex}")
     try:
-        _write_images(unfinished, category, seed)
-        (unfinished / RECORD).write_text(json.dumps(_record(category, seed)) + "\n")
+        _write_images(unfinished, category, seed, train_good)
+        (unfinished / RECORD).write_text(json.dumps(_record(category, seed, train_good)) + "\n")
         try:
             unfinished.rename(directory)
         except OSError:
@@ -49,12 +55,13 @@ def check_category(directory: Path, category: str, seed: int) -> None:
         raise ValueError(msg)
 
 
-def _record(category: str, seed: int) -> dict[str, str | int]:
-    return {"category": category, "seed": seed, "recipe": RECIPE}
+def _record(category: str, seed: int, train_good: int | None = None) -> dict[str, str | int]:
+    record: dict[str, str | int] = {"category": category, "seed": seed, "recipe": RECIPE}
+    return record if train_good is None else record | {"train_good": train_good}
 
 
-def _write_images(directory: Path, category: str, seed: int) -> None:
-    groups = [("train", "good", TRAIN_GOOD), ("test", "good", TEST_GOOD)]
+def _write_images(directory: Path, category: str, seed: int, train_good: int | None) -> None:
+    groups = [("train", "good", train_good or TRAIN_GOOD), ("test", "good", TEST_GOOD)]
     groups += [("test", kind, TEST_PER_DEFECT) for kind in DEFECTS]
     for split, kind, count in groups:
         for number in range(count):

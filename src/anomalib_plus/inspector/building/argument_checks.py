@@ -1,43 +1,74 @@
 """Checks of a build's arguments that would fail late, or not at all but wrongly."""
 
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from anomalib_plus.data.mask_pairs import shorten
-from anomalib_plus.files import file_hash
-from anomalib_plus.image_files import inspect_image, inspect_mask, printable
-from anomalib_plus.inspector.building.survey import Survey
+from anomalib_plus.image_files import inspect_mask, printable
+from anomalib_plus.inspector.building.survey import Survey, SurveyedImage, survey_image
+
+_PACKAGES = {"openvino": ("openvino", "onnx", "onnxscript"), "onnx": ("onnxruntime", "onnx", "onnxscript"), "torch": ()}
+"""Packages that an export to a format, and its use, need."""
 
 
-def check_output(output: Path, *inputs: Path | None) -> None:
-    """Raise ``ValueError`` if the output lies in a folder of images, where the next build would take its images."""
-    for folder in filter(None, inputs):
+def check_format(form: str) -> None:
+    """Raise ``ValueError`` if packages for an export are missing, which would show after the training."""
+    absent = [name for name in _PACKAGES[form] if find_spec(name) is None]
+    if absent:
+        msg = f"--format {form} needs {', '.join(absent)}: pip install {' '.join(absent)}, or choose --format torch."
+        raise ValueError(msg)
+
+
+def check_folders(output: Path, good: Path, bad: Path | None, masks: Path | None) -> None:
+    """Check that nothing but good parts lies in the folder of good parts, and that the output can be written.
+
+    Raises:
+        ValueError: If bad parts or masks lie in the folder of good parts, or the output lies in a folder of images,
+            where the next build would take its images.
+        OSError: If the output cannot be a folder, or may not be written.
+    """
+    for option, folder in (("--bad", bad), ("--masks", masks)):
+        if folder is not None and folder.resolve().is_relative_to(good.resolve()):
+            msg = (
+                f"{option} {printable(folder)} lies in the folder of good parts {printable(good)}, which is searched "
+                "with its subfolders: give folders beside each other."
+            )
+            raise ValueError(msg)
+    for folder in filter(None, (good, bad, masks)):
         if output.resolve().is_relative_to(folder.resolve()):
             msg = f"--output {printable(output)} lies in the folder of images {printable(folder)}: choose another one."
             raise ValueError(msg)
+    place = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        msg = f"--output {printable(output)} cannot be written, because {printable(place)} is no folder or read-only."
+        raise NotADirectoryError(msg)
 
 
-def check_roi(roi: Path | None) -> None:
-    """Raise ``ValueError`` if a region of interest is no readable image, or black everywhere."""
+def check_roi(roi: Path | None, good: Survey) -> None:
+    """Raise ``ValueError`` if a region of interest is no mask of the size of the good images, or black everywhere."""
     if roi is None:
         return
     facts = inspect_mask(roi)
     problem = facts.fault or ("is black, so nothing would be inspected" if facts.greys == (0,) else None)
+    if others := sum(image.size != facts.size for image in good.images):
+        width, height = facts.size or (0, 0)
+        problem = problem or f"has {width}x{height} pixels, and {others} of {len(good.images)} good images another size"
     if problem:
-        msg = f"--roi {printable(roi)} {problem}: give an image that is white where parts are inspected."
+        msg = f"--roi {printable(roi)} {problem}: draw black and white on a copy of one of the images."
         raise ValueError(msg)
 
 
 def check_bad_parts(entries: Sequence[dict[str, Any]], good: Survey) -> None:
     """Raise ``ValueError`` if an image of a bad part cannot be used, or is one of the good parts."""
-    images = [Path(entry["image"]) for entry in entries]
-    faults = {image: fault for image in images if (fault := inspect_image(image, decode=True).fault)}
-    if faults:
+    found = {Path(entry["image"]): survey_image(Path(entry["image"])) for entry in entries}
+    if faults := {image: fault for image, fault in found.items() if isinstance(fault, str)}:
         image, fault = next(iter(faults.items()))
         msg = f"{len(faults)} images of bad parts cannot be used; {printable(image)} {fault}. Repair or remove them."
         raise ValueError(msg)
     hashes = {image.sha256 for image in good.images}
-    if both := [image for image in images if file_hash(image) in hashes]:
+    if both := [path for path, image in found.items() if isinstance(image, SurveyedImage) and image.sha256 in hashes]:
         msg = f"{len(both)} images are both good and bad: {shorten(both)}. Remove them from one of the folders."
         raise ValueError(msg)

@@ -14,13 +14,21 @@ from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
-from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_output, check_roi
+from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_folders, check_format, check_roi
 from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.inspector.building.changes import changes
 from anomalib_plus.inspector.building.command import Options
-from anomalib_plus.inspector.building.findings import Finding, find
+from anomalib_plus.inspector.building.findings import Finding, competition, defects, find, region
 from anomalib_plus.inspector.building.finish import BUNDLE, finish_in_process
-from anomalib_plus.inspector.building.halving import RESERVE_FRACTION, Halving, Limits, Round, remaining_budget
+from anomalib_plus.inspector.building.halving import (
+    LEAST_END,
+    RESERVE_FRACTION,
+    Halving,
+    Limits,
+    Round,
+    remaining_budget,
+    time_finding,
+)
 from anomalib_plus.inspector.building.outcome import Outcome
 from anomalib_plus.inspector.building.ranking import Score, choose
 from anomalib_plus.inspector.building.splits import LEAST_IMAGES, Splits, divide
@@ -33,8 +41,6 @@ LAST = "last.json"
 DEFAULT_SIZE = (128, 128)
 _TILED = "anomalib_plus.tiling.Tiled"
 _MOST_TRIES = 3
-_LEAST_RESERVE = 60.0
-"""Least seconds for export, check and report."""
 
 
 class Build:
@@ -65,6 +71,10 @@ class Build:
         return height, width
 
     @property
+    def _limits(self) -> Limits:
+        return Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
+
+    @property
     def _tiles(self) -> dict[str, Any] | None:
         side = self.options.tile
         return None if side is None else {"tile": [side, side], "overlap": 0.25, "scale": 1.0}
@@ -85,27 +95,31 @@ class Build:
             ValueError: If there are too few images, no candidate, or an argument is wrong.
         """
         options = self.options
-        check_output(options.output, options.good, options.bad, options.masks)
-        check_roi(options.roi)
+        check_folders(options.output, options.good, options.bad, options.masks)
+        check_format(options.format)
         self.survey = survey(options.good, options.group_by)
         _check_number(self.survey)
+        check_roi(options.roi, self.survey)
         if options.tile is not None and options.tile > min(self.image_size):
             height, width = self.image_size
             msg = f"--tile {options.tile} is larger than the images ({width}x{height}): choose a smaller one, or none."
             raise ValueError(msg)
         self.splits = divide(self.survey.groups, options.false_alarms, options.seed)
         self.findings = find(self.survey, self.splits, options.false_alarms, self.image_size, options.tile)
+        if options.roi is not None:
+            self.findings.append(region(options.roi))
         if options.bad is not None:
             self.bad = selection_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
-        self.findings.append(_defects(len(self.bad)))
+        self.findings.append(defects(len(self.bad)))
         for candidate in find_candidates(options.models):
             lack = missing_parts(candidate)
             if lack is None:
                 self.candidates.append(candidate)
             else:
                 self.left_out[label_of(candidate)] = lack
-        self.findings.append(_candidates(self.candidates, self.left_out))
+        self.findings.append(competition([label_of(each) for each in self.candidates], self.left_out))
+        self.findings.append(time_finding(len(self.candidates), self._limits))
         for finding in self.findings:
             self.console.print(f"{finding.topic}: {finding.seen}. {finding.decided}")
         if not self.candidates:
@@ -130,7 +144,7 @@ class Build:
         splits = self._write_splits()
         data = {"root": str(self.work), "digest": splits["digest"]}
         entries = [self._entry(candidate) for candidate in self.candidates]
-        limits = Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
+        limits = self._limits
         identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
         identity += [self.options.seed, self.image_size]
         state = BuildState(self.work, digest(identity))
@@ -161,6 +175,7 @@ class Build:
         roi = file_hash(options.roi) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
         content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
+        content += [str(self.work)]  # a copy of the folder must not use the original's images
         key = digest(content)[:16]
         file = self.work / datamodule.FILE
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -189,7 +204,7 @@ class Build:
             candidate = by_label[score.label]
             budgets = state.get("final") or {}
             if score.label not in budgets:
-                reserve = max(RESERVE_FRACTION * limits.seconds, _LEAST_RESERVE)
+                reserve = max(RESERVE_FRACTION * limits.seconds, LEAST_END)
                 budgets[score.label] = asdict(remaining_budget(limits, rounds, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
@@ -240,7 +255,7 @@ class Build:
     def _deliver(self, outcome: Outcome) -> None:
         """Write report and bundle; the description is written last, so that a bundle is whole or unusable."""
         from anomalib_plus.inspector.building.report import render
-        from anomalib_plus.inspector.bundle import INFO_FILE, read_bundle_info, write_bundle_info
+        from anomalib_plus.inspector.bundle import ALL_FILES, INFO_FILE, read_bundle_info, write_bundle_info
 
         last = self.work / LAST
         before = json.loads(last.read_text(encoding="utf-8")) if last.exists() else None
@@ -248,9 +263,8 @@ class Build:
         now = outcome.summary({str(image.path.relative_to(good)): image.sha256 for image in self.survey.images})
         outcome.changes = changes(before, now)
         source, output = self.work / "finish" / outcome.chosen.folder_name / BUNDLE, self.options.output
-        (output / INFO_FILE).unlink(missing_ok=True)
-        for file in output.glob("model.*"):
-            file.unlink()
+        for name in ALL_FILES:
+            (output / name).unlink(missing_ok=True)
         for file in source.iterdir():
             if file.name != INFO_FILE:
                 shutil.copyfile(file, output / file.name)
@@ -273,25 +287,3 @@ def _check_number(found: Survey) -> None:
         f"about 250 each one helps.{more}"
     )
     raise ValueError(msg)
-
-
-def _defects(bad: int) -> Finding:
-    if not bad:
-        return Finding(
-            "Defects",
-            "no images of bad parts (--bad)",
-            "Models are compared on synthetic defects: real ones may differ.",
-        )
-    few = " So few decide weakly: see the intervals." if bad < 10 else ""
-    return Finding(
-        "Defects",
-        f"{bad} images of bad parts",
-        f"Models are compared on them, so they are no longer a test of the finished inspector.{few}",
-    )
-
-
-def _candidates(candidates: list[Candidate], left_out: Mapping[str, str]) -> Finding:
-    seen = f"{len(candidates)} of {len(candidates) + len(left_out)} candidates can be trained here"
-    names = ", ".join(map(label_of, candidates)) or "none"
-    absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
-    return Finding("Candidates", seen, f"{names}." + (f" Left out: {absent}." if absent else ""))

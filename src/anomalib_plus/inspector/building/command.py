@@ -8,7 +8,6 @@ interrupted goes on when it is started again.
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from anomalib_plus.option_types import at_least, between
+
+_SEEDS = 2**32
+"""Seeds that Lightning takes."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         help="cut images of full size into tiles, for small defects; slower",
     )
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
-    add("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    add("--seed", type=at_least(0, _SEEDS - 1), default=0, help="seed of everything that is drawn (default: 0)")
     add("--workers", type=at_least(1), default=1, help="trainings at a time (default: 1)")
     add("--dry-run", action="store_true", help="survey the images, say what would be done, and stop")
     return parser
@@ -122,14 +124,15 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # anomalib imports what its libraries will rename
-            from anomalib_plus.inspector.building.build import Build
+        from anomalib_plus.inspector.building.build import Build
 
-            build = Build(options, console)
-            build.plan()
-            if not dry_run:
-                build.run()
+        build = Build(options, console)
+        build.plan()
+        if not dry_run:
+            build.run()
+    except OSError as error:
+        of_system = error.errno is not None  # such as a full disk; others are raised with a hint of their own
+        parser.error(f"{error}. What is done is kept: repair this, and run it again." if of_system else str(error))
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. Run the same command again to go on.\n")
         return 130

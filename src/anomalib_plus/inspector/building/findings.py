@@ -1,8 +1,10 @@
 """What a build sees in the images, and what it decides from that."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from anomalib_plus.image_files import printable
+from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.building.splits import Splits
 from anomalib_plus.inspector.building.survey import Survey
 from anomalib_plus.post_processing.conformal_math import images_needed, smallest_rate
@@ -11,7 +13,10 @@ _VISIBLE = 3
 """Pixels of a network's input that a defect should cover in each direction."""
 _COARSE = 4
 """Reduction of the images from which small defects are lost."""
+_SAME_SHAPE = 1.05
+"""Ratio of the largest and the smallest aspect ratio up to which images have one shape."""
 _SHOWN = 5
+_VALUES_OF_MASK = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,17 @@ def find(
     ]
 
 
+def region(roi: Path) -> Finding:
+    """Say how much of the image a region of interest leaves."""
+    from anomalib_plus.post_processing.fixed_region import FixedRegion
+
+    inside = FixedRegion(roi).read()
+    greys = len(inspect_mask(roi).greys)
+    soft = f" It has {greys} grey values: all but black counts." if greys > _VALUES_OF_MASK else ""
+    share = f"{printable(roi)} leaves {100 * float(inside.float().mean()):.1f} % of the image"
+    return Finding("Region", share, f"Only this part is inspected.{soft}")
+
+
 def _files(survey: Survey) -> Finding:
     total = len(survey.images) + len(survey.unusable) + len(survey.copies)
     decided = [f"{len(survey.images)} are used"]
@@ -58,13 +74,28 @@ def _size(survey: Survey, image_size: tuple[int, int], tile: int | None) -> Find
     decided = f"The networks see {columns}x{rows} pixels"
     if tile is not None:
         decided += f" in tiles of {tile}x{tile}"
+    warnings = _shapes(survey)
     if reduction <= 1:
-        return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.")
+        return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.{warnings}")
     least = round(_VISIBLE * reduction)
     decided += f", one for {reduction:.1f} of the image: a defect should be {least} pixels of the image or larger."
     if reduction > _COARSE:
         decided += " For smaller ones, build with --tile 256 or a larger --image-size, and more minutes."
-    return Finding("Size", _listing(listing), decided)
+    return Finding("Size", _listing(listing), decided + warnings)
+
+
+def _shapes(survey: Survey) -> str:
+    """Warn of images in which parts are stretched or turned differently."""
+    shapes = [width / height for width, height in survey.sizes]
+    turned = sum(image.is_turned for image in survey.images)
+    stretched = (
+        " The images differ in shape, and each is stretched to the same size: take all with one camera in one position."
+    )
+    by_exif = (
+        f" {turned} images are marked as turned (EXIF), which viewers do and this command, like anomalib, does not: "
+        "their pixels are used as the camera stored them."
+    )
+    return (stretched if max(shapes) > _SAME_SHAPE * min(shapes) else "") + (by_exif if turned else "")
 
 
 def _colours(survey: Survey) -> Finding:
@@ -105,6 +136,29 @@ def budget(calibration: int, rate: float) -> Finding:
             f"is the highest score of the {calibration}: expect up to {100 * supported:.2g} % false alarms."
         )
     return Finding("False alarms", seen, decided)
+
+
+def defects(bad: int) -> Finding:
+    """Say by what the candidates are compared; ``bad`` is the number of images of bad parts."""
+    if not bad:
+        return Finding(
+            "Defects",
+            "no images of bad parts (--bad)",
+            "Models are compared on synthetic defects: real ones may differ.",
+        )
+    few = " So few decide weakly: see the intervals." if bad < 10 else ""
+    return Finding(
+        "Defects",
+        f"{bad} images of bad parts",
+        f"Models are compared on them, so they are no longer a test of the finished inspector.{few}",
+    )
+
+
+def competition(labels: Sequence[str], left_out: Mapping[str, str]) -> Finding:
+    """Say which candidates compete, and which are left out and why."""
+    seen = f"{len(labels)} of {len(labels) + len(left_out)} candidates can be trained here"
+    absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    return Finding("Candidates", seen, f"{', '.join(labels) or 'none'}." + (f" Left out: {absent}." if absent else ""))
 
 
 def _listing(items: list[str]) -> str:

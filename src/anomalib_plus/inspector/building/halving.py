@@ -15,6 +15,7 @@ from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.record import seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.inspector.building.findings import Finding
 from anomalib_plus.inspector.building.ranking import Score, choose, compare
 from anomalib_plus.inspector.building.state import BuildState
 
@@ -29,6 +30,8 @@ RESERVE_FRACTION = 0.1
 _FIRST_OVERHEAD = 20.0
 """Seconds of a job beside its training, before one was measured."""
 _LEAST_SECONDS = 5.0
+LEAST_END = 60.0
+"""Seconds of export, check and report."""
 _TIMEOUT = 300.0
 """Seconds of a job beside three times its training, after which it hangs, even on a busy machine."""
 _METRICS = ("image_auroc", "aupro")
@@ -239,6 +242,32 @@ class Halving:
 def _rounds(candidates: int) -> int:
     """Number of rounds from this number of candidates on."""
     return 1 if candidates <= _LAST_ROUND else 1 + _rounds(math.ceil(candidates / 2))
+
+
+def _times(rounds: int) -> str:
+    return "1 round" if rounds == 1 else f"{rounds} rounds"
+
+
+def time_finding(candidates: int, limits: Limits) -> Finding:
+    """Say what the time allows."""
+    rounds = _rounds(candidates)
+    if limits.steps is not None:
+        seen = f"{limits.steps} steps in the first of {_times(rounds)}"
+        return Finding("Time", seen, "There is no limit of time, and the same build gives the same choice.")
+    jobs, competing = 0, candidates
+    for _ in range(rounds):
+        jobs, competing = jobs + competing, math.ceil(competing / 2)
+    least = (jobs * (_FIRST_OVERHEAD + _LEAST_SECONDS) / limits.workers + LEAST_END) / 60
+    seen = f"{limits.seconds / 60:g} minutes for {candidates} candidates in {_times(rounds)}"
+    if 60 * least > limits.seconds:
+        decided = (
+            f"Too little: expect {least:.0f}, with hardly any training. Give more, or fewer candidates (--models)."
+        )
+    else:
+        decided = (
+            f"About {100 * ROUNDS_FRACTION:.0f} % are for the comparison, the rest for the chosen model and its export."
+        )
+    return Finding("Time", seen, decided)
 
 
 def remaining_budget(limits: Limits, rounds: Sequence[Round], spent: float, reserve: float) -> Budget:

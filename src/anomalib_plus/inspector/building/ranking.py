@@ -141,7 +141,8 @@ def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
     if level:
         names = " and ".join(score.label for score in level)
         verb = "is" if len(level) == 1 else "are"
-        return f"{own}. {names} {verb} level within the spread; {first.label} is the fastest of them."
+        why = "is the fastest" if first.effort == first.latency_ms else "needs the fewest operations"
+        return f"{own}. {names} {verb} level within the spread; {first.label} {why} of them."
     if first is best:
         return f"{own}, and no other candidate is level with it within the spread."
     return f"{own}; {best.label} has {100 * best.auroc:.1f} but is too slow."

@@ -98,7 +98,9 @@ def _check_sizes(found: dict[Path, Path | None]) -> None:
         with Image.open(image) as opened:
             size = opened.size
         facts = inspect_mask(mask)
-        if facts.fault or facts.size != size:
-            problem = facts.fault or f"has {facts.size} pixels, its image {size}"
-            msg = f"{printable(mask)} {problem}: give masks of the size of their images."
+        problem = facts.fault or ("is black, which marks no defect" if facts.greys == (0,) else None)
+        if problem is None and facts.size != size:
+            problem = f"has {facts.size} pixels, its image {size}"
+        if problem:
+            msg = f"{printable(mask)} {problem}: give masks of the size of their images, white on the defects."
             raise ValueError(msg)

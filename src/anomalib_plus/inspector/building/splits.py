@@ -11,6 +11,7 @@ _LEAST_SELECTION = _LEAST_CALIBRATION = 5
 _LEAST_OF_GROUPS = 3
 """Least images of a split whose size groups have changed."""
 _MOST_SELECTION = 100
+_SPLITS = 3
 _SHARE = 0.2
 _ENOUGH_TRAINING = 72
 """Training images from which further ones rather support a lower false-alarm rate."""
@@ -52,16 +53,24 @@ def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
     Raises:
         ValueError: If there are too few groups for three splits.
     """
-    n = len(groups)
+    n, parts = len(groups), len(set(groups))
+    few = (
+        f"The {n} images are taken for images of {parts} parts, too few for three splits: take images of more parts, "
+        "or change --group-by."
+    )
+    if parts < _SPLITS:
+        raise ValueError(few)
     _, selection, calibration = counts(n, rate)
     rest, calibrating = hold_out(n, calibration / n, seed, groups)
     inner = [groups[index] for index in rest]
+    if len(set(inner)) < _SPLITS - 1:
+        raise ValueError(few)
     training, selecting = hold_out(len(rest), selection / len(rest), seed + 1, inner)
     found = Splits([rest[i] for i in training], [rest[i] for i in selecting], list(calibrating))
     if min(len(found.training), len(found.selection), len(found.calibration)) < _LEAST_OF_GROUPS:
         sizes = f"{len(found.training)}, {len(found.selection)} and {len(found.calibration)}"
         msg = (
-            f"{len(set(groups))} groups of {n} images give splits of {sizes} images: each needs {_LEAST_OF_GROUPS}. "
+            f"{parts} groups of {n} images give splits of {sizes} images: each needs {_LEAST_OF_GROUPS}. "
             "Take images of more parts, or change --group-by."
         )
         raise ValueError(msg)

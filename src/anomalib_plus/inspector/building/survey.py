@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from anomalib_plus.files import file_hash
-from anomalib_plus.image_files import find_image_files, inspect_image, printable
+from anomalib_plus.image_files import find_image_files, inspect_image, printable, too_small
 
 _HASH_SIDE = 8
 _THUMBNAIL = 32
@@ -37,6 +37,8 @@ class SurveyedImage:
     size: tuple[int, int]
     """Width and height."""
     is_grey: bool
+    is_turned: bool
+    """True if the file says (EXIF) that its pixels are to be turned, which neither anomalib nor an inspector does."""
     hash: np.uint64
     """Difference hash: for each of 8x8 fields a bit, set if brightness rises from it to the next in its row."""
     thumbnail: NDArray[np.int16]
@@ -108,17 +110,19 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the image files below a folder, sorted; hidden files are left out."""
-    return sorted(path for path in find_image_files(folder) if not path.name.startswith("."))
+    """List the image files below a folder, sorted."""
+    return sorted(find_image_files(folder))
 
 
 def survey_image(path: Path) -> SurveyedImage | str:
-    """Read an image; the reason as the predicate of a sentence if anomalib could not use it."""
+    """Read an image; the reason as the predicate of a sentence if it cannot be used."""
     facts = inspect_image(path, decode=True)
     if facts.fault or facts.size is None:
         return facts.fault or "cannot be read"
+    if fault := too_small(facts.size[1], facts.size[0]):
+        return fault
     with Image.open(path) as opened:
-        image = opened.convert("RGB")
+        image, is_turned = opened.convert("RGB"), _is_turned(opened)
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
     grey = image.convert("L")
     fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
@@ -127,9 +131,17 @@ def survey_image(path: Path) -> SurveyedImage | str:
         sha256=file_hash(path),
         size=facts.size,
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
+        is_turned=is_turned,
         hash=np.packbits(fields[:, 1:] > fields[:, :-1]).view(np.uint64)[0],
         thumbnail=small.sum(axis=2, dtype=np.int16),
     )
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # damaged EXIF data fail in many ways, and say nothing
+        return False
 
 
 def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], list[str]]:

@@ -29,18 +29,19 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
     Args:
         reconstruction_width: Channels of the autoencoder's first stage.
         segmentation_width: Channels of the U-Net's first stage.
-        eca_stages: Encoder stages, 1 to 5, that end in efficient channel attention; empty for none (Table 4).
+        eca_stages: Encoder stages, 1 to 5, that end in efficient channel attention; empty for none, to see what it is
+            worth on your data (Table 4).
         eca_gamma: Divisor in the formula of the attention's kernel size.
         eca_b: Offset in that formula.
         init_std: Standard deviation of the initial weights of convolutions and batch normalisation; None keeps
             PyTorch's initialisation.
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
             with procedural textures.
-        ssim_weight: Weight of the structural similarity term (eq. 6).
+        ssim_weight: Weight of the structural similarity in the loss; raise it if reconstructions are blurred (eq. 6).
         focal_gamma: Focusing exponent of the segmentation loss.
         focal_alpha: Weight of its anomalous class; None weighs both by 1.
         detach_reconstruction: Keep the gradient of the U-Net's loss out of the autoencoder; by default both train
-            jointly on the sum of the losses (eq. 7).
+            jointly on the sum of the losses (eq. 7); change it to compare.
         smoothing_kernel: Side of the mean filter whose maximum is the image score, odd; None for 21 at 256 pixels,
             scaled; 0 switches it off.
         anomaly_map: The probability itself ("raw"), filtered ("smoothed"), the filtered "msgms" of image and

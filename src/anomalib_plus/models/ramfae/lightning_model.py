@@ -31,21 +31,25 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         widths: Channels of each encoder stage; each stage after the first halves the size, so four stages need sizes
             divisible by 8.
         in_channels: 3, or 1 to work on the mean of the channels (MNIST); with 1, one-channel images are accepted too.
-        mffe: Use the multi-scale focused bottleneck (Table 2).
+        mffe: Use the multi-scale focused bottleneck; False is smaller and faster (Table 2).
         mffe_branch_width: Channels of each branch of the bottleneck; None for those of the last stage.
-        dilation_rates: Dilation rates of the bottleneck's branches (Fig. 7).
+        dilation_rates: Dilation rates of the bottleneck's branches (Fig. 7): how far it looks around a defect to repair
+            it. Lower them for small images, raise them for large defects.
         coordinate_attention: End the bottleneck in coordinate attention.
         attention_reduction: Reduction ratio of the attention, which has at least 8 hidden channels.
-        decoder_residual: Add an identity skip to each decoder block (Fig. 8).
+        decoder_residual: Add an identity skip to each decoder block, which eases training; there is rarely a reason to
+            change it (Fig. 8).
         augmenter: Synthetic anomalies of the training images, from :mod:`anomalib_plus.transforms`; True for Delete
-            Paste, False for none (Table 2).
-        gmsd_weight: Weight of the gradient similarity deviation (eq. 14).
+            Paste, False for none: then the network may learn to copy defects (Table 2).
+        gmsd_weight: Weight of the gradient similarity deviation in the loss (eq. 14), for sharp edges.
         ssim_weight: Weight of the structural similarity term.
-        l2_weight: Weight of the mean squared error.
-        gmsd_loss: Variance (eq. 11) or standard deviation (eq. 10) of the gradient similarity.
+        l2_weight: Weight of the mean squared error; raise it, to 30 for example, where colours matter.
+        gmsd_loss: Variance or standard deviation of the gradient similarity (eq. 11 and 10); the paper prints both, so
+            change it only to compare.
         gms_constant: Stabiliser of the gradient similarity for values in [0, 1].
         channel_reduction: Compare every channel ("map_mean"), or the mean of the channels ("gray").
-        anomaly_map: Distance at test time (Table 3); it has no parameters and may be set on a trained model.
+        anomaly_map: Distance of image and reconstruction at test time (Table 3). It has no parameters: compare them on
+            a trained model, where it may be set.
         image_score: Maximum or mean of the anomaly map.
         smoothing_kernel: Side of the Gaussian window in pixels, odd; None for 21 at 256 pixels, scaled; 0 switches
             smoothing off.

@@ -55,23 +55,23 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         phase1_epochs: Length of the first phase relative to the second.
         phase2_epochs: Length of the second phase; 0 for the first phase only.
         reference: "first" training image in the order of the paths, "medoid" of up to 64 training images, or a file.
-        use_rbam: Repair features with the reference (Table V, row B).
+        use_rbam: Repair features with the reference (Table V, row B); False to compare.
         rbam_levels: Layers that are repaired, some of 3, 4 and 5.
         patch_sizes: Sides of the patches; the features are repaired once for each. None for 2 and 4 locations of a
             feature map at 256 pixels, scaled.
-        attention_temperature: Divisor of the cosine similarities; 1 is eq. 4 as printed, smaller is sharper.
+        attention_temperature: Divisor of the cosine similarities; smaller is sharper. 1 (eq. 4) to 0.05 were level.
         fusion_width: Hidden channels of the feature fusion.
         fusion_kernel: Side of its convolutions, odd, larger than the largest patch.
         upsampling: How the decoder enlarges features: "transposed" convolutions, or "bilinear" interpolation and 3x3
             convolutions, which leave no grid.
-        use_pixel_discrimination: Train the encoder to react to defects (row C).
+        use_pixel_discrimination: Train the encoder to react to defects (Table V, row C).
         discriminator: Comparison that gives the anomaly map: "msfdm", or "pixel", "msfr" or "ssim", which are not
-            learned (rows D to F).
+            learned, for comparisons (Table V, rows D to F).
         fdm_width: Hidden channels of the MSFDM.
         anomaly_map: The map of the ``discriminator`` ("paper"), or the probability of the mean of the MSFDM's smoothed
             "logits"; it may be set on a trained model.
         sigma: Standard deviation of that smoothing in pixels; None for 4 at 256 pixels, scaled; 0 switches it off.
-        map_weights: Weights of the MSFDM's three maps (eq. 11).
+        map_weights: Weights of the MSFDM's three maps (eq. 11); without effect on the map "logits".
         score_pool: Side of the mean filter whose maximum is the image score, odd; 0 for the map's maximum.
         perceptual: Use a perceptual loss by VGG-16. If its weights are missing, the term is skipped with a warning.
         perceptual_layers: "first5" ReLU layers, "lpips", or names such as "relu3_1".

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from anomalib_plus.benchmark import supervision
-from anomalib_plus.inspector.building import finish
+from anomalib_plus.inspector.building import argument_checks, finish
 from anomalib_plus.inspector.building.build import Build
 from anomalib_plus.inspector.building.command import Options, main
 from anomalib_plus.inspector.building.halving import Halving
@@ -87,7 +87,10 @@ def test_the_better_half_goes_on_and_the_fastest_of_the_level_ones_is_built(six)
     info = read_bundle_info(options.output)
     assert (info.name, info.format, info.image_size) == ("Stub", "openvino", (128, 128))
     choices = " ".join(info.choices)
-    for expected in ("Best is level within the spread; Fast is the fastest", "Broken failed (exception: told so)"):
+    for expected in (
+        "Best is level within the spread; Fast needs the fewest operations",
+        "Broken failed (exception: told so)",
+    ):
         assert expected in choices
         assert expected in text or "Broken" in expected
     assert re.search(r"Fast: 0 of 5 held-out good parts are rejected .*the threshold is set for 17 %", text)
@@ -240,6 +243,9 @@ def test_a_dry_run_writes_nothing(options, capsys):
     shown = capsys.readouterr().out
     assert "24 good images. 14 train, 5 select the model, 5 calibrate" in shown
     assert "3 of 3 candidates" in shown
+    assert "20 minutes for 3 candidates in 1 round. About 55 %" in shown
+    assert main([*arguments, "--minutes", "2"]) == 0
+    assert "2 minutes for 3 candidates in 1 round. Too little: expect 2," in capsys.readouterr().out
     assert not options.output.exists()
 
 
@@ -255,6 +261,9 @@ def test_too_few_images_are_refused(options, capsys):
 def test_what_would_mix_up_images_is_refused(options, tmp_path):
     with pytest.raises(ValueError, match="lies in the folder of images"):
         build(options, output=options.good / "inspector")
+    for name in ("bad", "masks"):
+        with pytest.raises(ValueError, match=rf"--{name} .* lies in the folder of good parts"):
+            build(options, **{"bad": tmp_path / "bad", name: options.good / name})
     shutil.copytree(options.good, tmp_path / "bad")
     with pytest.raises(ValueError, match="24 images are both good and bad: "):
         build(options, bad=tmp_path / "bad")
@@ -264,7 +273,45 @@ def test_what_would_mix_up_images_is_refused(options, tmp_path):
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "roi.png")
     with pytest.raises(ValueError, match=r"roi.png is black, so nothing would be inspected"):
         build(options, roi=tmp_path / "roi.png")
+    Image.fromarray(np.full((24, 48), 255, np.uint8)).save(tmp_path / "roi.png")
+    with pytest.raises(ValueError, match=r"roi.png has 48x24 pixels, and 24 of 24 good images another size"):
+        build(options, roi=tmp_path / "roi.png")
     assert not options.output.exists()
+
+
+def test_packages_of_the_export_are_checked_before_the_training(options, monkeypatch):
+    monkeypatch.setattr(argument_checks, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(ValueError, match="--format openvino needs onnxscript: pip install onnxscript, or"):
+        build(options)
+
+
+def test_the_share_of_a_region_is_told(options, tmp_path):
+    region = np.zeros((48, 48), np.uint8)
+    region[:, :12] = range(1, 13)
+    Image.fromarray(region).save(tmp_path / "roi.png")
+    made = Build(replace(options, roi=tmp_path / "roi.png"), Console(file=io.StringIO()))
+    made.plan()
+    (told,) = [finding for finding in made.findings if finding.topic == "Region"]
+    assert "leaves 25.0 % of the image" in told.seen
+    assert "has 13 grey values: all but black counts" in told.decided
+
+
+def test_a_copy_of_the_folder_uses_its_own_images(options, tmp_path):
+    build(options)
+    shutil.copytree(options.output, tmp_path / "copy")
+    build(options, output=tmp_path / "copy")
+    selection = json.loads((tmp_path / "copy" / "work" / "splits.json").read_text())["selection"]
+    assert all(Path(entry["image"]).is_relative_to(tmp_path / "copy") for entry in selection)
+
+
+def test_only_files_of_bundles_are_replaced(options):
+    options.output.mkdir()
+    for name in ("model.py", "model.onnx", "roi.png"):
+        (options.output / name).write_text("before")
+    build(options)
+    assert (options.output / "model.py").read_text() == "before"
+    assert not (options.output / "model.onnx").exists(), "of a build in another format"
+    assert list(read_bundle_info(options.output).files) == ["model.bin", "model.xml"]
 
 
 def test_two_builds_do_not_write_one_folder(options):
@@ -284,6 +331,12 @@ def test_two_builds_do_not_write_one_folder(options):
         (["--roi", "no.png"], "no.png does not exist"),
         (["--false-alarms", "1"], "1 is not above 0 and below 1"),
         (["--minutes", "0"], "0 is not above 0"),
+        (["--steps", "1.5"], "invalid integer value: '1.5'"),
+        (["--seed", "-1"], "-1 is less than 0"),
+        (["--seed", "4294967296"], "4294967296 is more than 4294967295"),
+        (["--good", "nowhere"], "There is no folder nowhere"),
+        (["--output", __file__], "is no folder or read-only"),
+        (["--output", __file__ + "/below"], "is no folder or read-only"),
     ],
 )
 def test_wrong_arguments(options, extra, message, capsys):

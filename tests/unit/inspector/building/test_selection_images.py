@@ -51,6 +51,9 @@ def test_bad_parts_and_their_masks(tmp_path):
     found = bad_parts(tmp_path / "bad", masks)
     assert [each["mask"] for each in found] == [str(masks / f"{path.stem}_mask.png") for path in images]
     assert [each["mask"] for each in bad_parts(tmp_path / "bad", None)] == [None] * 3
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(masks / "part_001_mask.png")
+    with pytest.raises(ValueError, match=r"part_001_mask\.png is black, which marks no defect"):
+        bad_parts(tmp_path / "bad", masks)
     Image.fromarray(np.full((20, 20), 255, np.uint8)).save(masks / "part_001_mask.png")
     with pytest.raises(ValueError, match=r"part_001_mask\.png has .* pixels, its image"):
         bad_parts(tmp_path / "bad", masks)

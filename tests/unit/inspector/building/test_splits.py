@@ -31,6 +31,8 @@ def test_every_image_is_in_one_split_and_groups_are_whole(n):
     assert splits != divide(groups, 0.01, seed=2)
 
 
-def test_too_few_groups():
-    with pytest.raises(ValueError, match="At least two groups are needed"):
-        divide([str(index // 35) for index in range(40)], 0.01, seed=0)
+@pytest.mark.parametrize("sizes", [[40], [35, 5], [36, 2, 2]])
+def test_too_few_groups(sizes):
+    groups = [str(number) for number, size in enumerate(sizes) for _ in range(size)]
+    with pytest.raises(ValueError, match=rf"of {len(sizes)} parts, too few .* change --group-by"):
+        divide(groups, 0.01, seed=0)

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from anomalib_plus.inspector.building.findings import find
 from anomalib_plus.inspector.building.splits import divide
@@ -26,11 +26,15 @@ def test_files_that_are_copies_or_unusable_are_left_out(tmp_path):
     (tmp_path / "good" / "broken.png").write_bytes(paths[0].read_bytes()[:200])
     Image.fromarray(np.full((48, 48), 40000, np.uint16)).save(tmp_path / "good" / "deep.png")
     (tmp_path / "good" / "notes.txt").write_text("no image")
+    Image.fromarray(draw_part(0, size=15)).save(tmp_path / "good" / "small.png")
+    save_parts(tmp_path / "good" / ".previews", 1, first=30)
+    shutil.copyfile(tmp_path / "good" / ".previews" / "part_030.png", tmp_path / "good" / "._part_000.png")
     found = survey(tmp_path / "good")
     assert [image.path for image in found.images] == paths
     assert found.copies == [("zz_copy.png", "part_002.png")]
-    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png"]
+    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png", "small.png"]
     assert "more than 8 bits" in found.unusable[1][1]
+    assert "has 15x15 pixels" in found.unusable[2][1], "no inspector would take it, and the build would fail at its end"
 
 
 def test_near_copies_stay_together_and_other_parts_apart(tmp_path):
@@ -80,6 +84,24 @@ def test_findings_say_what_is_seen_and_decided(tmp_path):
     ):  # fmt: skip
         assert expected in text, expected
     assert not re.search(r"\s\.|\.\.", text)
+
+
+def test_images_that_are_turned_or_of_another_shape_are_told(tmp_path):
+    paths = save_parts(tmp_path, 20)
+
+    def size():
+        found = survey(tmp_path)
+        (told,) = [each for each in find(found, divide(found.groups, 0.1, 0), 0.1, (32, 32)) if each.topic == "Size"]
+        return told.decided
+
+    assert "turned" not in size()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(draw_part(50)).save(tmp_path / "photo.jpg", exif=exif)
+    assert "1 images are marked as turned (EXIF)" in size()
+    assert "differ in shape" not in size()
+    Image.fromarray(draw_part(51)[:24]).save(paths[0])
+    assert "differ in shape, and each is stretched" in size()
 
 
 def test_a_folder_that_is_not_there(tmp_path):

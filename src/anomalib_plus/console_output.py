@@ -1,0 +1,50 @@
+"""Console output of the ``anomalib-plus`` command: fewer messages of libraries, and with ``--quiet`` only warnings."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_ADVERTISING = ("💡 Tip", "The following callbacks returned in `LightningModule.configure_callbacks`")
+"""Beginnings of Lightning's messages that tell a user nothing about the run."""
+
+
+@contextmanager
+def less_output(quiet: bool) -> Iterator[None]:
+    """Keep to themselves what libraries say to developers; with ``quiet``, also all that is no warning.
+
+    With ``quiet``, a warning is one line, and equal ones are printed once.
+    """
+    disabled, seen = logging.root.manager.disable, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            sys.stderr.write(f"{category.__name__}: {text}\n")
+
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category)
+        if quiet:
+            warnings.showwarning = show
+            logging.disable(logging.INFO)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def drop_advertising() -> None:
+    """Drop messages of Lightning that tell nothing about the run, in the handlers that exist."""
+    for name in ("lightning.pytorch", "lightning.fabric", None):
+        for handler in logging.getLogger(name).handlers:
+            if _is_telling not in handler.filters:
+                handler.addFilter(_is_telling)
+
+
+def _is_telling(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_ADVERTISING)
