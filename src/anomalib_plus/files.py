@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,18 +17,23 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def unfinished_file(path: Path) -> Iterator[Path]:
+    """Yield a hidden path with the same ending, whose file takes the place of ``path`` at the end, or is removed."""
+    unfinished = path.with_name(f".{uuid4().hex}{path.suffix}")  # another process may write the same file
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new content; it is on the disk when this returns."""
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")  # another process may write the same file
-    try:
-        with unfinished.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except BaseException:  # a full disk would fill up with what is left of each try
-        unfinished.unlink(missing_ok=True)
-        raise
+    with unfinished_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     synchronise_folder(path.parent)
 
 

@@ -52,7 +52,7 @@ def _raise(error: OSError) -> None:
 def find_image_files(
     folder: Path, recursive: bool = True, on_error: Callable[[OSError], object] = _raise
 ) -> Iterator[Path]:
-    """List the image files of a folder, told by their names, broken links included.
+    """List the files of a folder that are named like images, broken links included.
 
     Hidden files and folders are left out: previews, rubbish bins, what macOS writes beside each file (``._0001.jpg``).
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from anomalib.data import AnomalibDataModule, AnomalibDataset
@@ -10,6 +9,8 @@ from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
 from pandas import DataFrame
 from PIL import Image
 from torchvision.datasets import MNIST
+
+from anomalib_plus.files import unfinished_file
 
 DIGIT_SIZE = 28
 TRAIN_SHARE = 0.8
@@ -183,6 +184,5 @@ class OneClassMNIST(AnomalibDataModule):
         if file.exists():
             return
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".{uuid4().hex}.png")
-        Image.fromarray(fit_digit(mnist.data[index].numpy(), self.image_size, self.fitting)).save(unfinished)
-        unfinished.replace(file)
+        with unfinished_file(file) as unfinished:
+            Image.fromarray(fit_digit(mnist.data[index].numpy(), self.image_size, self.fitting)).save(unfinished)

@@ -1,7 +1,6 @@
 """Label maps kept between epochs: bounded in memory, optionally in a folder that survives the process."""
 
 import hashlib
-import tempfile
 import threading
 import warnings
 from collections import OrderedDict
@@ -12,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from anomalib_plus.files import unfinished_file
 
 
 class LabelMap(NamedTuple):
@@ -94,21 +95,16 @@ class SuperpixelCache:
             return None
 
     def _write(self, key: str, label_map: LabelMap) -> None:
-        """Write a complete file under another name first, so that no reader ever sees half of one."""
+        """Write the file of a label map; warn if that fails."""
         file = self._file(key)
         if file is None:
             return
-        unfinished = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as stream:
-                unfinished = Path(stream.name)
-                np.savez_compressed(stream, labels=label_map.labels.numpy())
-            unfinished.replace(file)
+            with unfinished_file(file) as unfinished:
+                np.savez_compressed(unfinished, labels=label_map.labels.numpy())
         except OSError as error:
             warnings.warn(f"Superpixels could not be stored in {self.folder}: {error}", stacklevel=2)
-            if unfinished is not None:
-                unfinished.unlink(missing_ok=True)
 
     def _forget(self) -> None:
         self._maps: OrderedDict[str, LabelMap] = OrderedDict()

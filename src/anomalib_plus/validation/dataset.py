@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_plus.files import unfinished_file
 from anomalib_plus.transforms.augmenter import Augmenter
 from anomalib_plus.validation.kinds import Kind, PlannedImage, add_defect, image_seed, plan_defects, to_8_bits
 
@@ -86,7 +86,6 @@ class SyntheticValidationDataset(AnomalibDataset):
         file = Path(str(self.pictures)) / row.kind / f"{Path(row.image_path).stem}_{int(row.seed) % 10**6:06d}.png"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_name(f".{uuid4().hex}.png")
-            to_pil_image(image).save(unfinished)
-            unfinished.replace(file)
+            with unfinished_file(file) as unfinished:
+                to_pil_image(image).save(unfinished)
         return str(file)

@@ -100,8 +100,8 @@ def test_a_damaged_file_is_a_miss_and_is_replaced(tmp_path: Path, damage: st.Dat
 
 
 def test_an_interrupted_write_leaves_no_file_and_only_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill_disk(stream: object, labels: object) -> None:
-        stream.write(b"half a file")
+    def fill_disk(file: Path, labels: object) -> None:
+        file.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("anomalib_plus.transforms.superpixel_cache.np.savez_compressed", fill_disk)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
-from anomalib_plus.image_files import inspect_mask, printable
-from anomalib_plus.inspector.building.survey import image_files
+from anomalib_plus.image_files import find_image_files, inspect_mask, printable
 
 FOLDER = "selection"
 
@@ -68,13 +67,13 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
         if folder is not None and not folder.is_dir():
             msg = f"There is no folder {printable(folder)}: correct {option}, or leave it out."
             raise FileNotFoundError(msg)
-    images = image_files(bad)
+    images = sorted(find_image_files(bad))
     if not images:
         msg = f"{printable(bad)} holds no image: give a folder of images of bad parts, or leave out --bad."
         raise ValueError(msg)
     found: dict[Path, Path | None] = dict.fromkeys(images)
     if masks is not None:
-        files = image_files(masks)
+        files = sorted(find_image_files(masks))
         masks_of = masks_by_name(images, files)
         # 1_2_mask has the names of both 1 and 1_2 in it, and 1_mask is shorter.
         found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}

@@ -94,7 +94,7 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     images: list[SurveyedImage] = []
     unusable, copies = [], []
     kept: dict[str, str] = {}
-    for path in image_files(folder):
+    for path in sorted(find_image_files(folder)):
         name = path.relative_to(folder).as_posix()
         found = survey_image(path)
         if isinstance(found, str):
@@ -107,11 +107,6 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     names = [image.path.relative_to(folder).as_posix() for image in images]
     groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, images)
     return Survey(folder, images, unusable, copies, groups, remarks)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """List the image files below a folder, sorted."""
-    return sorted(find_image_files(folder))
 
 
 def survey_image(path: Path) -> SurveyedImage | str:
