@@ -40,18 +40,17 @@ def main(arguments: Sequence[str]) -> int:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_category(folder, options.category, seed=0, train_good=options.good)
+    good, test, inspector = folder / "train" / "good", folder / "test", folder / "inspector"
     sys.stdout.write(
-        f"{folder / 'train' / 'good'}: {options.good} images of good parts\n"
-        f"{folder / 'test'}: good and defective parts that were not trained on; masks in {folder / 'ground_truth'}\n"
+        f"{good}: {options.good} images of good parts\n"
+        f"{test}: good and defective parts that were not trained on; masks in {folder / 'ground_truth'}\n"
+        f"Build an inspector:  anomalib-plus build --good {good} --output inspector\n"
     )
     if options.category == _NAMES[0]:
         with as_file(files("anomalib_plus") / "inspector" / "demo_bundle") as bundle:
-            shutil.copytree(
-                bundle, folder / "inspector", ignore=shutil.ignore_patterns("README.md", "*.yaml", "__pycache__")
-            )
+            shutil.copytree(bundle, inspector, ignore=shutil.ignore_patterns("README.md", "*.yaml", "__pycache__"))
         sys.stdout.write(
-            f"{folder / 'inspector'}: a trained inspector. Try\n"
-            f"  anomalib-plus score {folder / 'inspector'} {folder / 'test'} --recursive"
-            f" --output scores.csv --overlays overlays\n"
+            f"Try a trained one:   anomalib-plus score {inspector} {test} --recursive --output scores.csv"
+            " --overlays overlays\n"
         )
     return 0

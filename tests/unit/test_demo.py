@@ -1,12 +1,15 @@
 """``anomalib-plus demo``: images, and an inspector that decides on them."""
 
 import csv
+import re
+import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from anomalib_plus import demo
-from anomalib_plus.cli import main
+from anomalib_plus.cli import OWN_COMMANDS, main
 from anomalib_plus.data.demo_surfaces import writing
 
 
@@ -48,3 +51,14 @@ def test_wrong_arguments_write_nothing(options: list[str], capsys: pytest.Captur
 
 def test_categories_are_those_of_the_datamodule() -> None:
     assert demo._NAMES == writing.CATEGORIES
+
+
+@pytest.mark.parametrize("command", ["demo", "build", "score"])
+def test_the_readme_s_first_commands_parse(command: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    found = re.findall(
+        rf"anomalib-plus {command} ([^&\n`]*)", "\n".join(re.findall(r"```bash\n(.*?)```", readme, re.S))
+    )
+    assert found
+    for arguments in found:
+        import_module(OWN_COMMANDS[command].module)._parser().parse_args(shlex.split(arguments))
