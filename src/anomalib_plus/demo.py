@@ -9,12 +9,13 @@ from pathlib import Path
 
 _NAMES = ("washer", "brick", "gravel", "grass", "sheet")
 """Categories of ``DemoSurfaces``; naming them here keeps torch out of the help."""
+_SEED = 0
 _GOOD = 250  # from about this number on, a build supports its default false-alarm rate of 1 %
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-plus demo", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for images and inspector")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder for images and inspector")
     parser.add_argument("--category", choices=_NAMES, default=_NAMES[0], help="what to draw (default: washer)")
     parser.add_argument("--good", type=int, default=_GOOD, help=f"images of good parts (default: {_GOOD})")
     return parser
@@ -27,31 +28,35 @@ def main(arguments: Sequence[str]) -> int:
     ``inspector``: a bundle that was trained on such images.
 
     Returns:
-        The exit status 0. Wrong arguments, and a folder that exists, exit with 2.
+        The exit status 0. A folder with the same demo is kept. One with something else, and wrong arguments, exit
+        with 2.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     folder: Path = options.folder
     if options.good < 1:
         parser.error(f"--good {options.good} is not positive: a build needs 20 images or more.")
-    if folder.exists():
-        parser.error(f"{folder} exists: choose a new folder.")
-    from anomalib_plus.data.demo_surfaces.writing import write_category
+    from anomalib_plus.data.demo_surfaces.writing import check_category, write_category
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    write_category(folder, options.category, seed=0, train_good=options.good)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_category(folder, options.category, _SEED, options.good)
+    try:
+        check_category(folder, options.category, _SEED, options.good)
+    except ValueError as error:
+        parser.error(str(error))
+    good, test, inspector = folder / "train" / "good", folder / "test", folder / "inspector"
     sys.stdout.write(
-        f"{folder / 'train' / 'good'}: {options.good} images of good parts\n"
-        f"{folder / 'test'}: good and defective parts that were not trained on; masks in {folder / 'ground_truth'}\n"
+        f"{good}: {options.good} images of good parts\n"
+        f"{test}: good and defective parts that were not trained on; masks in {folder / 'ground_truth'}\n"
+        f"Build an inspector:  anomalib-plus build --good {good} --output inspector\n"
     )
     if options.category == _NAMES[0]:
         with as_file(files("anomalib_plus") / "inspector" / "demo_bundle") as bundle:
-            shutil.copytree(
-                bundle, folder / "inspector", ignore=shutil.ignore_patterns("README.md", "*.yaml", "__pycache__")
-            )
+            ignore = shutil.ignore_patterns("README.md", "*.yaml", "__pycache__")
+            shutil.copytree(bundle, inspector, ignore=ignore, dirs_exist_ok=True)
         sys.stdout.write(
-            f"{folder / 'inspector'}: a trained inspector. Try\n"
-            f"  anomalib-plus score {folder / 'inspector'} {folder / 'test'} --recursive"
-            f" --output scores.csv --overlays overlays\n"
+            f"Try a trained one:   anomalib-plus score {inspector} {test} --recursive --output scores.csv"
+            " --overlays overlays\n"
         )
     return 0

@@ -1,12 +1,15 @@
 """``anomalib-plus demo``: images, and an inspector that decides on them."""
 
 import csv
+import re
+import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from anomalib_plus import demo
-from anomalib_plus.cli import main
+from anomalib_plus.cli import OWN_COMMANDS, main
 from anomalib_plus.data.demo_surfaces import writing
 
 
@@ -19,6 +22,9 @@ def _few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_inspector_decides_on_the_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "washers", "--good", "2"]) == 0
     assert "anomalib-plus score washers/inspector washers/test" in capsys.readouterr().out
+    assert main(["demo", "washers", "--good", "2"]) == 0  # again
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "washers", "--good", "3"])
     assert len(list(Path("washers/train/good").iterdir())) == 2
     assert sorted(file.name for file in Path("washers/inspector").iterdir()) == [
         "inspector.json",
@@ -42,9 +48,19 @@ def test_wrong_arguments_write_nothing(options: list[str], capsys: pytest.Captur
     with pytest.raises(SystemExit) as exit_:
         main(["demo", *options])
     assert exit_.value.code == 2
-    assert "choose a new folder" in (said := capsys.readouterr().err) or "not positive" in said
+    assert "Choose another folder" in (said := capsys.readouterr().err) or "not positive" in said
     assert [file.name for file in Path().iterdir()] == ["folder"]
 
 
 def test_categories_are_those_of_the_datamodule() -> None:
     assert demo._NAMES == writing.CATEGORIES
+
+
+@pytest.mark.parametrize("command", ["demo", "build", "score"])
+def test_the_readme_s_first_commands_parse(command: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", readme, re.DOTALL))
+    found = re.findall(rf"anomalib-plus {command} ([^&\n]*)", blocks)
+    assert found
+    for arguments in found:
+        import_module(OWN_COMMANDS[command].module)._parser().parse_args(shlex.split(arguments))

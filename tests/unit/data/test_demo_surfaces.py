@@ -228,7 +228,9 @@ def test_the_first_of_two_writers_wins(few_images: int, tmp_path: Path, monkeypa
 def test_folder_drawn_with_another_seed_is_refused(few_images: int, tmp_path: Path) -> None:
     DemoSurfaces(root=tmp_path, seed=1).prepare_data()
     assert json.loads((tmp_path / "washer" / "drawn.json").read_text())["seed"] == 1
-    with pytest.raises(ValueError, match=r"washer holds other images .*'seed': 0.*'seed': 1.*another root, or delete"):
+    with pytest.raises(
+        ValueError, match=r"washer holds other images .*'seed': 0.*'seed': 1.*another folder, or delete"
+    ):
         DemoSurfaces(root=tmp_path, seed=0).prepare_data()
 
 

@@ -43,14 +43,14 @@ def write_category(directory: Path, category: str, seed: int, train_good: int | 
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def check_category(directory: Path, category: str, seed: int) -> None:
-    """Raise ``ValueError`` unless a folder was drawn for this category and seed by this version."""
+def check_category(directory: Path, category: str, seed: int, train_good: int | None = None) -> None:
+    """Raise ``ValueError`` unless a folder was drawn for these arguments of :func:`write_category` by this version."""
     record = directory / RECORD
-    found, wanted = json.loads(record.read_text()) if record.is_file() else None, _record(category, seed)
+    found, wanted = json.loads(record.read_text()) if record.is_file() else None, _record(category, seed, train_good)
     if found != wanted:
         msg = (
             f"{directory} holds other images than requested (expected {wanted}, found {found}). "
-            "Choose another root, or delete that folder to draw it again."
+            "Choose another folder, or delete that folder to draw it again."
         )
         raise ValueError(msg)
 
