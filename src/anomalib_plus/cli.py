@@ -1,6 +1,7 @@
 """The ``anomalib-plus`` command: its own commands and every command of anomalib."""
 
 import difflib
+import io
 import logging
 import os
 import sys
@@ -92,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, 1 after such an error. anomalib's parser raises ``SystemExit`` for help and wrong arguments.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the console cannot show must not end the command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except Exception as error:
