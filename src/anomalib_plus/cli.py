@@ -1,6 +1,7 @@
 """The ``anomalib-plus`` command: its own commands and every command of anomalib."""
 
 import difflib
+import io
 import logging
 import os
 import sys
@@ -98,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     quiet = arguments[:1] == [_QUIET]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the console cannot show must not end the command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with less_output(quiet):
             return _run(arguments[quiet:], quiet)

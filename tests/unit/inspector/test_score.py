@@ -1,6 +1,7 @@
 """``anomalib-plus score``, with a model of three operations."""
 
 import csv
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_what_cannot_be_done_is_named_with_status_2(
     assert message in capsys.readouterr().err
     rows_after = Path("scores.csv").read_text()
     assert rows_after == before or (before == "" and rows_after.count("\n") == 1), "not even a row without an overlay"
+
+
+def test_a_name_that_the_console_cannot_show_is_no_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 1 would mean a rejected image."""
+    save_part(Path("part.png"))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
+    assert main(["score", str(bundle), "part.png", "--output", "caf\N{LATIN SMALL LETTER E WITH ACUTE}.csv"]) == 0
+    sys.stdout.flush()
+    assert shown.getvalue().startswith(rb"caf\xe9.csv: 1 images")
 
 
 def test_a_broken_model_is_not_taken_for_a_bad_image(bundle: Path) -> None:
