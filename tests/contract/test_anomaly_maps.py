@@ -13,8 +13,6 @@ from anomalib.data import ImageBatch
 from anomalib.deploy import ExportType
 from anomalib.models import AnomalibModule
 
-from anomalib_plus import models
-
 from .conftest import Trained
 from .small_models import IMAGE_SIZE, SmallModel, quiet_engine
 from .test_misfit import checkpoint_of
@@ -71,11 +69,7 @@ def test_a_map_that_is_not_there_is_refused_and_changes_nothing(model: AnomalibM
     assert model.anomaly_map == model.hparams["anomaly_map"] == maps[0]
 
 
-@pytest.mark.parametrize(
-    "small_model",
-    [models.__all__[0], *(pytest.param(name, marks=pytest.mark.slow) for name in models.__all__[1:])],
-    indirect=True,
-)  # an export takes many seconds
+@pytest.mark.slow  # an export takes many seconds; those of the default maps are in test_export.py
 def test_another_map_is_exported(
     model: AnomalibModule, maps: tuple[str, ...], surface_batch: ImageBatch, tmp_path: Path
 ) -> None:

@@ -108,16 +108,17 @@ def test_every_file_is_scored_or_refused_as_expected(zoo: Zoo) -> None:
 
 
 def test_bad_files_are_skipped_and_all_others_scored(zoo: Zoo, caplog: pytest.LogCaptureFixture) -> None:
+    visible = [path for path in zoo.readable if not path.name.startswith(".")]
     images = PredictImages(zoo.folder, skip_bad_images=True)
     warned = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Skipped ")]
     assert warned == [f"Skipped {printable(path)}: {reason}" for path, reason in images.skipped]
-    assert images.image_filenames == zoo.readable
+    assert images.image_filenames == visible
     assert [path for path, _ in images.skipped] == zoo.bad
     caplog.clear()
     scores = _predict("RamFAE", images)
-    assert set(scores) == {str(path) for path in zoo.readable}
+    assert set(scores) == {str(path) for path in visible}
     (report,) = [record.getMessage() for record in caplog.records if "images predicted" in record.getMessage()]
-    assert f"{len(zoo.readable)} images predicted, {len(zoo.bad)} skipped" in report
+    assert f"{len(visible)} images predicted, {len(zoo.bad)} skipped" in report
     assert all(printable(path) in report for path in zoo.bad)
     (file,) = Path("results").rglob("skipped_images.csv")
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:

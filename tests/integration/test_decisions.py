@@ -28,7 +28,7 @@ TOLERANCE = 2e-3
 """The scale is steep around the threshold: a quarter of the distance to the median is one step."""
 
 
-@pytest.fixture(params=["PaDiM", "PatchCore", pytest.param("AstMFR", marks=pytest.mark.slow)])
+@pytest.fixture(params=["PaDiM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("PatchCore", "AstMFR"))])
 def decided(request: pytest.FixtureRequest, mvtec_layout: Path, tmp_path: Path) -> tuple[Engine, AnomalibModule, Path]:
     """A model trained on good images alone, two of which gave the threshold."""
     cls, arguments = MODELS[request.param]

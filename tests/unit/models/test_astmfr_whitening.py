@@ -186,6 +186,7 @@ def test_training_does_not_notice(surfaces: Callable[[], MVTecAD], tmp_path: Pat
     torch.testing.assert_close(weights["whitened"], weights["paper"], rtol=0, atol=0)
 
 
+@pytest.mark.slow  # exports take many seconds
 def test_onnx_agrees_and_holds_the_whitening_as_convolutions(tmp_path: Path) -> None:
     model, images = build(post_processor=False).eval(), torch.rand(4, 3, *SIZE)
     model.estimate_residuals([images])
