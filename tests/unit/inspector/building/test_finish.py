@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
-from anomalib_plus.inspector import Inspector
-from anomalib_plus.inspector.building.finish import ExportDiffersError, check_decisions, finish
+from anomalib_plus.inspector import BundleInfo, Inspector
+from anomalib_plus.inspector.building.finish import ExportDiffersError, check_decisions, finish, score_splits
 from anomalib_plus.inspector.building.selection_images import entry
 from part_images import save_parts
 
@@ -95,3 +95,23 @@ def test_an_export_that_decides_otherwise_is_refused():
         check_decisions([0.1, 0.4], [0.1, 0.6])
     with pytest.raises(ExportDiffersError):
         check_decisions([0.1, 0.4], [0.1, float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("bad", "score", "pixel"),
+    [(1, np.nan, 0.2), (4, np.nan, 0.2), (4, np.inf, 0.2), (5, 0.2, np.nan)],
+    ids=["calibration", "selection", "infinite", "map"],
+)
+def test_an_export_that_gives_nan_is_refused_and_the_image_named(tmp_path, bad, score, pixel):
+    images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 6, size=32)]
+    splits = {"calibration": images[:2], "originals": images[2:4], "selection": images[4:]}
+    given = [{"pred_score": np.float32([0.2]), "anomaly_map": np.full((1, 1, 8, 8), 0.2)} for _ in images]
+    outputs = iter(given)
+    inspector = Inspector(BundleInfo("x", "onnx", (8, 8), [0.0]), lambda _: next(outputs))
+    scores, milliseconds = score_splits(inspector, splits, tmp_path / "maps")
+    assert scores == {name: pytest.approx([0.2, 0.2]) for name in splits}
+    assert milliseconds > 0
+    given[bad] = {"pred_score": np.float32([score]), "anomaly_map": np.full((1, 1, 8, 8), pixel)}
+    outputs = iter(given)
+    with pytest.raises(FloatingPointError, match=rf"part_00{bad}\.png"):
+        score_splits(inspector, splits, tmp_path / "maps")
