@@ -121,7 +121,11 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _train(task: Mapping[str, Any], scratch: Path) -> Any:
-    """Train and calibrate: the post-processor takes its threshold from a validation on the calibration images."""
+    """Train and calibrate: the post-processor has its threshold from the last validation, on the calibration images.
+
+    Their loader is passed by itself. A model that adapts to the datamodule's validation images, as EfficientAd does,
+    must not see them.
+    """
     from anomalib_plus.benchmark.training import build_and_fit, trainer_arguments
     from anomalib_plus.post_processing import ConformalPostProcessor
 
@@ -131,7 +135,7 @@ def _train(task: Mapping[str, Any], scratch: Path) -> Any:
         {"class_path": entry["class_path"], "arguments": entry["init_args"]},
         {
             "class_path": "anomalib_plus.inspector.building.datamodule.SplitData",
-            "arguments": {**task["data"], "validation": "calibration", **entry["data"]},
+            "arguments": {**task["data"], "use": "finish", **entry["data"]},
         },
         tuple(task["image_size"]),
         ConformalPostProcessor(false_positive_rate=task["false_alarms"], roi=task["roi"]),
@@ -139,6 +143,7 @@ def _train(task: Mapping[str, Any], scratch: Path) -> Any:
         task["seed"],
         scratch,
     )
+    trained.engine.trainer.validate(trained.model, trained.datamodule.test_dataloader(), verbose=False)
     trained.model.cpu()
     return trained
 
