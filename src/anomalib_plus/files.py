@@ -1,7 +1,8 @@
-"""Files: their hashes, and writing them completely or not at all."""
+"""Files and folders: hashes, and writing them completely or not at all."""
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,31 @@ def unfinished_file(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a new hidden folder, which takes the place of ``folder`` at the end, or is removed.
+
+    Its parents are created. A killed process leaves the hidden folder.
+
+    Args:
+        folder: Folder to write. If it exists, it must be empty.
+        replace: Delete an existing folder with its content at the end.
+
+    Raises:
+        OSError: At the end, if ``folder`` is not empty.
+    """
+    # Another process may write the same folder.
+    unfinished = folder.absolute().with_name(f".{folder.absolute().name}-{uuid4().hex}")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def replace_file(path: Path, text: str) -> None:

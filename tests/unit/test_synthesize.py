@@ -136,4 +136,4 @@ def test_errors(arguments: list[str], message: str, good: Path, capsys: pytest.C
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert not Path("set").exists()
-    assert not Path(".set.unfinished").exists()
+    assert not list(Path().glob(".set*"))

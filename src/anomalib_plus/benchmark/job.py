@@ -6,12 +6,10 @@ Any other status is a crash, which the parent process records.
 
 import argparse
 import os
-import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +19,7 @@ from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.process import SUPERVISED, end_with_parent
 from anomalib_plus.benchmark.record import FailureKind, failed, new_record, now, plain, protocol_of
 from anomalib_plus.benchmark.store import ARTIFACTS, ResultStore
+from anomalib_plus.files import unfinished_folder
 
 BUSY = 75
 _CPU_ALLOCATION = ("can't allocate memory", "not enough memory")
@@ -102,22 +101,11 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
     validated = predictions if is_test else predict(model, datamodule.val_dataloader(), protocol, device)
     record["threshold"] = find_threshold(validated, is_test)
     record["validation_metrics"] = {} if is_test else evaluate(validated, protocol).metrics
-    with _replaced(store.artifacts(job.job_id)) as folder:
+    with unfinished_folder(store.artifacts(job.job_id), replace=True) as folder:
         prefix = f"{ARTIFACTS}/{job.job_id}"
         record["gallery"] = gallery.save_gallery(model, predictions, folder, prefix, job.gallery, job.seed, device)
     record["finished"] = now()
     return plain(record)
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``folder`` when it is complete."""
-    unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    yield unfinished
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from anomalib_plus.files import unfinished_folder
 from anomalib_plus.image_files import inspect_image, printable, too_small
 from anomalib_plus.transforms.visibility import is_grey
 from anomalib_plus.validation.holding_out import hold_out
@@ -58,19 +58,12 @@ def write_defects(
     count = len(tested) if count is None else count
     order = torch.randperm(len(tested), generator=torch.Generator().manual_seed(seed)).tolist()
     sources = [str(paths[tested[order[number % len(tested)]]]) for number in range(count)]
-    unfinished = output.absolute().with_name(f".{output.absolute().name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     common = Path(os.path.commonpath([path.parent for path in paths]))
-    try:
+    with unfinished_folder(output) as unfinished:
         rows = _write_good([str(paths[index]) for index in trained], unfinished, "train/good", common)
         rows += _write_good(sorted(set(sources)), unfinished, "test/good", common)
         rows += _write_defective(plan_defects(sources, kinds, seed, severity), kinds, unfinished, common)
         _write_manifest(rows, unfinished)
-        unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return count
 
 

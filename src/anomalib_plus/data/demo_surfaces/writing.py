@@ -1,9 +1,7 @@
 """Write a category as a folder in MVTec AD's layout, atomically."""
 
 import json
-import shutil
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -11,6 +9,7 @@ from PIL import Image
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
 from anomalib_plus.data.demo_surfaces.drawing import SHEET, draw_image
 from anomalib_plus.data.demo_surfaces.photographs import TONES
+from anomalib_plus.files import unfinished_folder
 
 CATEGORIES = ("washer", *TONES, SHEET)
 TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 60, 20, 10
@@ -30,17 +29,13 @@ def write_category(directory: Path, category: str, seed: int, train_good: int | 
         seed: Seed of all images.
         train_good: Number of good images for training, 60 by default; the first ones are the same for any number.
     """
-    unfinished = directory.with_name(f".{directory.name}-{uuid4().hex}")
     try:
-        _write_images(unfinished, category, seed, train_good)
-        (unfinished / RECORD).write_text(json.dumps(_record(category, seed, train_good)) + "\n")
-        try:
-            unfinished.rename(directory)
-        except OSError:
-            if not (directory / RECORD).is_file():
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with unfinished_folder(directory) as unfinished:
+            _write_images(unfinished, category, seed, train_good)
+            (unfinished / RECORD).write_text(json.dumps(_record(category, seed, train_good)) + "\n")
+    except OSError:
+        if not (directory / RECORD).is_file():
+            raise
 
 
 def check_category(directory: Path, category: str, seed: int, train_good: int | None = None) -> None:

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--false-alarms",
         type=between(0, 1),
         default=0.01,
-        help="share of good parts that may be rejected (default: 0.01)",
+        help="false-alarm rate: share of good parts that may be rejected (default: 0.01)",
     )
     add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
     add("--max-latency-ms", type=between(0), help="limit of the time for one image")

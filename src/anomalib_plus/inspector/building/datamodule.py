@@ -11,14 +11,21 @@ from pandas import DataFrame
 FILE = "splits.json"
 """File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``) of each split."""
 
+_EVALUATION = {"comparison": ("selection", "selection"), "finish": ("originals", "calibration")}
+"""Splits for validation and test, for each use."""
+
 
 class SplitData(AnomalibDataModule):
-    """Training, selection (test) and calibration images, from a build's file of splits.
+    """Training, validation and test images, from a build's file of splits.
+
+    While models are compared, the selection set is for validation and test; nothing reads the calibration set. When one
+    is finished, the calibration set is for the test, and the selection set's good images, as they are, for the
+    validation: EfficientAd, for one, fits the scale of its maps to the images that a datamodule has for that.
 
     Args:
         root: Folder with the file.
         digest: The ``digest`` in that file, so that no job reads other splits than it was planned for.
-        validation: Split to validate on. While models are compared it is "selection": nothing reads "calibration".
+        use: Step of the build.
         train_batch_size: Images of a training batch.
         eval_batch_size: Images of other batches.
         num_workers: Processes that load images.
@@ -31,21 +38,20 @@ class SplitData(AnomalibDataModule):
         self,
         root: str | Path,
         digest: str,
-        validation: Literal["selection", "calibration"] = "selection",
+        use: Literal["comparison", "finish"] = "comparison",
         train_batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int = 0,
     ) -> None:
-        separate = validation == "calibration"
+        self.validation, self.test = _EVALUATION[use]
         super().__init__(
             train_batch_size,
             eval_batch_size,
             num_workers,
-            val_split_mode="from_dir" if separate else "same_as_test",
+            val_split_mode="same_as_test" if self.validation == self.test else "from_dir",
             test_split_mode="from_dir",
         )
         self.root = Path(root)
-        self.separate = separate
         self.content = json.loads((self.root / FILE).read_text(encoding="utf-8"))
         if self.content["digest"] != digest:
             msg = f"{self.root / FILE} has the digest {self.content['digest']}, not {digest}: run the build again."
@@ -53,9 +59,9 @@ class SplitData(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         self.train_data = _dataset(self.content["training"], Split.TRAIN)
-        self.test_data = _dataset(self.content["selection"], Split.TEST)
-        if self.separate:
-            self.val_data = _dataset(self.content["calibration"], Split.VAL)
+        self.test_data = _dataset(self.content[self.test], Split.TEST)
+        if self.validation != self.test:
+            self.val_data = _dataset(self.content[self.validation], Split.VAL)
 
 
 def _dataset(entries: list[dict[str, Any]], split: Split) -> AnomalibDataset:

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,11 +18,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.benchmark.process import SUPERVISED, ModuleProcess, end_with_parent
 from anomalib_plus.benchmark.record import plain
 from anomalib_plus.benchmark.schema import read
 from anomalib_plus.files import replace_file
+from anomalib_plus.inspector import BundleInfo, Inspector, write_bundle_info
 from anomalib_plus.inspector.building.datamodule import FILE as SPLITS
 
 MODULE = "anomalib_plus.inspector.building.finish"
@@ -81,6 +85,7 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Raises:
         ExportDiffersError: If the export's decisions differ from the model's.
+        FloatingPointError: If the export gives NaN or infinity.
     """
     import torch
 
@@ -116,7 +121,11 @@ def finish(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _train(task: Mapping[str, Any], scratch: Path) -> Any:
-    """Train and calibrate: the post-processor takes its threshold from a validation on the calibration images."""
+    """Train and calibrate: the post-processor has its threshold from the last validation, on the calibration images.
+
+    Their loader is passed by itself. A model that adapts to the datamodule's validation images, as EfficientAd does,
+    must not see them.
+    """
     from anomalib_plus.benchmark.training import build_and_fit, trainer_arguments
     from anomalib_plus.post_processing import ConformalPostProcessor
 
@@ -126,7 +135,7 @@ def _train(task: Mapping[str, Any], scratch: Path) -> Any:
         {"class_path": entry["class_path"], "arguments": entry["init_args"]},
         {
             "class_path": "anomalib_plus.inspector.building.datamodule.SplitData",
-            "arguments": {**task["data"], "validation": "calibration", **entry["data"]},
+            "arguments": {**task["data"], "use": "finish", **entry["data"]},
         },
         tuple(task["image_size"]),
         ConformalPostProcessor(false_positive_rate=task["false_alarms"], roi=task["roi"]),
@@ -134,6 +143,7 @@ def _train(task: Mapping[str, Any], scratch: Path) -> Any:
         task["seed"],
         scratch,
     )
+    trained.engine.trainer.validate(trained.model, trained.datamodule.test_dataloader(), verbose=False)
     trained.model.cpu()
     return trained
 
@@ -163,20 +173,29 @@ def _engine_scores(model: Any, images: Sequence[str]) -> list[float]:
 
 
 def _score_with_export(task: Mapping[str, Any], bundle: Path, splits: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the bundle's description and score the held-out images with the export, timed one by one."""
-    import time
-
-    import numpy as np
-
-    from anomalib_plus.inspector import BundleInfo, Inspector, write_bundle_info
+    """Write the bundle's description and score the held-out images with the export."""
     from anomalib_plus.post_processing.conformal_math import conformal_threshold
 
     unfinished = BundleInfo(calibration_scores=[0.0], **task["info"])
     write_bundle_info(bundle, unfinished)  # the scores follow: only the export itself can give them
-    inspector = Inspector.load(bundle)
+    scores, milliseconds = score_splits(Inspector.load(bundle), splits, bundle.parent / "maps")
+    threshold = float(conformal_threshold(scores["calibration"], task["false_alarms"]))
+    info = BundleInfo(**task["info"], calibration_scores=scores["calibration"], threshold=threshold)
+    write_bundle_info(bundle, info)
+    return {"scores": scores, "threshold": threshold, "latency_ms": milliseconds}
+
+
+def score_splits(inspector: Inspector, splits: Mapping[str, Any], maps: Path) -> tuple[dict[str, list[float]], float]:
+    """Score the held-out images one by one and write their maps, reduced, to the folder ``maps``.
+
+    Returns:
+        The scores of each split, and the median time for an image in milliseconds.
+
+    Raises:
+        FloatingPointError: If the score or the map of an image is NaN or infinite.
+    """
     scores: dict[str, list[float]] = {}
     times: list[float] = []
-    maps = bundle.parent / "maps"
     shutil.rmtree(maps, ignore_errors=True)
     maps.mkdir()
     for split in ("calibration", "originals", "selection"):
@@ -185,21 +204,19 @@ def _score_with_export(task: Mapping[str, Any], bundle: Path, splits: Mapping[st
             began = time.perf_counter()
             prediction = inspector(Path(entry["image"]))
             times.append(time.perf_counter() - began)
+            if not (math.isfinite(prediction.score) and np.isfinite(prediction.map).all()):
+                msg = (
+                    f"The export gives NaN or infinity for {entry['image']} (score {prediction.score}). Use another "
+                    "--format, or another model (--models)."
+                )
+                raise FloatingPointError(msg)
             scores[split].append(prediction.score)
             np.save(maps / f"{split}_{number:04d}.npy", _small(prediction.map))
-    threshold = float(conformal_threshold(scores["calibration"], task["false_alarms"]))
-    info = BundleInfo(**task["info"], calibration_scores=scores["calibration"], threshold=threshold)
-    write_bundle_info(bundle, info)
-    return {
-        "scores": scores,
-        "threshold": threshold,
-        "latency_ms": 1000 * float(np.median(times)),
-    }
+    return scores, 1000 * float(np.median(times))
 
 
 def _small(anomaly_map: Any, side: int = 256) -> Any:
     """Reduce a map of an image's size; the report shows no more."""
-    import numpy as np
     from PIL import Image
 
     image = Image.fromarray(anomaly_map.astype(np.float32))

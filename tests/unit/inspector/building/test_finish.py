@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
-from anomalib_plus.inspector import Inspector
-from anomalib_plus.inspector.building.finish import ExportDiffersError, check_decisions, finish
+from anomalib_plus.inspector import BundleInfo, Inspector
+from anomalib_plus.inspector.building.datamodule import SplitData
+from anomalib_plus.inspector.building.finish import ExportDiffersError, check_decisions, finish, score_splits
 from anomalib_plus.inspector.building.selection_images import entry
 from part_images import save_parts
 
@@ -46,6 +48,20 @@ def task(tmp_path):
     }
 
 
+@pytest.fixture
+def validated_on(monkeypatch):
+    """Names of the images that a model can read from its datamodule's validation loader, as EfficientAd does."""
+    names, val_dataloader = set(), SplitData.val_dataloader
+
+    def noted(datamodule):
+        loader = val_dataloader(datamodule)
+        names.update(Path(path).name for path in loader.dataset.samples.image_path)
+        return loader
+
+    monkeypatch.setattr(SplitData, "val_dataloader", noted)
+    return names
+
+
 def slow(form, entry_of_task, has_roi):
     return pytest.param(form, entry_of_task, has_roi, marks=pytest.mark.slow)
 
@@ -62,7 +78,7 @@ def slow(form, entry_of_task, has_roi):
     ids=["whole", "tiles", "roi", "onnx", "torch"],
 )
 def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like_the_engine(
-    task, tmp_path, form, entry_of_task, has_roi, monkeypatch
+    task, tmp_path, form, entry_of_task, has_roi, validated_on, monkeypatch
 ):
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     task["entry"] = asdict(entry_of_task)
@@ -78,6 +94,7 @@ def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like
     assert list(info.calibration_scores) == sorted(record["scores"]["calibration"])
     assert info.threshold == info.calibration_scores[-1]
     assert info.threshold == pytest.approx(0.5, abs=1e-3), "the engine's threshold"
+    assert validated_on == {f"part_{number:03d}.png" for number in range(14, 20)}, "calibration images reach the model"
     image = save_parts(tmp_path / "good", 1, size=96)[0]
     again = [inspector(tmp_path / "good" / f"part_{number:03d}.png").score for number in range(8, 14)]
     np.testing.assert_allclose(again, record["scores"]["calibration"], atol=1e-6)
@@ -95,3 +112,23 @@ def test_an_export_that_decides_otherwise_is_refused():
         check_decisions([0.1, 0.4], [0.1, 0.6])
     with pytest.raises(ExportDiffersError):
         check_decisions([0.1, 0.4], [0.1, float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("bad", "score", "pixel"),
+    [(1, np.nan, 0.2), (4, np.nan, 0.2), (4, np.inf, 0.2), (5, 0.2, np.nan)],
+    ids=["calibration", "selection", "infinite", "map"],
+)
+def test_an_export_that_gives_nan_is_refused_and_the_image_named(tmp_path, bad, score, pixel):
+    images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 6, size=32)]
+    splits = {"calibration": images[:2], "originals": images[2:4], "selection": images[4:]}
+    given = [{"pred_score": np.float32([0.2]), "anomaly_map": np.full((1, 1, 8, 8), 0.2)} for _ in images]
+    outputs = iter(given)
+    inspector = Inspector(BundleInfo("x", "onnx", (8, 8), [0.0]), lambda _: next(outputs))
+    scores, milliseconds = score_splits(inspector, splits, tmp_path / "maps")
+    assert scores == {name: pytest.approx([0.2, 0.2]) for name in splits}
+    assert milliseconds > 0
+    given[bad] = {"pred_score": np.float32([score]), "anomaly_map": np.full((1, 1, 8, 8), pixel)}
+    outputs = iter(given)
+    with pytest.raises(FloatingPointError, match=rf"part_00{bad}\.png"):
+        score_splits(inspector, splits, tmp_path / "maps")

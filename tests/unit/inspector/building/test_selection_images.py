@@ -89,20 +89,19 @@ def test_a_name_in_another_name_is_told_apart(tmp_path):
         bad_parts(tmp_path / "bad", tmp_path / "masks")
 
 
-@pytest.mark.parametrize("validation", ["selection", "calibration"])
-def test_the_datamodule_gives_each_share_to_its_use(tmp_path, validation):
+@pytest.mark.parametrize("use", ["comparison", "finish"])
+def test_the_datamodule_gives_each_split_to_its_use(tmp_path, use):
     images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 6)]
     bad = [entry(path, str(path), 1) for path in save_parts(tmp_path / "bad", 1)]
-    content = {"digest": "d", "training": images[:3], "calibration": images[3:5], "selection": [images[5], *bad]}
+    content = {"digest": "d", "training": images[:2], "calibration": images[2:4], "originals": images[4:]}
+    content["selection"] = [images[5], *bad]
     (tmp_path / "splits.json").write_text(json.dumps(content))
-    data = SplitData(tmp_path, "d", validation)
+    data = SplitData(tmp_path, "d", use)
     data.setup("fit")
     paths = [sorted(part.samples.image_path) for part in (data.train_data, data.val_data, data.test_data)]
-    expected = {"selection": content["selection"], "calibration": content["calibration"]}[validation]
-    assert paths[0] == [each["image"] for each in content["training"]]
-    assert paths[1] == sorted(each["image"] for each in expected)
-    assert paths[2] == sorted(each["image"] for each in content["selection"])
+    splits = {"comparison": ("selection", "selection"), "finish": ("originals", "calibration")}[use]
+    assert paths == [sorted(each["image"] for each in content[name]) for name in ("training", *splits)]
     batch = next(iter(data.test_dataloader()))
-    assert batch.gt_label.sum() == 1
+    assert batch.gt_label.sum() == (use == "comparison")
     with pytest.raises(ValueError, match="has the digest d, not e: run the build again"):
         SplitData(tmp_path, "e")
