@@ -28,6 +28,7 @@ Status = Literal["ok", "warning", "error"]
 
 _HUB_TIMEOUT_SECONDS = 2.5
 _DISTRIBUTION = "anomalib-plus"
+_TORCH_PAIR = "pip install --force-reinstall torch torchvision, both from one index (for the CPU build, --index-url)"
 _SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "timm", "kornia")
 
 
@@ -91,6 +92,8 @@ def check_registration(host_name: str) -> Check:
     except Exception as error:
         imports = ", ".join(autoload.PARTNERS[host_name])
         fix = f"python -c 'import {imports}' shows where; then repair or reinstall what it names"
+        if "torchvision::" in str(error):  # an operator that torchvision could not register
+            fix = f"torch and torchvision are of different builds: {_TORCH_PAIR}"
         return Check(name, "error", f"{type(error).__name__}: {error}", fix)
     named = {public: getattr(ours, public) for ours in modules for public in ours.__all__}
     foreign = [public for public, ours in named.items() if getattr(host, public, None) is not ours]

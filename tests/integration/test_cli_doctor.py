@@ -105,6 +105,16 @@ def test_models_that_cannot_be_imported(monkeypatch, capsys):
     assert "python -c 'import anomalib_plus.models, anomalib_plus.tiling'" in capsys.readouterr().out
 
 
+def test_torch_and_torchvision_of_different_builds(monkeypatch):
+    def register(host):
+        raise RuntimeError("operator torchvision::nms does not exist")  # as torchvision says on import
+
+    monkeypatch.setattr(doctor, "register", register)
+    check = doctor.check_registration("anomalib.data")
+    assert (check.status, "torchvision::nms" in check.detail) == ("error", True)
+    assert "pip install --force-reinstall torch torchvision" in check.fix
+
+
 def test_wrong_anomalib_makes_the_exit_status_nonzero(monkeypatch, capsys):
     monkeypatch.setattr(metadata, "requires", lambda name: ["anomalib>=2.8"])
     assert main(["doctor", "--offline", "--json"]) == 1

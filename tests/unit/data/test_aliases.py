@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from urllib.error import URLError
 
 import anomalib.data
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 import anomalib_plus.data
 from anomalib_plus.data import BTAD, MVTec
+from anomalib_plus.expected_errors import find_expected
 
 
 @pytest.fixture
@@ -90,3 +92,14 @@ def test_mvtec_names_the_image_whose_mask_is_missing(mvtec_layout: Path, tmp_pat
     (root / "surface" / "ground_truth" / "defect" / "001_mask.png").unlink()
     with pytest.raises(ValueError, match=r"3 anomalous images but 2 masks.*without a mask: \S*test/defect/001\.png\. "):
         MVTec(root=root, category="surface").setup()
+
+
+@pytest.mark.parametrize(("alias", "category"), [(MVTec, "screw"), (BTAD, "01")])
+def test_missing_data_without_network(alias, category, tmp_path, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("anomalib.data.utils.download.urlretrieve", fail)
+    with pytest.raises(FileNotFoundError, match=f"misspelt/{category} is missing.*download.*not known.*root") as caught:
+        alias(root=tmp_path / "misspelt", category=category).prepare_data()
+    assert find_expected(caught.value) is caught.value  # one message instead of a traceback
