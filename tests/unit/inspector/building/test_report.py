@@ -11,6 +11,16 @@ def explorer(page):
     return json.loads(re.search(r'<script id="explorer-data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
 
 
+def test_an_inspector_that_misses_more_than_it_finds_is_named_as_such(tmp_path):
+    outcome = finished_build(tmp_path)
+    assert "do not rely on it" not in outcome.sentence()
+    outcome.record["scores"] = {**outcome.record["scores"], "selection": [0.1, 0.2, 0.3, 0.8, 0.9]}
+    assert "2 of 5 synthetic defects are found" in outcome.sentence()
+    assert outcome.sentence().endswith(
+        "do not rely on it. Give more --minutes, a larger --image-size, or --tile for small defects."
+    )
+
+
 def test_the_sentence_counts_what_was_held_back(tmp_path):
     sentence = finished_build(tmp_path).sentence()
     assert sentence == (
