@@ -76,8 +76,8 @@ class Outcome:
         rate = max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
         level = _level(self.level)
         warning = (
-            " It misses more than it finds: do not rely on it. Give more --minutes, a larger --image-size, or --tile for"
-            " small defects."
+            " It misses more than it finds: do not rely on it. Give more --minutes, a larger --image-size, or --tile "
+            "for small defects."
         )
         return (
             f"{self.label}: {rejected} of {good} held-out good parts {_is(rejected)} rejected (95 % interval "
