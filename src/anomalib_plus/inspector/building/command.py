@@ -28,7 +28,7 @@ class Options:
     Args:
         good: Folder of images of good parts.
         output: Folder of the inspector.
-        bad: Folder of images of bad parts, to choose the model by; None for synthetic defects.
+        bad: Folder of images of bad parts, to select the model by; None for synthetic defects.
         masks: Folder of their masks.
         roi: Image file, black where the part is not inspected.
         minutes: Time for everything.
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--good", type=Path, required=True, help="folder of images of good parts, 20 at least")
     add("--output", type=Path, required=True, help="folder of the inspector")
-    add("--bad", type=Path, help="folder of images of bad parts, to choose the model by (default: synthetic defects)")
+    add("--bad", type=Path, help="folder of images of bad parts, to select the model by (default: synthetic defects)")
     add("--masks", type=Path, help="folder of masks of the bad parts")
     add("--roi", type=Path, help="image file, black where parts are not inspected")
     add("--minutes", type=between(0), default=20.0, help="time for everything (default: 20)")
