@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 class EpochLines(Callback):
-    """Print a line for the beginning of a training, each epoch, and the results of a test, instead of a bar.
+    """Print a line for the beginning of a training, each epoch, and the results of a test or prediction; no bar.
 
     Args:
         quiet: Print no other results: Lightning's table of test metrics is left out.
@@ -43,6 +43,11 @@ class EpochLines(Callback):
         del pl_module
         if self.quiet:
             _print(trainer, f"test: {_values(trainer.callback_metrics)}")
+        _print(trainer, f"results: {trainer.default_root_dir}")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the folder of the results."""
+        del pl_module
         _print(trainer, f"results: {trainer.default_root_dir}")
 
 

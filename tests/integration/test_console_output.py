@@ -8,9 +8,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from anomalib_plus.cli import main
 from anomalib_plus.console_output import drop_advertising, less_output
+from anomalib_plus.epoch_lines import EpochLines
 
 RUN = ["--model", "RamFAE", "--model.widths", "[4,4,4,4]", "--model.visualizer", "false", "--trainer.accelerator"]
 RUN += ["cpu", "--trainer.max_epochs", "2", "--trainer.logger", "false", "--data", "MVTec", "--data.category"]
@@ -64,3 +67,11 @@ def test_advertising_is_dropped(message: str, is_shown: bool, capsys: pytest.Cap
     finally:
         logger.removeHandler(handler)
     assert (message in capsys.readouterr().err) == is_shown
+
+
+def test_predictions_end_with_their_folder(tmp_path, capsys):
+    trainer = Trainer(
+        default_root_dir=tmp_path, callbacks=[EpochLines(quiet=True)], logger=False, enable_progress_bar=False
+    )
+    trainer.predict(BoringModel())
+    assert capsys.readouterr().out == f"results: {tmp_path}\n"
