@@ -19,6 +19,7 @@ from anomalib.post_processing import PostProcessor
 from torchvision.transforms.v2 import Normalize
 
 from anomalib_plus import RamFAE, Tiled
+from anomalib_plus.tiling.wrapped import build_model
 from anomalib_plus.training.finite_loss import FiniteLoss
 
 from .comparison import assert_same_output
@@ -192,6 +193,11 @@ def test_normalisation_is_kept_and_resizing_is_not(tmp_path: Path) -> None:
     again = build("Padim")
     again.on_load_checkpoint(checkpoint)
     assert again.model.tile_pre_processor.transform is None
+
+
+def test_a_class_is_found_by_its_path_although_another_has_its_name() -> None:
+    other = type("Padim", (Padim,), {})  # referenced, so that it exists
+    assert type(build_model(INNER["Padim"])) is Padim is not other
 
 
 def refusals() -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """The wrapped model: built from plain data, described by plain data, and with callbacks of its own."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
@@ -43,9 +44,11 @@ def build_model(model: AnomalibModule | Mapping[str, Any] | DictConfig) -> Anoma
 
 
 def _find_class(class_path: str) -> Callable[..., AnomalibModule]:
-    name = class_path.rpartition(".")[2]
+    module, _, name = class_path.rpartition(".")
     found = {kind for kind in _subclasses(AnomalibModule) if kind.__name__ == name}
-    exact = {kind for kind in found if f"{kind.__module__}.{name}" == class_path} or found
+    # A package may export a class under its own path; vars, because getattr could import a module.
+    exported = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    exact = {kind for kind in found if kind is exported or f"{kind.__module__}.{name}" == class_path} or found
     if len(exact) != 1:
         problem = "Several imported models have" if exact else "No imported model has"
         msg = f"{problem} the class_path {class_path!r}. Import the module of the model first, or check the name."
