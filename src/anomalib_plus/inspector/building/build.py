@@ -26,6 +26,7 @@ from anomalib_plus.inspector.building.halving import (
     Halving,
     Limits,
     Round,
+    default_workers,
     remaining_budget,
     time_finding,
 )
@@ -72,7 +73,7 @@ class Build:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(60 * self.options.minutes, self.options.steps, self.options.workers)
+        return Limits(60 * self.options.minutes, self.options.steps, self.options.workers or default_workers())
 
     @property
     def _tiles(self) -> dict[str, Any] | None:

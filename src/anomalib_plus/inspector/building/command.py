@@ -41,7 +41,7 @@ class Options:
         tile: Side of the tiles into which images are cut; None for none.
         group_by: Regular expression whose match tells which images show the same part.
         seed: Seed of everything that is drawn.
-        workers: Trainings at a time.
+        workers: Trainings at a time; None for one per core, four at most, and one on a GPU.
     """
 
     good: Path
@@ -59,7 +59,7 @@ class Options:
     tile: int | None = None
     group_by: str | None = None
     seed: int = 0
-    workers: int = 1
+    workers: int | None = None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
     add("--seed", type=at_least(0, _SEEDS - 1), default=0, help="seed of everything that is drawn (default: 0)")
-    add("--workers", type=at_least(1), default=1, help="trainings at a time (default: 1)")
+    add("--workers", type=at_least(1), help="trainings at a time (default: one per core, at most 4; one on a GPU)")
     add("--dry-run", action="store_true", help="survey the images, say what would be done, and stop")
     return parser
 

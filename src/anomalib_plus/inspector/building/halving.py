@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from anomalib_plus.benchmark.command import usable_cores
@@ -32,6 +33,8 @@ _FIRST_OVERHEAD = 20.0
 _LEAST_SECONDS = 5.0
 LEAST_END = 60.0
 """Seconds of export, check and report."""
+_MOST_WORKERS = 4
+"""Most trainings at a time if not told otherwise: each takes 1.5 GB of memory."""
 _TIMEOUT = 300.0
 """Seconds of a job beside three times its training, after which it hangs, even on a busy machine."""
 _METRICS = ("image_auroc", "aupro")
@@ -237,6 +240,11 @@ class Halving:
             operations if repeatable else latencies,
             self.seed,
         )
+
+
+def default_workers() -> int:
+    """Trainings at a time: small networks use one core each better than several cores one after the other."""
+    return 1 if torch.cuda.is_available() else min(usable_cores(), _MOST_WORKERS)
 
 
 def _rounds(candidates: int) -> int:
