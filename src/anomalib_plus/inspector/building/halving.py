@@ -186,7 +186,7 @@ class Halving:
     def _jobs(self, labels: Sequence[str], budget: Budget) -> list[Job]:
         sweep = Sweep(
             models=tuple(self.entries[label] for label in labels),
-            data=(DataEntry(_DATA, ("selection",), dict(self.data), "build", category_argument="validation"),),
+            data=(DataEntry(_DATA, ("comparison",), dict(self.data), "build", category_argument="use"),),
             seeds=(self.seed,),
             budget=budget,
             protocol=Protocol(image_size=self.image_size, metrics=_METRICS),
