@@ -1,4 +1,4 @@
-"""Survey of a folder of images: files, sizes, colours, exact copies and near-copies."""
+"""Survey of a folder of images: files, sizes, colours, exact copies and images of the same part."""
 
 import re
 from collections import Counter, defaultdict
@@ -9,21 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from anomalib_plus.files import file_hash
 from anomalib_plus.image_files import find_image_files, inspect_image, printable, too_small
+from anomalib_plus.inspector.building.similar_images import components, similar_pairs
 
-_HASH_SIDE = 8
 _THUMBNAIL = 32
-_MAX_HASH_BITS = 4
-"""Bits of 64 that may differ between the hashes of near-copies."""
-_MAX_GREY_LEVELS = 1.0
-"""Mean difference of the thumbnails of near-copies: two exposures of one scene, whose noise the thumbnail averages."""
 _GREY_TOLERANCE = 8
 """Largest difference of the colour channels in a grey image; JPEG adds a few levels."""
-_SMALL_GROUP, _GROUP_SHARE = 4, 0.2
+_SMALL_GROUP, _GROUP_SHARE = 4, 0.15
+"""Images that one part may always have, and their largest share of all."""
 _BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,2}$"))
 """Names of one burst: ``part_017_a`` and ``part_017_b``, or ``part_017_1`` and ``part_017_2``."""
 
@@ -39,8 +34,6 @@ class SurveyedImage:
     is_grey: bool
     is_turned: bool
     """True if the file says (EXIF) that its pixels are to be turned, which neither anomalib nor an inspector does."""
-    hash: np.uint64
-    """Difference hash: for each of 8x8 fields a bit, set if brightness rises from it to the next in its row."""
     thumbnail: NDArray[np.int16]
     """Sums of the three channels (32, 32)."""
 
@@ -119,15 +112,12 @@ def survey_image(path: Path) -> SurveyedImage | str:
     with Image.open(path) as opened:
         image, is_turned = opened.convert("RGB"), _is_turned(opened)
     small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
-    grey = image.convert("L")
-    fields = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX), np.int16)
     return SurveyedImage(
         path=path,
         sha256=file_hash(path),
         size=facts.size,
         is_grey=bool((small.max(axis=2) - small.min(axis=2)).max() <= _GREY_TOLERANCE),
         is_turned=is_turned,
-        hash=np.packbits(fields[:, 1:] > fields[:, :-1]).view(np.uint64)[0],
         thumbnail=small.sum(axis=2, dtype=np.int16),
     )
 
@@ -159,24 +149,31 @@ def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], li
 
 
 def _by_appearance(names: Sequence[str], images: Sequence[SurveyedImage]) -> tuple[list[str], list[str]]:
-    """Group images by burst names and near-copies; a rule that makes one group of a large part of them is dropped."""
-    links: list[tuple[int, int]] = []
-    remarks = []
-    for title, found in (
-        ("names of one burst", _burst_links(names)),
-        ("near-copies", _near_copies(images)),
-    ):
-        largest = np.bincount(_components(len(names), found)).max(initial=1)
-        if largest > max(_SMALL_GROUP, _GROUP_SHARE * len(names)):
-            remarks.append(
-                f"By {title}, {largest} of {len(names)} images would be one part, so this rule is not used. If several "
-                "images show one part, say so by --group-by."
-            )
-        elif found:
-            links += found
+    """Group images by burst names and by their details."""
+    count, remarks = len(names), []
+    largest = max(_SMALL_GROUP, int(_GROUP_SHARE * count))
+    links = _burst_links(names)
+    lumped = _largest(count, links)
+    if lumped > largest:
+        remarks.append(
+            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not used. If "
+            "several images show one part, say so by --group-by."
+        )
+        links = []
+    thumbnails = np.array([image.thumbnail for image in images]).reshape(-1, _THUMBNAIL, _THUMBNAIL)
+    similar = similar_pairs(thumbnails, largest)
+    if _largest(count, [*links, *similar]) > largest:
+        similar = []  # names are surer
+    for title, found in (("have names of one burst", links), ("are alike in their details", similar)):
+        if found:
             members = {index for link in found for index in link}
-            remarks.append(f"{len(members)} images are {title}; those of one part stay in one split.")
-    return [str(number) for number in _components(len(names), links)], remarks
+            remarks.append(f"{len(members)} images {title}, as images of one part are; these stay in one split.")
+    return [str(number) for number in components(count, [*links, *similar])], remarks
+
+
+def _largest(count: int, links: Sequence[tuple[int, int]]) -> int:
+    """Return the number of images in the largest group."""
+    return int(np.bincount(components(count, links)).max(initial=0))
 
 
 def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -200,23 +197,3 @@ def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> l
         if (found := key(name)) is not None:
             members[found].append(index)
     return [(first, other) for first, *others in members.values() for other in others]
-
-
-def _near_copies(images: Sequence[SurveyedImage]) -> list[tuple[int, int]]:
-    """Link images whose hashes and thumbnails hardly differ; those that are connected already are not compared."""
-    hashes = np.array([image.hash for image in images])
-    thumbnails = np.array([image.thumbnail for image in images])
-    first = np.arange(len(images))  # of each image's group
-    for index in range(len(images)):
-        near = np.flatnonzero(np.bitwise_count(hashes[index + 1 :] ^ hashes[index]) <= _MAX_HASH_BITS) + index + 1
-        near = near[first[near] != first[index]]
-        differences = np.abs(thumbnails[near] - thumbnails[index]).mean(axis=(1, 2))
-        joined = first[near[differences <= 3 * _MAX_GREY_LEVELS]]
-        first[np.isin(first, joined)] = first[index]
-    return [(group, index) for index, group in enumerate(first.tolist()) if group != index]
-
-
-def _components(count: int, links: Sequence[tuple[int, int]]) -> NDArray[np.integer]:
-    """Number the groups of ``count`` items that links connect; return the number of each item's group."""
-    rows, columns = np.array(links, int).reshape(-1, 2).T
-    return connected_components(coo_array((np.ones(len(rows)), (rows, columns)), (count, count)), directed=False)[1]
