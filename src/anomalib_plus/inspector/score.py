@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.images import find_images
 from anomalib_plus.inspector.inspection import Inspector
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     total = sum(counts.values())
     kinds = ", ".join(f"{counts[decision]} {decision}" for decision in ("accept", "reject", "unreadable"))
-    sys.stdout.write(f"{printable(options.output)}: {total} images, {kinds}\n")
+    sys.stdout.write(f"{printable(options.output)}: {counted(total, 'image')}, {kinds}\n")
     return 2 if counts["unreadable"] else 1 if counts["reject"] else 0
 
 
@@ -107,7 +108,7 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
         counts[row["decision"]] += 1
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            sys.stderr.write(f"{sum(counts.values())} images\n")
+            sys.stderr.write(f"{counted(sum(counts.values()), 'image')}\n")
     return counts
 
 

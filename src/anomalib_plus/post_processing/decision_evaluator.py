@@ -35,6 +35,8 @@ class DecisionEvaluator(Evaluator):
         arguments: Arguments of ``Evaluator``.
     """
 
+    test_metrics: nn.ModuleList
+
     def __init__(
         self,
         val_metrics: AnomalibMetric | Sequence[AnomalibMetric] | None = None,

@@ -176,7 +176,7 @@ def test_a_name_that_the_console_cannot_show_is_no_error(bundle: Path, monkeypat
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
     assert main(["score", str(bundle), "part.png", "--output", "caf\N{LATIN SMALL LETTER E WITH ACUTE}.csv"]) == 0
     sys.stdout.flush()
-    assert shown.getvalue().startswith(rb"caf\xe9.csv: 1 images")
+    assert shown.getvalue().startswith(rb"caf\xe9.csv: 1 image, 1 accept")
 
 
 def test_a_broken_model_is_not_taken_for_a_bad_image(bundle: Path) -> None:
