@@ -78,7 +78,7 @@ def finish(folder):
         "error": None,
         "seconds": 1.0,
         "epochs": 1,
-        "steps": 10,
+        "steps": 1,
         "difference": 1e-6,
         "scores": scores,
         "threshold": info.threshold,

@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from anomalib_plus.counts import counted
+
 
 class EpochLines(Callback):
     """Print a line for the beginning of a training, each epoch, and the results of a test or prediction; no bar.
@@ -23,7 +25,8 @@ class EpochLines(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the model and the number of batches."""
         self._began = time.monotonic()
-        _print(trainer, f"training {type(pl_module).__name__}: {trainer.num_training_batches} batches per epoch")
+        batches = counted(trainer.num_training_batches, "batch", "batches")
+        _print(trainer, f"training {type(pl_module).__name__}: {batches} per epoch")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what a bar would show."""

@@ -50,6 +50,13 @@ class SeededCLI(AnomalibCLI):
             trainer["enable_model_summary"] = False
         super().instantiate_engine()
 
+    def _run_subcommand(self) -> None:
+        """Run the command; with ``quiet``, print the file of an export, which anomalib logs."""
+        if self.quiet and self.subcommand == "export":
+            sys.stdout.write(f"exported: {self.engine.export(**self._prepare_subcommand_kwargs('export'))}\n")
+        else:
+            super()._run_subcommand()
+
     @staticmethod
     def _choose(seed: bool | int) -> int | None:
         if seed is not True:

@@ -9,6 +9,8 @@ from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 
+from anomalib_plus.cli import main
+
 from .conftest import Trained
 from .small_models import IMAGE_SIZE, SmallModel, each_once
 
@@ -82,10 +84,12 @@ def test_predict_draws_one_picture_per_image(
     assert len(list(RESULTS.rglob("images/**/*.png"))) == count
 
 
-def test_export_to_torch(small_model: SmallModel, trained: Trained) -> None:
+def test_export_to_torch(small_model: SmallModel, trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     """ONNX takes long to export: test_export.py does it once, by this command too."""
-    AnomalibCLI(["export", *small_model.command_line, "--export_type=torch", f"--ckpt_path={trained.checkpoint}"])
+    arguments = ["export", *small_model.command_line, "--export_type=torch", f"--ckpt_path={trained.checkpoint}"]
+    assert main(["--quiet", *arguments]) == 0
     (exported,) = RESULTS.rglob("weights/torch/model.pt")
+    assert capsys.readouterr().out == f"exported: {exported}\n"
     model = torch.load(exported, weights_only=False)["model"]
     torch.testing.assert_close(model.state_dict(), trained.model.state_dict(), rtol=0, atol=0)
 

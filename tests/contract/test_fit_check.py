@@ -24,7 +24,7 @@ def fit(engine: Engine, model: AnomalibModule, surfaces: Surfaces) -> None:
 
 
 LIMITS: dict[str, tuple[dict[str, Any], str]] = {
-    "epochs": ({"max_epochs": 1}, "1 epochs of max_epochs=1"),
+    "epochs": ({"max_epochs": 1}, "1 epoch of max_epochs=1"),
     "steps": ({"max_steps": 2, "max_epochs": -1}, "2 steps of max_steps=2"),
     "stopped early": (
         {"max_epochs": 9, "callbacks": [EarlyStopping("train_loss", stopping_threshold=1e9)]}, "another model"
@@ -50,7 +50,7 @@ def test_an_engine_does_not_train_a_second_model(small_model: SmallModel, surfac
 def test_an_engine_goes_on_with_its_own_model(small_model: SmallModel, surfaces: Surfaces) -> None:
     engine, model = quiet_engine(limit_val_batches=0, max_epochs=1), small_model.build(**BARE)
     fit(engine, model, surfaces)
-    with pytest.raises(RuntimeError, match="1 epochs of max_epochs=1"):
+    with pytest.raises(RuntimeError, match="1 epoch of max_epochs=1"):
         fit(engine, model, surfaces)
     engine.trainer.fit_loop.max_epochs = 2
     fit(engine, model, surfaces)

@@ -19,7 +19,7 @@ RUN = ["--model", "RamFAE", "--model.widths", "[4,4,4,4]", "--model.visualizer",
 RUN += ["cpu", "--trainer.max_epochs", "2", "--trainer.logger", "false", "--data", "MVTec", "--data.category"]
 RUN += ["surface", "--data.num_workers", "0", "--data.root"]
 EPOCHS = (
-    r"training RamFAE: 1 batches per epoch\n"
+    r"training RamFAE: 1 batch per epoch\n"
     r"epoch 1/2: train_loss \d\.\d+, \d+ s\n"
     r"epoch 2/2: train_loss \d\.\d+, \d+ s\n"
 )

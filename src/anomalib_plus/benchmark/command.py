@@ -21,6 +21,7 @@ from anomalib_plus.benchmark.progress import SweepProgress, printable
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,7 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
     known = {record["model"]["class_path"] for record in store.records()}
     save_published(store.folder, known | {job.model["class_path"] for job in jobs})
     console.print(
-        f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished. Results: {printable(str(store.file))}",
+        f"{counted(len(jobs), 'job')}, {len(jobs) - len(todo)} of them finished. Results: {printable(str(store.file))}",
         soft_wrap=True,
     )
     workers = max(options.workers, 1)
@@ -110,7 +111,7 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
     states = store.states()
     failed = [job for job in jobs if states.get(job.job_id) != "ok"]
     if failed:
-        console.print(f"{len(failed)} of {len(jobs)} jobs failed; --retry-failed runs them again.")
+        console.print(f"{len(failed)} of {counted(len(jobs), 'job')} failed; --retry-failed runs them again.")
     return int(bool(failed))
 
 

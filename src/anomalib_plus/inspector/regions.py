@@ -55,18 +55,28 @@ def draw_overlay(
     return overlay
 
 
+def overlay_file(folder: Path, image: Path) -> Path:
+    """Return the PNG file of an image's overlay: the path of the image below ``folder``."""
+    parts = ["parent" if part == ".." else part for part in image.parent.parts if part != image.anchor]
+    name = os.fsencode(image.name)
+    whole_name = image.name
+    if len(name) > _LONGEST_NAME:
+        whole_name = f"{os.fsdecode(name[: _LONGEST_NAME - 13])}-{_digest(image)}"
+    return folder.joinpath(*parts, f"{whole_name}.png")
+
+
 def save_overlay(overlay: Image.Image, folder: Path, image: Path) -> None:
-    """Save an overlay as PNG under the path of its image below ``folder``, completely or not at all.
+    """Save an overlay as PNG at :func:`overlay_file`, completely or not at all.
 
     Raises:
         OSError: If it cannot be written.
     """
-    parts = ["parent" if part == ".." else part for part in image.parent.parts if part != image.anchor]
-    target = folder.joinpath(*parts)
-    target.mkdir(parents=True, exist_ok=True)
-    name = os.fsencode(image.name)
-    digest = hashlib.sha256(name).hexdigest()[:12]
-    partial = target / f".{digest}.partial"
+    target = overlay_file(folder, image)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{_digest(image)}.partial"
     overlay.save(partial, format="PNG", compress_level=1)
-    whole_name = image.name if len(name) <= _LONGEST_NAME else f"{os.fsdecode(name[: _LONGEST_NAME - 13])}-{digest}"
-    partial.replace(target / f"{whole_name}.png")
+    partial.replace(target)
+
+
+def _digest(image: Path) -> str:
+    return hashlib.sha256(os.fsencode(image.name)).hexdigest()[:12]

@@ -21,7 +21,8 @@ def inspect_file(inspector: Inspector, path: Path, with_overlay: bool) -> tuple[
 
     Returns:
         The values of ``RESULT_COLUMNS``, and the overlay if wanted. The decision is ``accept``, ``reject``, or
-        ``unreadable`` with the reason as ``problem``; scores have as many digits as distinguish them.
+        ``unreadable`` with the reason as ``problem``; scores have as many digits as distinguish them. An overlay that
+        cannot be drawn is a ``problem`` too, and does not change the decision.
     """
     start = time.perf_counter()
     row: dict[str, object] = {"bundle": inspector.info.identity}
@@ -32,11 +33,14 @@ def inspect_file(inspector: Inspector, path: Path, with_overlay: bool) -> tuple[
         region = largest_region(prediction.map, inspector.info.threshold)
         row |= {"score": np.float32(prediction.score), "p_value": round(prediction.p_value, 6)}
         row |= {"decision": prediction.decision} | (region._asdict() if region else {})
-        if with_overlay:
-            overlay = draw_overlay(pixels, prediction.map, inspector.info.threshold, region)
     except UnreadableImageError as error:
         row |= {"decision": "unreadable", "problem": str(error)}
     except Exception as error:  # a person checks it; the other images must be inspected all the same
         row |= {"decision": "unreadable", "problem": f"{type(error).__name__}: {error}"}
+    else:
+        try:
+            overlay = draw_overlay(pixels, prediction.map, inspector.info.threshold, region) if with_overlay else None
+        except Exception as error:
+            row["problem"] = f"no overlay: {type(error).__name__}: {error}"
     row["milliseconds"] = round(1000 * (time.perf_counter() - start), 1)
     return row, overlay

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from PIL import Image
+
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.images import find_images
 from anomalib_plus.inspector.inspection import Inspector
-from anomalib_plus.inspector.regions import save_overlay
+from anomalib_plus.inspector.regions import overlay_file, save_overlay
 from anomalib_plus.inspector.result_row import RESULT_COLUMNS, inspect_file
 from anomalib_plus.inspector.table import ResultTable, as_cell
 
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     total = sum(counts.values())
     kinds = ", ".join(f"{counts[decision]} {decision}" for decision in ("accept", "reject", "unreadable"))
-    sys.stdout.write(f"{printable(options.output)}: {total} images, {kinds}\n")
+    sys.stdout.write(f"{printable(options.output)}: {counted(total, 'image')}, {kinds}\n")
     return 2 if counts["unreadable"] else 1 if counts["reject"] else 0
 
 
@@ -98,12 +101,26 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
         if as_cell(file) in done:
             continue
         result, overlay = inspect_file(inspector, path, options.overlays is not None)
-        if overlay is not None:
-            save_overlay(overlay, options.overlays, path)
+        if options.overlays is not None:
+            _save(overlay, options.overlays, path, result)
         row = table.append({"file": file, **result})
         done.add(row["file"])
         counts[row["decision"]] += 1
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            sys.stderr.write(f"{sum(counts.values())} images\n")
+            sys.stderr.write(f"{counted(sum(counts.values()), 'image')}\n")
     return counts
+
+
+def _save(overlay: Image.Image | None, folder: Path, path: Path, result: dict[str, object]) -> None:
+    """Save an overlay, if there is one; warn where one is missing, because the decision is valid without a picture."""
+    if overlay is not None:
+        try:
+            save_overlay(overlay, folder, path)
+        except OSError as error:
+            result["problem"] = f"no overlay: {error}"
+    if result["decision"] != "unreadable" and "problem" in result:
+        file = printable(overlay_file(folder, path))
+        sys.stderr.write(
+            f"warning: {file} was not written, the decision is kept: {printable(str(result['problem']))}\n"
+        )

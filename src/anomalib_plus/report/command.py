@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from anomalib_plus.counts import counted
 from anomalib_plus.option_types import at_least
 
 from .records import PaperNumbers, ResultsError, Store, read_published, read_store
@@ -68,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
             name = str(output).encode("utf-8", "backslashreplace").decode()
             sys.stdout.write(f"{name}: {len(content) / 1e6:.2f} MB\n")
             if missing:
-                _warn(f"{missing} images of the gallery are missing or cannot be read")
+                images = counted(missing, "image of the gallery is", "images of the gallery are")
+                _warn(f"{images} missing or cannot be read")
     except (OSError, ResultsError, ValueError) as error:
         parser.error(str(error))
     _warn_about(store)
@@ -98,7 +100,8 @@ def _warn_about(store: Store) -> None:
     if store.shortfall:
         _warn(store.shortfall)
     if store.failed:
-        _warn(f"{len(store.failed)} of {len(store.failed) + len(store.finished)} jobs failed; the report lists them")
+        jobs = counted(len(store.failed) + len(store.finished), "job")
+        _warn(f"{len(store.failed)} of {jobs} failed; the report lists them")
 
 
 def _warn(message: str) -> None:

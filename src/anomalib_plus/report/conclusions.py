@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import t
 
+from anomalib_plus.counts import counted
+
 from .records import Record, finite, part, parts
 from .summary import Summary
 from .words import metric_title, percent, points
@@ -47,7 +49,7 @@ def difference(first: pd.Series, second: pd.Series) -> Difference | None:
 def conclusion(summary: Summary, data: str) -> str:
     """Name the best model of a data set, its lead, and whether the seeds support calling it better."""
     missing = sum(entry["data"]["label"] == data for entry in summary.store.missing or [])
-    jobs = "1 planned job has" if missing == 1 else f"{missing} planned jobs have"
+    jobs = counted(missing, "planned job has", "planned jobs have")
     return _ranking(summary, data) + (f" This may change: {jobs} no result yet." if missing else "")
 
 

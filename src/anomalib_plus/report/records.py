@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.counts import counted
+
 FORMAT = 1
 FILE = "results.jsonl"
 PLAN = "plan.json"
@@ -47,8 +49,8 @@ class Store:
             return None
         have = "has" if len(self.missing) == 1 else "have"
         return (
-            f"{len(self.missing)} of {self.planned} planned jobs {have} no result: the sweep was interrupted or is "
-            "still running. The command that started it resumes it."
+            f"{len(self.missing)} of {counted(self.planned or 0, 'planned job')} {have} no result: the sweep was "
+            "interrupted or is still running. The command that started it resumes it."
         )
 
 
@@ -64,7 +66,7 @@ def read_store(folder: Path) -> Store:
     if not path.is_file():
         msg = f"There is no {path}. Give the results folder of a benchmark."
         if plan:
-            msg = f"There is no {path}: none of the {len(plan)} planned jobs has finished yet."
+            msg = f"There is no {path}: of {counted(len(plan), 'planned job')}, none has finished yet."
         raise ResultsError(msg)
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     written = {number: line for number, line in enumerate(lines, start=1) if line.strip()}

@@ -6,6 +6,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from anomalib_plus.counts import counted
+
 
 class FitCheck(Callback):
     """Refuse a trainer that has trained another model, and warn about effects of early stopping.
@@ -61,8 +63,8 @@ def _check_is_unused(trainer: Trainer, model: LightningModule) -> None:
         raise RuntimeError(msg)
     if getattr(model, "epochs_of_trainer", 0) != epochs:
         msg = (
-            f"This engine has trained another model for {epochs} epochs: {name} would get the rest of its limits and "
-            "schedules, and overwrite the other's checkpoint. Make a new Engine for each model."
+            f"This engine has trained another model for {counted(epochs, 'epoch')}: {name} would get the rest of its "
+            "limits and schedules, and overwrite the other's checkpoint. Make a new Engine for each model."
         )
         raise RuntimeError(msg)
 
@@ -70,9 +72,9 @@ def _check_is_unused(trainer: Trainer, model: LightningModule) -> None:
 def _spent(trainer: Trainer) -> str:
     """Describe the limit that the trainer has reached; empty if there is none."""
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
-        return f"{trainer.current_epoch} epochs of max_epochs={trainer.max_epochs}"
+        return f"{counted(trainer.current_epoch, 'epoch')} of max_epochs={trainer.max_epochs}"
     if 0 <= trainer.max_steps <= trainer.global_step:
-        return f"{trainer.global_step} steps of max_steps={trainer.max_steps}"
+        return f"{counted(trainer.global_step, 'step')} of max_steps={trainer.max_steps}"
     return ""
 
 

@@ -170,7 +170,7 @@ def test_one_category_of_a_table_runs_by_a_preset_and_is_printed_as_that(tmp_pat
     (tmp_path / "pill" / "test").mkdir()
     assert main([*command, "small", "--set", "segmentation_width=4", "--categories", "screw"]) == 0
     shown = capsys.readouterr().out
-    assert "1 jobs, 1 of them finished" in shown
+    assert "1 job, 1 of them finished" in shown
     assert re.search(r"pill +fear_image_auroc_percent +92\.40 +not run +-", shown)
     wrong = {"no preset 'large/fear'": ["large"], "--print-config prints the recipe": ["small", "--print-config"]}
     for message, options in wrong.items():

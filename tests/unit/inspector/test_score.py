@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from anomalib_plus.cli import main
-from anomalib_plus.inspector import Inspector, Prediction, read_bundle_info, score
+from anomalib_plus.inspector import Inspector, Prediction, read_bundle_info, result_row, score, table
 from tiny_bundle import write_tiny_bundle
 
 from .conftest import save_part
@@ -127,7 +129,7 @@ def test_what_cannot_be_done_is_named_with_status_2(
         def fail(*_: object, **__: object) -> None:
             raise OSError(28, message)
 
-        monkeypatch.setattr(Image.Image, "save", fail)
+        monkeypatch.setattr(table, "append_text", fail)
     before = Path("scores.csv").read_text()
     images = "*.bmp" if problem == "no images" else "part.png"
     if problem == "overlays among images":
@@ -137,7 +139,34 @@ def test_what_cannot_be_done_is_named_with_status_2(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     rows_after = Path("scores.csv").read_text()
-    assert rows_after == before or (before == "" and rows_after.count("\n") == 1), "not even a row without an overlay"
+    assert rows_after == before or (before == "" and rows_after.count("\n") == 1)
+
+
+@pytest.mark.parametrize("cause", ["not drawn", "not written"])
+def test_a_missing_overlay_changes_no_decision(
+    bundle: Path, cause: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_part(Path("parts/bad.png"), 200)
+    save_part(Path("other/good.png"), 20)
+    if cause == "not written":
+        Path("overlays").mkdir()
+        Path("overlays/parts").write_text("a file where the folder should be")
+    else:
+        draw = result_row.draw_overlay
+
+        def fail_on_regions(*arguments: Any) -> Image.Image:
+            if arguments[-1] is not None:
+                raise MemoryError("too large")
+            return draw(*arguments)
+
+        monkeypatch.setattr(result_row, "draw_overlay", fail_on_regions)
+    assert main(["score", str(bundle), "parts", "other", "--output", "scores.csv", "--overlays", "overlays"]) == 1
+    assert [row["decision"] for row in rows().values()] == ["reject", "accept"]
+    bad, good = rows().values()
+    assert bad["problem"].startswith("no overlay: ")
+    assert (bad["score"], bad["area"], good["problem"]) == ("0.78431374", "6", "")
+    assert re.fullmatch(r"warning: overlays/parts/bad.png.png was not written, .*\n", capsys.readouterr().err)
+    assert Path("overlays/other/good.png.png").is_file()
 
 
 def test_a_name_that_the_console_cannot_show_is_no_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +176,7 @@ def test_a_name_that_the_console_cannot_show_is_no_error(bundle: Path, monkeypat
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
     assert main(["score", str(bundle), "part.png", "--output", "caf\N{LATIN SMALL LETTER E WITH ACUTE}.csv"]) == 0
     sys.stdout.flush()
-    assert shown.getvalue().startswith(rb"caf\xe9.csv: 1 images")
+    assert shown.getvalue().startswith(rb"caf\xe9.csv: 1 image, 1 accept")
 
 
 def test_a_broken_model_is_not_taken_for_a_bad_image(bundle: Path) -> None:

@@ -44,7 +44,8 @@ def run_test(evaluator: DecisionEvaluator, model: Any, *batches: ImageBatch) -> 
     evaluator.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign, assignment]
     for batch in batches:
         evaluator.on_test_batch_end(None, model, None, batch, 0)  # type: ignore[arg-type]
-    evaluator.on_test_epoch_end(SimpleNamespace(barebones=False), model)  # type: ignore[arg-type]
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, **_: decision)
+    evaluator.on_test_epoch_end(SimpleNamespace(barebones=False, strategy=strategy), model)  # type: ignore[arg-type]
     return {name: float(value if isinstance(value, float) else value.compute()) for name, value in logged.items()}
 
 
@@ -76,6 +77,20 @@ def test_metrics_of_whole_maps_and_of_sizes_take_the_limited_batch(left_half: An
     found = run_test(DecisionEvaluator(test_metrics=metrics), left_half, labelled_batch())
     assert 0 <= found["AUPRO"] <= 1
     assert found["image_AUROC_middle"] == 1.0  # the dent's half inside is small, so only the hole is of this size
+
+
+def test_without_bad_parts_no_auroc_is_claimed(left_half: Any) -> None:
+    evaluator = DecisionEvaluator()
+    everything, whole = labelled_batch(), SimpleNamespace(post_processor=None)
+    outside = labelled_batch()
+    outside.gt_mask[2] = outside.gt_mask[3]
+    outside.gt_mask[4, :, :8] = False
+    with pytest.warns(UserWarning, match=r"image_AUROC, image_F1Score, pixel_AUROC, .*need images of bad parts"):
+        assert run_test(evaluator, left_half, outside) == {"false_alarm_rate": 0.4}
+    first = run_test(evaluator, whole, everything)
+    assert first == run_test(DecisionEvaluator(), whole, everything), "nothing is left of the test before"
+    with pytest.warns(UserWarning, match="left out"):
+        assert set(run_test(evaluator, left_half, outside)) == {"false_alarm_rate"}, "nor of that with defects"
 
 
 def test_validation_metrics_are_limited_too(left_half: Any) -> None:

@@ -39,8 +39,10 @@ def test_failed_jobs_and_damaged_lines_are_told_and_no_error(
         assert "not read: 3." in Path(name).read_text()
     only_failed = write_store(Path("failed"), [failed("A", "bolt", 0)])
     assert main([str(only_failed), "-o", "report.html"]) == 0
-    assert "1 of 1 jobs failed; the report lists them" in capsys.readouterr().err
-    assert "CUDA out of memory" in Path("report.html").read_text()
+    assert "1 of 1 job failed; the report lists them" in capsys.readouterr().err
+    page = Path("report.html").read_text()
+    assert "CUDA out of memory" in page
+    assert "<p>1 of 1 job failed" in page
 
 
 def test_names_that_are_no_utf_8_stand_in_the_report(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_missing_images_are_reported(tmp_path: Path, capsys: pytest.CaptureFixtu
     entry = {"kind": "best", "path": "a.png", "score": 1.0, "label": 1, "files": {"input": "artifacts/a.png"}}
     results = write_store(tmp_path / "results", [record() | {"gallery": [entry]}])
     assert main([str(results), "-o", "report.html"]) == 0
-    assert "1 images of the gallery are missing" in capsys.readouterr().err
+    assert "1 image of the gallery is missing" in capsys.readouterr().err
 
 
 def test_papers_are_compared(small_results: Path) -> None:

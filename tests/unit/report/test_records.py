@@ -73,7 +73,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path, content: str) -> None:
 
 def test_a_sweep_that_was_killed_before_its_first_result_is_named(tmp_path: Path) -> None:
     write_plan(tmp_path, [record(seed=seed) for seed in range(3)])
-    with pytest.raises(ResultsError, match="none of the 3 planned jobs has finished"):
+    with pytest.raises(ResultsError, match="of 3 planned jobs, none has finished"):
         read_store(tmp_path)
 
 

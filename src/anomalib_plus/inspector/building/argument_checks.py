@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.building.survey import Survey, SurveyedImage, survey_image
@@ -66,9 +67,11 @@ def check_bad_parts(entries: Sequence[dict[str, Any]], good: Survey) -> None:
     found = {Path(entry["image"]): survey_image(Path(entry["image"])) for entry in entries}
     if faults := {image: fault for image, fault in found.items() if isinstance(fault, str)}:
         image, fault = next(iter(faults.items()))
-        msg = f"{len(faults)} images of bad parts cannot be used; {printable(image)} {fault}. Repair or remove them."
+        images = counted(len(faults), "image of a bad part", "images of bad parts")
+        msg = f"{images} cannot be used; {printable(image)} {fault}. Repair or remove what cannot be used."
         raise ValueError(msg)
     hashes = {image.sha256 for image in good.images}
     if both := [path for path, image in found.items() if isinstance(image, SurveyedImage) and image.sha256 in hashes]:
-        msg = f"{len(both)} images are both good and bad: {shorten(both)}. Remove them from one of the folders."
+        images = counted(len(both), "image is", "images are")
+        msg = f"{images} both good and bad: {shorten(both)}. Each must be in one of the folders only."
         raise ValueError(msg)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.building.splits import Splits
 from anomalib_plus.inspector.building.survey import Survey
@@ -97,8 +98,8 @@ def _shapes(survey: Survey) -> str:
         " The images differ in shape, and each is stretched to the same size: take all with one camera in one position."
     )
     by_exif = (
-        f" {turned} images are marked as turned (EXIF), which viewers do and this command, like anomalib, does not: "
-        "their pixels are used as the camera stored them."
+        f" {counted(turned, 'image is', 'images are')} marked as turned (EXIF), which viewers do and this command, "
+        "like anomalib, does not: the pixels are used as the camera stored them."
     )
     return (stretched if max(shapes) > _SAME_SHAPE * min(shapes) else "") + (by_exif if turned else "")
 
@@ -154,7 +155,7 @@ def defects(bad: int) -> Finding:
     few = " So few decide weakly: see the intervals." if bad < 10 else ""
     return Finding(
         "Defects",
-        f"{bad} images of bad parts",
+        counted(bad, "image of a bad part", "images of bad parts"),
         f"Models are compared on them, so they are no longer a test of the finished inspector.{few}",
     )
 

@@ -16,6 +16,7 @@ from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.record import seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 from anomalib_plus.inspector.building.findings import Finding
 from anomalib_plus.inspector.building.ranking import Score, choose, compare
 from anomalib_plus.inspector.building.state import BuildState
@@ -167,7 +168,7 @@ class Halving:
             planned = [*planned, {"labels": labels, "budget": asdict(budget), "is_last": is_last}]
             self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
-        limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else f"{budget.max_steps} steps"
+        limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else counted(budget.max_steps, "step")
         self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
         jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
         self._run_jobs(list(jobs.values()))
@@ -252,21 +253,17 @@ def _rounds(candidates: int) -> int:
     return 1 if candidates <= _LAST_ROUND else 1 + _rounds(math.ceil(candidates / 2))
 
 
-def _times(rounds: int) -> str:
-    return "1 round" if rounds == 1 else f"{rounds} rounds"
-
-
 def time_finding(candidates: int, limits: Limits) -> Finding:
     """Say what the time allows."""
     rounds = _rounds(candidates)
     if limits.steps is not None:
-        seen = f"{limits.steps} steps in the first of {_times(rounds)}"
+        seen = f"{counted(limits.steps, 'step')} in the first of {counted(rounds, 'round')}"
         return Finding("Time", seen, "There is no limit of time, and the same build gives the same choice.")
     jobs, competing = 0, candidates
     for _ in range(rounds):
         jobs, competing = jobs + competing, math.ceil(competing / 2)
     least = (jobs * (_FIRST_OVERHEAD + _LEAST_SECONDS) / limits.workers + LEAST_END) / 60
-    seen = f"{limits.seconds / 60:g} minutes for {candidates} candidates in {_times(rounds)}"
+    seen = f"{limits.seconds / 60:g} minutes for {counted(candidates, 'candidate')} in {counted(rounds, 'round')}"
     if 60 * least > limits.seconds:
         decided = (
             f"Too little: expect {least:.0f}, with hardly any training. Give more, or fewer candidates (--models)."

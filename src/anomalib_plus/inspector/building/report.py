@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_plus import __version__
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.building.outcome import Outcome
 from anomalib_plus.inspector.building.pictures import MapScale, overlay
@@ -114,7 +115,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("model", outcome.label),
         ("threshold", f"{outcome.threshold:.4f}"),
         ("one image, exported", f"{record['latency_ms']:.1f} ms"),
-        ("training", f"{record['steps']} steps, {record['seconds']:.0f} s"),
+        ("training", f"{counted(record['steps'], 'step')}, {record['seconds']:.0f} s"),
         ("export against model", f"{record['difference']:.1e}"),
         ("build", f"{outcome.seconds / 60:.1f} min"),
     ]

@@ -173,6 +173,13 @@ def test_no_inspector_is_written_where_all_fail(options, tmp_path):
     assert not (options.output / "inspector.json").exists()
 
 
+def test_one_step_is_singular(options, tmp_path):
+    text = build(options, models=(write_candidates(tmp_path / "one.yaml", One={"quality": 1.0}),), steps=1)
+    assert "1 step in the first of 1 round" in text
+    assert "Round 1, training of 1 step each: One" in text
+    assert "<dd>1 step, 1 s</dd>" in (options.output / "report.html").read_text()
+
+
 def test_time_is_shared_among_rounds_jobs_and_the_end(six):
     options = six
     build(options, steps=None, minutes=10.0, workers=1)
@@ -244,7 +251,7 @@ def test_a_dry_run_writes_nothing(options, capsys):
     assert "24 good images. 14 train, 5 select the model, 5 calibrate" in shown
     assert "3 of 3 candidates" in shown
     assert "20 minutes for 3 candidates in 1 round. About 55 %" in shown
-    assert main([*arguments, "--minutes", "2"]) == 0
+    assert main([*arguments, "--minutes", "2", "--workers", "1"]) == 0
     assert "2 minutes for 3 candidates in 1 round. Too little: expect 2," in capsys.readouterr().out
     assert not options.output.exists()
 
@@ -268,7 +275,7 @@ def test_what_would_mix_up_images_is_refused(options, tmp_path):
     with pytest.raises(ValueError, match="24 images are both good and bad: "):
         build(options, bad=tmp_path / "bad")
     (tmp_path / "bad" / "part_000.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"1 images of bad parts cannot be used; .*part_000.png is empty"):
+    with pytest.raises(ValueError, match=r"1 image of a bad part cannot be used; .*part_000.png is empty"):
         build(options, bad=tmp_path / "bad")
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "roi.png")
     with pytest.raises(ValueError, match=r"roi.png is black, so nothing would be inspected"):

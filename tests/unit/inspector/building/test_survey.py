@@ -108,7 +108,7 @@ def test_images_that_are_turned_or_of_another_shape_are_told(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(draw_part(50)).save(tmp_path / "photo.jpg", exif=exif)
-    assert "1 images are marked as turned (EXIF)" in size()
+    assert "1 image is marked as turned (EXIF)" in size()
     assert "differ in shape" not in size()
     Image.fromarray(draw_part(51)[:24]).save(paths[0])
     assert "differ in shape, and each is stretched" in size()
