@@ -187,7 +187,7 @@ class Build:
         elif self.bad:
             chosen = [*originals, *self.bad]
         else:
-            self.console.print(f"Making {len(originals)} synthetic defects")
+            self.console.print(f"Making synthetic defects on {len(originals)} images")
             chosen = selection_images.write_synthetic(
                 parts["selection"], self.work / selection_images.FOLDER, options.seed, options.roi
             )

@@ -1,4 +1,4 @@
-"""Comparison of candidates: image AUROC on the same images, and its spread over draws of them."""
+"""Comparison of candidates: image AUROC and AUPRO on the same images, and the spread over draws of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 DRAWS = 1000
 _INTERVAL = (2.5, 97.5)
-MOST_LOSS = 0.05
-"""Difference of image AUROC from which a candidate is never level: few images make any interval wide."""
+MOST_LOSS = 0.02
+"""Difference of quality from which a candidate is never level: few images make any interval wide."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,11 @@ class Score:
         low: Lower end of its 95 percent bootstrap interval.
         high: Upper end.
         aupro: AUPRO, None without masks.
+        quality: Mean of both, or the image AUROC alone where a candidate has no AUPRO. Few images have few scores but
+            many pixels, so the mean varies less than the image AUROC.
         latency_ms: Milliseconds of the network on one image, not exported.
         effort: What orders candidates by speed: milliseconds, or operations where a build must be repeatable.
-        behind: Lower end of the 95 percent interval of the difference to the best; positive if it is worse.
+        behind: Lower end of the 95 percent interval of the difference of image AUROC to the best; positive if worse.
         is_level: True if it cannot be told from the best.
     """
 
@@ -33,6 +35,7 @@ class Score:
     low: float
     high: float
     aupro: float | None
+    quality: float
     latency_ms: float
     effort: float
     behind: float
@@ -40,8 +43,8 @@ class Score:
 
     @property
     def rank_key(self) -> tuple[float, float, float]:
-        """Order of candidates, best first: AUROC, then AUPRO, then speed."""
-        return (-self.auroc, -(self.aupro or 0.0), self.effort)
+        """Order of candidates, best first: quality, then image AUROC, then speed."""
+        return (-self.quality, -self.auroc, self.effort)
 
 
 def auroc(scores: NDArray[np.floating], labels: NDArray[np.bool_], weights: NDArray[np.floating]) -> NDArray:
@@ -83,8 +86,8 @@ def compare(
 ) -> list[Score]:
     """Rank candidates, best first.
 
-    A candidate is level with the best if the 95 percent interval of the difference of their AUROCs, over draws of the
-    same images for both, contains zero, and it is less than 5 points worse.
+    The best has the highest quality. A candidate is level with it if the 95 percent interval of the difference of their
+    image AUROCs, over draws of the same images for both, contains zero, and its quality is less than 2 points lower.
 
     Args:
         scores: Image scores (N,) by candidate.
@@ -99,15 +102,17 @@ def compare(
     once = np.ones((1, len(labels)))
     drawn = {label: auroc(values, labels, weights) for label, values in scores.items()}
     found = {label: float(auroc(values, labels, once)[0]) for label, values in scores.items()}
-    best = min(scores, key=lambda label: (-found[label], -(aupros[label] or 0.0), efforts[label]))
+    known = {label: aupro for label, aupro in aupros.items() if aupro is not None}
+    qualities = found if len(known) < len(scores) else {label: (found[label] + known[label]) / 2 for label in scores}
+    best = min(scores, key=lambda label: (-qualities[label], -found[label], efforts[label]))
     ranked = []
     for label in scores:
         low, high = np.nanpercentile(drawn[label], _INTERVAL)
         behind = float(np.nanpercentile(drawn[best] - drawn[label], _INTERVAL[0]))
-        is_level = behind <= 0 and found[best] - found[label] < MOST_LOSS
-        spread = (float(low), float(high))
+        is_level = behind <= 0 and qualities[best] - qualities[label] < MOST_LOSS
+        of_images = (found[label], float(low), float(high))
         speed = (latencies[label], efforts[label])
-        ranked.append(Score(label, found[label], *spread, aupros[label], *speed, behind, is_level))
+        ranked.append(Score(label, *of_images, aupros[label], qualities[label], *speed, behind, is_level))
     return sorted(ranked, key=lambda score: score.rank_key)
 
 
@@ -138,6 +143,7 @@ def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
     own = (
         f"{first.label} has an image AUROC of {100 * first.auroc:.1f} ({100 * first.low:.1f} to {100 * first.high:.1f})"
     )
+    own += "" if first.aupro is None else f" and an AUPRO of {100 * first.aupro:.1f}"
     if level:
         names = " and ".join(score.label for score in level)
         verb = "is" if len(level) == 1 else "are"

@@ -9,6 +9,7 @@ from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
 from anomalib_plus.image_files import find_image_files, inspect_mask, printable
 
 FOLDER = "selection"
+_DEFECTS_PER_IMAGE = 2
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
@@ -23,35 +24,41 @@ def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, ki
 
 
 def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path | None = None) -> list[dict[str, Any]]:
-    """Write each good image, varied in light and position, and a copy with one defect, with its mask.
+    """Write each good image, varied in light and position, and two copies with one defect each, with their masks.
 
     The folder's content is replaced. The images are the same for a seed. With ``roi``, an image file, defects lie where
     it is not black.
     """
-    from PIL import Image
-    from torchvision.transforms.v2.functional import to_pil_image
-
     from anomalib_plus import Nuisance
     from anomalib_plus.validation.dataset import SyntheticValidationDataset
     from anomalib_plus.validation.kinds import default_kinds
 
     kinds = default_kinds(roi=str(roi) if roi else None)
-    dataset = SyntheticValidationDataset([str(path) for path in images], kinds, Nuisance(), seed)
+    paths = [str(path) for path in images]
     numbers = {str(path): f"{number:04d}" for number, path in enumerate(images)}
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("good", "defective", "masks"):
         (folder / name).mkdir(parents=True)
     entries = []
-    for row in dataset.samples.itertuples():
-        number, defective = numbers[row.image_path], bool(row.label_index)
-        image, mask = dataset.make(row)
-        file = folder / ("defective" if defective else "good") / f"{number}.png"
-        to_pil_image(image).save(file)
-        mask_file = folder / "masks" / file.name if defective else None
-        if mask_file:
-            Image.fromarray(mask.numpy() * 255).save(mask_file)
-        entries.append(entry(file, row.image_path, int(defective), mask_file, row.kind))
+    for number in range(_DEFECTS_PER_IMAGE):
+        dataset = SyntheticValidationDataset(paths, kinds, Nuisance(), seed + number)
+        rows = [row for row in dataset.samples.itertuples() if number == 0 or row.label_index]
+        entries += [_write(dataset, row, folder, f"{numbers[row.image_path]}_{number}") for row in rows]
     return entries
+
+
+def _write(dataset: Any, row: Any, folder: Path, name: str) -> dict[str, Any]:
+    from PIL import Image
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    defective = bool(row.label_index)
+    image, mask = dataset.make(row)
+    file = folder / ("defective" if defective else "good") / f"{name}.png"
+    to_pil_image(image).save(file)
+    mask_file = folder / "masks" / file.name if defective else None
+    if mask_file:
+        Image.fromarray(mask.numpy() * 255).save(mask_file)
+    return entry(file, row.image_path, int(defective), mask_file, row.kind)
 
 
 def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:

@@ -34,7 +34,9 @@ def test_an_image_and_its_copy_are_drawn_together():
 def test_a_clear_difference_is_not_level_and_a_small_one_is():
     good = LABELS * 2.0 + NOISE
     almost = good.copy()
-    almost[[0, 1]] = almost[[1, 0]]
+    order = np.argsort(good)
+    first = next(n for n in range(39) if LABELS[order[n + 1]] and not LABELS[order[n]])
+    almost[order[first : first + 2]] = good[order[first : first + 2]][::-1]  # one pair of 400 in the wrong order
     bad = LABELS * 0.3 + NOISE
     found = {score.label: score for score in ranked({"good": good, "almost": almost, "bad": bad})}
     assert found["good"].is_level
@@ -51,9 +53,15 @@ def test_of_level_candidates_the_fastest_is_chosen():
     assert "slow is level within the spread; fast is the fastest" in reason
 
 
-def test_equal_image_scores_are_ranked_by_aupro():
-    scores = {"a": LABELS * 5.0 + NOISE, "b": LABELS * 5.0 + NOISE}
-    assert [score.label for score in ranked(scores, aupros={"a": 0.5, "b": 0.9})] == ["b", "a"]
+def test_candidates_are_ranked_by_the_mean_of_image_auroc_and_aupro():
+    scores = {"a": LABELS * 5.0 + NOISE, "b": LABELS * 1.5 + NOISE}
+    found = ranked(scores, aupros={"a": 0.5, "b": 0.9})
+    assert [score.label for score in found] == ["b", "a"]
+    assert found[0].quality == pytest.approx((found[0].auroc + 0.9) / 2)
+    assert found[0].auroc < found[1].auroc
+    assert not found[1].is_level
+    without = ranked(scores, aupros={"a": None, "b": 0.9})
+    assert [(score.label, score.quality) for score in without] == [("a", without[0].auroc), ("b", without[1].auroc)]
 
 
 def test_what_exceeds_the_latency_is_taken_last():

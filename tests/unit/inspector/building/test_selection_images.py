@@ -17,10 +17,11 @@ def pixels(path):
     return np.asarray(Image.open(path)).astype(int)
 
 
-def test_each_image_gets_a_copy_with_one_marked_defect(tmp_path):
+def test_each_image_gets_two_copies_with_one_marked_defect_each(tmp_path):
     images = save_parts(tmp_path / "good", 3)
     found = write_synthetic(images, tmp_path / "selection", seed=0)
-    assert sorted(each["label"] for each in found) == [0, 0, 0, 1, 1, 1]
+    assert sorted(each["label"] for each in found) == [0] * 3 + [1] * 6
+    assert len({each["image"] for each in found}) == 9
     assert {each["source"] for each in found} == {str(path) for path in images}
     for each in found:
         if each["label"]:
