@@ -141,3 +141,12 @@ def mvtec_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _save(image, category / "test" / "defect" / f"{index:03d}.png")
         _save(mask, category / "ground_truth" / "defect" / f"{index:03d}_mask.png")
     return root
+
+
+@pytest.fixture
+def left_mask(tmp_path: Path) -> Path:
+    """Mask file of the size of those images; the left half counts."""
+    mask = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    mask[:, : IMAGE_SIZE // 2] = 255
+    _save(mask, tmp_path / "left.png")
+    return tmp_path / "left.png"

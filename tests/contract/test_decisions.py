@@ -3,11 +3,9 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from anomalib.models import AnomalibModule
-from PIL import Image
 
 from anomalib_plus import ConformalPostProcessor
 from anomalib_plus.training.checkpoint_files import CheckpointError
@@ -18,30 +16,21 @@ from .small_models import SmallModel, quiet_engine
 
 
 @pytest.fixture
-def mask_file(tmp_path: Path) -> Path:
-    """The left half counts."""
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = 255
-    Image.fromarray(mask).save(tmp_path / "left.png")
-    return tmp_path / "left.png"
-
-
-@pytest.fixture
-def conformal(trained: Trained, surfaces: Surfaces, mask_file: Path) -> AnomalibModule:
+def conformal(trained: Trained, surfaces: Surfaces, left_mask: Path) -> AnomalibModule:
     """A trained model with thresholds from the three good images of the validation set."""
     model = copy.deepcopy(trained.model)
-    model.post_processor = ConformalPostProcessor(0.25, roi=mask_file)
+    model.post_processor = ConformalPostProcessor(0.25, roi=left_mask)
     quiet_engine().validate(model, datamodule=surfaces(), verbose=False)
     return model.eval()
 
 
 def test_decisions_are_the_same_in_engine_forward_and_checkpoint(
-    small_model: SmallModel, conformal: AnomalibModule, surfaces: Surfaces, mask_file: Path, tmp_path: Path
+    small_model: SmallModel, conformal: AnomalibModule, surfaces: Surfaces, left_mask: Path, tmp_path: Path
 ) -> None:
     engine = quiet_engine()
     batches = engine.predict(conformal, datamodule=surfaces())
     engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
-    mask_file.unlink()  # the checkpoint holds the mask
+    left_mask.unlink()  # the checkpoint holds the mask
     loaded = small_model.cls.load_from_checkpoint(tmp_path / "model.ckpt").eval()
     assert isinstance(loaded.post_processor, ConformalPostProcessor)
     assert loaded.post_processor.budget == conformal.post_processor.budget

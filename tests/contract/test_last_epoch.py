@@ -15,31 +15,14 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 
+from at_step import AtStep, interrupt, stop
+
 from .conftest import Surfaces
 from .small_models import SmallModel, each_once, quiet_engine
 
 NEVER = 100
 STEPS = 3
 """Per epoch."""
-
-
-class AtStep(Callback):
-    """Does something after a number of steps."""
-
-    def __init__(self, step: int, act: Callable[[Any], None]) -> None:
-        self.step, self.act = step, act
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step == self.step:
-            self.act(trainer)
-
-
-def stop(trainer: Any) -> None:
-    trainer.should_stop = True
-
-
-def interrupt(trainer: Any) -> None:
-    raise KeyboardInterrupt  # what SIGINT becomes; a signal could end the process that runs the tests
 
 
 def crash(trainer: Any) -> None:

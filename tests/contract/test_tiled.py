@@ -109,12 +109,11 @@ def test_command_predicts_with_the_checkpoint(trained: Trained, mvtec_layout: Pa
     assert all(command.config["predict"]["model"]["init_args"]["tile"][i] == 48 for i in (0, 1))
 
 
-@pytest.mark.parametrize(
-    "trained", [pytest.param("RamFAE", marks=pytest.mark.slow), "Padim"], indirect=True, scope="module"
-)
+@pytest.mark.slow
 def test_onnx_and_openvino_agree_for_the_whole_image(
     trained: Trained, surface_batch: ImageBatch, tmp_path: Path
 ) -> None:
+    """With the threshold of the best F1; see test_tiles_with_decisions.py."""
     file = quiet_engine().export(trained.model, ExportType.ONNX, export_root=tmp_path, input_size=(64, 64))
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

@@ -56,13 +56,16 @@ def test_maps_are_those_of_the_cpu(trained: Trained, images: Tensor, device: tor
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_maps_in_half_precision(trained: Trained, images: Tensor, device: torch.device, dtype: torch.dtype) -> None:
-    """Finite, and those of float32 to a twentieth of their range, but for a pixel in a hundred."""
+    """Finite, and those of float32 but for a pixel in a hundred.
+
+    To a twentieth of their range; or, if they hardly vary yet, to a hundredth of their values, which have 8 bits.
+    """
     expected, _ = predict(trained.model.model, images, device)
     with torch.autocast(device.type, dtype):
         found, _ = predict(trained.model.model, images, device)
     assert found.isfinite().all()
-    difference = (found - expected).abs() / (expected.max() - expected.min())
-    assert difference.quantile(0.99) <= 0.05
+    tolerance = max(0.05 * (expected.max() - expected.min()), 0.01 * expected.max())
+    assert (found - expected).abs().quantile(0.99) <= tolerance
 
 
 def test_resumed_training_is_the_same(

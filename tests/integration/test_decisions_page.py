@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,7 +13,6 @@ from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder
 from anomalib.models import AnomalibModule, Padim
 from jsonargparse import ArgumentParser
-from PIL import Image
 
 from anomalib_plus import AstMFR, ConformalPostProcessor, DecisionEvaluator, RegionVisualizer
 from anomalib_plus.post_processing.conformal_math import false_alarm_bound, images_needed
@@ -33,12 +31,10 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def parts(mvtec_layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def parts(mvtec_layout: Path, left_mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Working folder with the six good images and a mask."""
     (tmp_path / "good").symlink_to(mvtec_layout / "surface" / "train" / "good", target_is_directory=True)
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
+    left_mask.rename(tmp_path / "mask.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Padim.__init__, "__defaults__", ("test_resnet", ["layer1"], False, 8, True, True, True, True))
     monkeypatch.setattr("anomalib.data.Folder", partial(Folder, num_workers=0))

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
-from anomalib.data import MVTecAD
 from anomalib.deploy import ExportType, OpenVINOInferencer, TorchInferencer
-from anomalib.engine import Engine
 from PIL import Image
 
 from anomalib_plus.inspector import BundleInfo, Inspector, UnreadableImageError, write_bundle_info
 from anomalib_plus.models import RamFAE
+from small_ramfae import train_small_ramfae
 from tiny_bundle import tiny_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
@@ -27,14 +25,7 @@ FORMATS = {"openvino": ExportType.OPENVINO, "onnx": ExportType.ONNX, "torch": Ex
 def exported(mvtec_layout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Exported file of each format."""
     folder = tmp_path_factory.mktemp("export")
-    torch.manual_seed(0)
-    pre_processor = RamFAE.configure_pre_processor((32, 32))
-    model = RamFAE(widths=[4, 8], learning_rate=5e-3, pre_processor=pre_processor, visualizer=False)
-    engine = Engine(
-        max_epochs=4, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=folder,
-        check_val_every_n_epoch=4,
-    )  # fmt: skip
-    engine.fit(model, datamodule=MVTecAD(root=mvtec_layout, category="surface", train_batch_size=2, num_workers=0))
+    model, engine = train_small_ramfae(mvtec_layout, folder)
     files = {
         name: Path(engine.export(model, kind, export_root=folder))
         for name, kind in FORMATS.items()

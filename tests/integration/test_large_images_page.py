@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anomalib.data import MVTecAD
+import yaml
+from anomalib.data import MVTecAD, get_datamodule
 from anomalib.models import AnomalibModule
 
 import anomalib_plus
-from anomalib_plus import Tiled
+from anomalib_plus import ConformalPostProcessor, DecisionEvaluator, RegionVisualizer, Tiled
 
 PAGE = Path(__file__).parents[2] / "docs" / "large_images.md"
 SMALLER = {"max_epochs=40": "max_epochs=1, logger=False, accelerator='cpu'", "(256, 256)": "(32, 32)"}
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    return found
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+
+def build(text: str, folder: Path) -> Tiled:
+    """Build the model of a file."""
+    config = folder / "tiled.yaml"
+    config.write_text(text.split("data:")[0])
+    return AnomalibModule.from_config(config)
 
 
 def test_the_code_and_the_file_on_the_page(mvtec_layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +34,7 @@ def test_the_code_and_the_file_on_the_page(mvtec_layout: Path, tmp_path: Path, m
         return partial(MVTecAD, root=mvtec_layout, category="surface", num_workers=0)(**arguments)
 
     monkeypatch.setattr(anomalib_plus, "DemoSurfaces", surfaces, raising=False)
-    code = block("python")
+    (code,) = blocks("python")
     for text, replacement in SMALLER.items():
         assert text in code
         code = code.replace(text, replacement)
@@ -36,11 +43,22 @@ def test_the_code_and_the_file_on_the_page(mvtec_layout: Path, tmp_path: Path, m
     model = names["model"]
     assert model.post_processor.image_threshold.isfinite()
 
-    config = tmp_path / "tiled.yaml"
-    config.write_text(block("yaml").split("data:")[0])
-    built = AnomalibModule.from_config(config)
+    built = build(blocks("yaml")[0], tmp_path)
     assert type(built) is Tiled
     assert built.model.tile == (256, 256)
     assert dict(built.inner.hparams).keys() == dict(model.inner.hparams).keys()
     assert [*map(len, (built.state_dict(), model.state_dict()))] == [len(model.state_dict())] * 2
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.M)) >= {"model", "tile", "overlap", "scale"}
+
+
+def test_the_file_of_tiles_region_and_threshold(left_mask: Path, tmp_path: Path) -> None:
+    file = blocks("yaml")[1]
+    built = build(file.replace("mask.png", str(left_mask)), tmp_path)
+    assert built.model.tile == (256, 256)
+    assert isinstance(built.post_processor, ConformalPostProcessor)
+    assert built.post_processor.false_positive_rate == 0.05
+    assert built.post_processor.roi.path == str(left_mask)
+    assert isinstance(built.evaluator, DecisionEvaluator)
+    assert isinstance(built.visualizer, RegionVisualizer)
+    data = yaml.safe_load(file)["data"]
+    assert get_datamodule(data).val_split_mode == "from_train"

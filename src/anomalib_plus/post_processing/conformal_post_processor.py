@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics import CatMetric
 
+from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.post_processing.conformal_math import (
     conformal_rank,
     conformal_threshold,
@@ -33,6 +34,10 @@ HOLD_OUT = (
     "val_split_ratio: 0.2, seed: 0), or validate on good images."
 )
 """Advice for a training without good validation images."""
+_NUISANCE = (
+    "SyntheticValidation varies the good validation images (nuisance), so the false-alarm rate is that of varied ones. "
+    "Before you use the decisions, run engine.validate with nuisance=None and the same holdout and seed."
+)
 _CALIBRATION = ("image_scores", "pixel_scores")
 
 
@@ -79,7 +84,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         self.register_buffer("pixel_scale", torch.tensor(1.0))
         self._new_image_scores = CatMetric(nan_strategy="disable")
         self._new_pixel_scores = CatMetric(nan_strategy="disable")
-        self._warned_of = -1
+        self._warned_of = (-1, False)
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
@@ -163,9 +168,10 @@ class ConformalPostProcessor(RegionPostProcessor):
             return
         for name, values in collected.items():
             self.set_scores(name, values)
-        if trainer.is_global_zero and self.n != self._warned_of:
-            self._warned_of = self.n
-            self._warn_of_few(type(pl_module).__name__)
+        varied = any(getattr(dataset, "nuisance", None) is not None for dataset in datasets_of(trainer.val_dataloaders))
+        if trainer.is_global_zero and (self.n, varied) != self._warned_of:
+            self._warned_of = (self.n, varied)
+            self._warn(type(pl_module).__name__, varied)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what the thresholds are and what they promise, after a validation outside of a training."""
@@ -225,8 +231,10 @@ class ConformalPostProcessor(RegionPostProcessor):
                 given,
             )
 
-    def _warn_of_few(self, model: str) -> None:
+    def _warn(self, model: str, varied: bool) -> None:
         rate = self.false_positive_rate
+        if varied:
+            logger.warning("%s: %s", model, _NUISANCE)
         if not self.n:
             logger.warning("%s: no good images in validation, so there are no thresholds. %s", model, HOLD_OUT)
         elif self.n < images_needed(rate):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from anomalib.data import MVTecAD
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 from onnx.numpy_helper import to_array
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from anomalib_plus import AstMFR
 from anomalib_plus.models.astmfr.whitening import Moments, Whitening
+from at_step import AtStep, interrupt, stop
 
 SIZE = (64, 64)
 NEVER = 100
@@ -119,25 +120,6 @@ def test_map_is_the_mean_of_the_levels_distances() -> None:
         actual = model.model(others)
     torch.testing.assert_close(actual.anomaly_map, (mean / (1 + mean)).float(), rtol=1e-3, atol=1e-4)
     assert actual.pred_score.item() == actual.anomaly_map.max()
-
-
-class AtStep(Callback):
-    """Does something after a number of steps."""
-
-    def __init__(self, step: int, act: Callable[[Any], None]) -> None:
-        self.step, self.act = step, act
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step == self.step:
-            self.act(trainer)
-
-
-def stop(trainer: Any) -> None:
-    trainer.should_stop = True
-
-
-def interrupt(trainer: Any) -> None:
-    raise KeyboardInterrupt
 
 
 ENDS: dict[str, Callable[[], dict[str, Any]]] = {

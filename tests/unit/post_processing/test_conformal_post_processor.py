@@ -24,7 +24,7 @@ def batch_of(scores: Tensor, labels: Tensor | None, maps: Tensor | None = None) 
 
 
 def validated(post_processor: ConformalPostProcessor, *batches: ImageBatch, sanity: bool = False) -> Any:
-    trainer: Any = SimpleNamespace(sanity_checking=sanity, is_global_zero=True)
+    trainer: Any = SimpleNamespace(sanity_checking=sanity, is_global_zero=True, val_dataloaders=None)
     for batch in batches:
         post_processor.on_validation_batch_end(trainer, MODEL, batch)
     post_processor.on_validation_epoch_end(trainer, MODEL)

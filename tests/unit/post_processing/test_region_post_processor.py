@@ -131,15 +131,6 @@ def test_importing_it_first_works() -> None:
     assert "anomalib_plus.models" not in Path(module.__file__).read_text()
 
 
-@pytest.fixture
-def left_mask(tmp_path: Path) -> Path:
-    """Mask file of the images' size; the left half counts."""
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = 255
-    Image.fromarray(mask).save(tmp_path / "left.png")
-    return tmp_path / "left.png"
-
-
 def test_one_mask_limits_maps_scores_and_predicted_masks(
     engine: Engine, padim: Padim, datamodule: MVTecAD, left_mask: Path
 ) -> None:
