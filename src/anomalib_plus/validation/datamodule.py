@@ -17,6 +17,7 @@ from anomalib_plus.transforms.augmenter import Augmenter, build_augmenter
 from anomalib_plus.transforms.nuisance import Nuisance
 from anomalib_plus.validation.dataset import SyntheticValidationDataset
 from anomalib_plus.validation.holding_out import hold_out
+from anomalib_plus.validation.image_groups import group_files
 from anomalib_plus.validation.kinds import kinds_of
 
 
@@ -39,7 +40,11 @@ class SyntheticValidation(AnomalibDataModule):
             equally frequent, of severities from 0.3 to 0.8, on the object where there is one before a background.
         nuisance: Variation (light, focus, noise, position) of all validation images, below the defects: a model that
             takes light for a defect shows it. "default" for :class:`~anomalib_plus.transforms.Nuisance`, None for none.
-        holdout: Share of the good training images to hold out, at least one image.
+        holdout: Share of the good training images to hold out, at least one image. Images of one part stay together:
+            scores of parts that the model has seen are too low.
+        group_by: Regular expression, searched in each path: images with the same first group, or without one the same
+            match, show the same part. None to tell by names of one burst (``017_a``, ``017_b``) and by details that
+            are alike. ``".*"`` takes each image for a part of its own.
         seed: Seed of the split and of everything drawn.
 
     Raises:
@@ -53,6 +58,7 @@ class SyntheticValidation(AnomalibDataModule):
         nuisance: Nuisance | dict[str, Any] | Literal["default"] | None = "default",
         holdout: float = 0.2,
         seed: int = 0,
+        group_by: str | None = None,
     ) -> None:
         wrapped = get_datamodule(datamodule) if isinstance(datamodule, Mapping) else datamodule
         if not isinstance(wrapped, AnomalibDataModule) or isinstance(
@@ -85,6 +91,8 @@ class SyntheticValidation(AnomalibDataModule):
             self.nuisance = Nuisance() if nuisance == "default" else build_augmenter(nuisance)
         self.holdout = holdout
         self.seed: int = seed
+        self.group_by = group_by
+        self._groups: dict[str, str] = {}
         self._pictures: Path | None = None
 
     @property
@@ -131,7 +139,9 @@ class SyntheticValidation(AnomalibDataModule):
         self, train: AnomalibDataset, rows: list[int], share: float, seed: int
     ) -> tuple[list[int], list[int]]:
         files = [str(Path(path).resolve()) for path in train.samples.image_path.iloc[rows]]  # one may be listed twice
-        kept, held_out = hold_out(len(rows), share, seed, files)
+        if not set(files) <= set(self._groups):
+            self._groups = group_files(sorted(set(files)), self.group_by)
+        kept, held_out = hold_out(len(rows), share, seed, [self._groups[file] for file in files])
         return [rows[index] for index in kept], [rows[index] for index in held_out]
 
     def _synthetic(

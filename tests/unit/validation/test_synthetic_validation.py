@@ -240,6 +240,23 @@ def test_data_that_cannot_be_split(good_folder: Callable[..., Folder], tmp_path:
         default_kinds(["rust"])
 
 
+@pytest.mark.parametrize("group_by", [None, r"(.*)_light", ".*"])
+def test_images_of_one_part_are_not_on_both_sides(group_by: str | None, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for number in range(12):
+        part = np.random.default_rng(number).uniform(40, 200, (64, 64, 1)).repeat(3, axis=2)
+        for light, name in ((1.0, "light"), (0.6, "light_dark")):
+            shown = Image.fromarray((light * part).astype(np.uint8))
+            shown.save(tmp_path / "good" / f"p{number}_{name}.png")
+    good = Folder("parts", "good", root=tmp_path, num_workers=0)
+    data = ready(good, holdout=0.25, group_by=group_by)
+    trained, held_out = (
+        {Path(path).name.split("_")[0] for path in files(part)} for part in (data.train_data, data.val_data)
+    )
+    assert bool(trained & held_out) == (group_by == ".*")
+    assert len(files(data.val_data)) == 6
+
+
 def test_a_file_that_is_listed_twice_is_not_in_both_parts(good_folder: Callable[..., Folder]) -> None:
     for seed in range(3):
         data = ready(good_folder(normal_dir=["train/good", "train/good"]), holdout=0.5, seed=seed)

@@ -1,8 +1,6 @@
 """Survey of a folder of images: files, sizes, colours, exact copies and images of the same part."""
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +10,10 @@ from PIL import ExifTags, Image
 
 from anomalib_plus.files import file_hash
 from anomalib_plus.image_files import find_image_files, inspect_image, printable, too_small
-from anomalib_plus.inspector.building.similar_images import components, similar_pairs
+from anomalib_plus.validation.image_groups import group_images, thumbnail_of
 
-_THUMBNAIL = 32
 _GREY_TOLERANCE = 8
 """Largest difference of the colour channels in a grey image; JPEG adds a few levels."""
-_SMALL_GROUP, _GROUP_SHARE = 4, 0.15
-"""Images that one part may always have, and their largest share of all."""
-_BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,2}$"))
-"""Names of one burst: ``part_017_a`` and ``part_017_b``, or ``part_017_1`` and ``part_017_2``."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
             kept[found.sha256] = name
             images.append(found)
     names = [image.path.relative_to(folder).as_posix() for image in images]
-    groups, remarks = _by_expression(names, group_by) if group_by else _by_appearance(names, images)
+    groups, remarks = group_images(names, [image.thumbnail for image in images], group_by)
     return Survey(folder, images, unusable, copies, groups, remarks)
 
 
@@ -111,7 +104,7 @@ def survey_image(path: Path) -> SurveyedImage | str:
         return fault
     with Image.open(path) as opened:
         image, is_turned = opened.convert("RGB"), _is_turned(opened)
-    small = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.int16)
+    small = thumbnail_of(image)
     return SurveyedImage(
         path=path,
         sha256=file_hash(path),
@@ -127,73 +120,3 @@ def _is_turned(image: Image.Image) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception:  # damaged EXIF data fail in many ways, and say nothing
         return False
-
-
-def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], list[str]]:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        msg = f"--group-by {expression!r} is not a regular expression: {error}."
-        raise ValueError(msg) from error
-    matches = [pattern.search(name) for name in names]
-    if names and not any(matches):
-        msg = f"--group-by {expression!r} matches no image, for example not {names[0]!r}: change it, or leave it out."
-        raise ValueError(msg)
-    keys = [
-        name if match is None else (match[1] if pattern.groups else None) or match[0]
-        for name, match in zip(names, matches, strict=True)
-    ]
-    alone = sum(match is None for match in matches)
-    remark = f"--group-by {expression!r} makes {len(set(keys))} groups of {len(names)} images"
-    return keys, [f"{remark}; {alone} match nothing and stand alone." if alone else f"{remark}."]
-
-
-def _by_appearance(names: Sequence[str], images: Sequence[SurveyedImage]) -> tuple[list[str], list[str]]:
-    """Group images by burst names and by their details."""
-    count, remarks = len(names), []
-    largest = max(_SMALL_GROUP, int(_GROUP_SHARE * count))
-    links = _burst_links(names)
-    lumped = _largest(count, links)
-    if lumped > largest:
-        remarks.append(
-            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not used. If "
-            "several images show one part, say so by --group-by."
-        )
-        links = []
-    thumbnails = np.array([image.thumbnail for image in images]).reshape(-1, _THUMBNAIL, _THUMBNAIL)
-    similar = similar_pairs(thumbnails, largest)
-    if _largest(count, [*links, *similar]) > largest:
-        similar = []  # names are surer
-    for title, found in (("have names of one burst", links), ("are alike in their details", similar)):
-        if found:
-            members = {index for link in found for index in link}
-            remarks.append(f"{len(members)} images {title}, as images of one part are; these stay in one split.")
-    return [str(number) for number in components(count, [*links, *similar])], remarks
-
-
-def _largest(count: int, links: Sequence[tuple[int, int]]) -> int:
-    """Return the number of images in the largest group."""
-    return int(np.bincount(components(count, links)).max(initial=0))
-
-
-def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Link images whose names differ in a last letter or number only, by the first rule that links any."""
-    for rule in _BURSTS:
-        links = _links_of_equal(names, lambda name, rule=rule: _burst(name, rule))  # type: ignore[misc]
-        if links:
-            return links
-    return []
-
-
-def _burst(name: str, rule: re.Pattern[str]) -> str | None:
-    stem, _, _ = name.rpartition(".")
-    match = rule.fullmatch(stem)
-    return match[1] if match else None
-
-
-def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> list[tuple[int, int]]:
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, name in enumerate(names):
-        if (found := key(name)) is not None:
-            members[found].append(index)
-    return [(first, other) for first, *others in members.values() for other in others]

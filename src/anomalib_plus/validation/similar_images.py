@@ -15,6 +15,8 @@ _SHIFT = 2
 _MOST_SHIFTED = 4000
 """Images up to which shifts are tried: the time grows with the square of their number."""
 _LIMITS = (0.75, 0.8, 0.85, 0.9, 0.95)
+_LEAST = 20
+"""Fewer images do not tell what all parts have in common."""
 _BLOCK = 512
 _FLAT = 1e-3
 
@@ -31,10 +33,10 @@ def similar_pairs(thumbnails: NDArray[np.integer], largest: int) -> list[tuple[i
         largest: Number of images that one part may have at most.
 
     Returns:
-        Pairs of indices; none if even the highest limit connects more than ``largest`` images.
+        Pairs of indices; none of fewer than 20 images, or if even the highest limit connects more than ``largest``.
     """
     count = len(thumbnails)
-    if count < 2:
+    if count < _LEAST:
         return []
     details = _details(thumbnails)
     first, second, values = _correlated(details, min(_LIMITS), _SHIFT if count <= _MOST_SHIFTED else 0)

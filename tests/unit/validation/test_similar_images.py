@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from anomalib_plus.inspector.building import similar_images
-from anomalib_plus.inspector.building.similar_images import components, similar_pairs
+from anomalib_plus.validation import similar_images
+from anomalib_plus.validation.similar_images import components, similar_pairs
 
 RNG = np.random.default_rng(0)
 COMMON = 200 * RNG.random((32, 32))
@@ -56,6 +56,6 @@ def test_blocks_give_the_same(monkeypatch):
     assert similar_pairs(images, 4) == expected
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
 def test_flat_images_are_not_compared(count):
     assert similar_pairs(np.full((count, 32, 32), 7, np.int16), 4) == []

@@ -1,0 +1,126 @@
+"""Groups of images that show the same part: one group must not be in training and in validation."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalib_plus.validation.similar_images import components, similar_pairs
+
+_SIDE = 32
+_SMALL_GROUP, _GROUP_SHARE = 4, 0.15
+"""Images that one part may always have, and their largest share of all."""
+_BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,2}$"))
+"""Names of one burst: ``part_017_a`` and ``part_017_b``, or ``part_017_1`` and ``part_017_2``."""
+
+
+def thumbnail_of(image: Image.Image) -> NDArray[np.int16]:
+    """Return the means of an RGB image over 32x32 fields, (32, 32, 3)."""
+    return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.int16)
+
+
+def group_images(
+    names: Sequence[str], thumbnails: Sequence[NDArray[np.integer]], group_by: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Group images by the part that they show.
+
+    Args:
+        names: Names of the files.
+        thumbnails: For each image brightness (32, 32).
+        group_by: Regular expression, searched in each name: images with the same first group, or without one the same
+            match, show the same part. None to tell by names of one burst and by details that are alike.
+
+    Returns:
+        For each image the name of its group, and sentences on the groups.
+
+    Raises:
+        ValueError: If ``group_by`` is no regular expression or matches no image.
+    """
+    return _by_expression(names, group_by) if group_by else _by_appearance(names, thumbnails)
+
+
+def group_files(paths: Sequence[str], group_by: str | None = None) -> dict[str, str]:
+    """Return the group of each image file; see :func:`group_images`. Files that cannot be read stand alone."""
+    thumbnails = [] if group_by else [_thumbnail_of_file(path) for path in paths]
+    groups, _ = group_images(paths, thumbnails, group_by)
+    return dict(zip(paths, groups, strict=True))
+
+
+def _thumbnail_of_file(path: str) -> NDArray[np.int16]:
+    try:
+        with Image.open(path) as image:
+            return thumbnail_of(image.convert("RGB")).sum(axis=2, dtype=np.int16)
+    except (OSError, ValueError):  # the file check names it before the training
+        return np.zeros((_SIDE, _SIDE), np.int16)
+
+
+def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], list[str]]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        msg = f"group_by {expression!r} is not a regular expression: {error}."
+        raise ValueError(msg) from error
+    matches = [pattern.search(name) for name in names]
+    if names and not any(matches):
+        msg = f"group_by {expression!r} matches no image, for example not {names[0]!r}: change it, or leave it out."
+        raise ValueError(msg)
+    keys = [
+        name if match is None else (match[1] if pattern.groups else None) or match[0]
+        for name, match in zip(names, matches, strict=True)
+    ]
+    alone = sum(match is None for match in matches)
+    remark = f"group_by {expression!r} makes {len(set(keys))} groups of {len(names)} images"
+    return keys, [f"{remark}; {alone} match nothing and stand alone." if alone else f"{remark}."]
+
+
+def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer]]) -> tuple[list[str], list[str]]:
+    """Group images by burst names and by their details."""
+    count, remarks = len(names), []
+    largest = max(_SMALL_GROUP, int(_GROUP_SHARE * count))
+    links = _burst_links(names)
+    lumped = _largest(count, links)
+    if lumped > largest:
+        remarks.append(
+            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not used. If "
+            "several images show one part, say so by group_by."
+        )
+        links = []
+    similar = similar_pairs(np.array(thumbnails).reshape(-1, _SIDE, _SIDE), largest)
+    if _largest(count, [*links, *similar]) > largest:
+        similar = []  # names are surer
+    for title, found in (("have names of one burst", links), ("are alike in their details", similar)):
+        if found:
+            members = {index for link in found for index in link}
+            remarks.append(f"{len(members)} images {title}, as images of one part are; these stay in one split.")
+    return [str(number) for number in components(count, [*links, *similar])], remarks
+
+
+def _largest(count: int, links: Sequence[tuple[int, int]]) -> int:
+    """Return the number of images in the largest group."""
+    return int(np.bincount(components(count, links)).max(initial=0))
+
+
+def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Link images whose names differ in a last letter or number only, by the first rule that links any."""
+    for rule in _BURSTS:
+        links = _links_of_equal(names, lambda name, rule=rule: _burst(name, rule))  # type: ignore[misc]
+        if links:
+            return links
+    return []
+
+
+def _burst(name: str, rule: re.Pattern[str]) -> str | None:
+    stem, _, _ = name.rpartition(".")
+    match = rule.fullmatch(stem)
+    return match[1] if match else None
+
+
+def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> list[tuple[int, int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        if (found := key(name)) is not None:
+            members[found].append(index)
+    return [(first, other) for first, *others in members.values() for other in others]
