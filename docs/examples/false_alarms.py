@@ -44,6 +44,8 @@ SIZE, HOLDOUT = (128, 128), 0.4
 def scores_of(name: str, category: Path, kept: str, varied: bool, options: argparse.Namespace) -> tuple[Any, Any]:
     """Train; return the scores of the held-out good images, and the predictions of the test images."""
     class_path, arguments = MODELS[name]
+    if varied and "teacher_cache_gib" in arguments:
+        arguments = arguments | {"teacher_cache_gib": 0.0}  # each image is another one in every epoch
     data = {
         "root": str(category.parent),
         "category": category.name,
