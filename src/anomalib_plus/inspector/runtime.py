@@ -53,6 +53,10 @@ def _check_outputs(names: Iterable[str], file: Path) -> None:
 
 
 def _load_openvino(file: Path) -> tuple[Runtime, tuple[int | None, int | None]]:
+    import openvino
+
+    # The first access to a tensor's data sets up the binding of NumPy: two threads that do it at a time wait for ever.
+    _ = openvino.Tensor(np.zeros(1, np.float32)).data
     # Single precision: the default on some processors is bfloat16, whose scores do not fit the calibration scores.
     network = openvino_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     # An output may have further names, and unlike anomalib's inferencer this one must not take the first.
