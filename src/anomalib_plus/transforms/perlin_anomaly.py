@@ -15,7 +15,7 @@ from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.region import FOREGROUND, Region, RegionOfInterest
 from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
+from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
 from anomalib_plus.transforms.visibility import ensure_visible
@@ -210,9 +210,10 @@ class PerlinAnomaly(Augmenter):
             blended, _ = blend(own.float(), filling, masks, self.blend, opacity[:, None, None, None])
             images[rows] = torch.where(masks, blended.clamp_(0, 1).to(images.dtype), own)
             return
-        values = textures.at(places.drawn, places.positions).float() / 255
-        blended = images.take(places.colours).float().lerp(values, opacity[places.drawn, None])
-        images.view(-1).scatter_(0, places.colours.flatten(), blended.to(images.dtype).flatten())
+        values = textures.at(places.drawn, places.positions)
+        own = take(images, places.colours).float()
+        blended = own.lerp_(values, opacity.index_select(0, places.drawn)).to(images.dtype)
+        images.view(-1).scatter_(0, places.colours.flatten(), blended.flatten())
 
     def check(self) -> None:
         """Raise ``FileNotFoundError`` if the folder of textures or the region's file is missing or of no use."""
@@ -251,7 +252,7 @@ class _Places(NamedTuple):
     """N pixels of a batch of images."""
 
     colours: Tensor
-    """(N, 3), where the three colours stand in the flattened batch."""
+    """(3, N), where the three colours stand in the flattened batch."""
     drawn: Tensor
     """(N,), the mask of each pixel."""
     positions: Tensor
@@ -261,8 +262,9 @@ class _Places(NamedTuple):
 def _places(rows: Tensor, masks: Tensor) -> _Places:
     """Return where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
     drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
-    planes = rows[drawn, None] * 3 + torch.arange(3, device=rows.device)
-    return _Places(planes * masks[0].numel() + positions[:, None], drawn, positions)
+    area = masks[0].numel()
+    red = rows.index_select(0, drawn) * (3 * area) + positions
+    return _Places(torch.stack([red, red + area, red + 2 * area]), drawn, positions)
 
 
 def _rotate_where(
