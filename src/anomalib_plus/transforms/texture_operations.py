@@ -232,7 +232,7 @@ _HISTOGRAM_TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-# Operations on pixels: (B, 3, H, W) uint8, host numbers (B, 2) -> (B, 3, H, W) uint8.
+# Operations on pixels: (B, 3, H, W) uint8, which may be overwritten, host numbers (B, 2) -> (B, 3, H, W) uint8.
 
 
 def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
@@ -247,9 +247,8 @@ def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
     total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(centre, alpha=4)
     smooth = total.float().mul_(1 / 13).round_()  # never at a tie, because 13 is odd
     sharp = smooth.lerp_(centre.float(), factor).clamp_(0, 255)
-    result = images.clone()
-    result[..., 1:-1, 1:-1] = sharp.short()  # directly, the conversion is not vectorised and takes five times as long
-    return result
+    images[..., 1:-1, 1:-1] = sharp.short()  # directly, the conversion is not vectorised and takes five times as long
+    return images
 
 
 def _rotation(images: Tensor, numbers: Tensor) -> Tensor:
