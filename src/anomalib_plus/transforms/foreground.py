@@ -49,8 +49,9 @@ def otsu_foreground(images: Tensor, polarity: Polarity = "auto") -> Tensor:
         (B, 1, H, W), bool.
     """
     red, green, blue = images.float().unbind(1)
-    grey = (red * (0.299 * 255)).add_(green, alpha=0.587 * 255).add_(blue, alpha=0.114 * 255)
-    grey = grey.round_().clamp_(0, 255).short().byte()  # in two steps it is vectorised, and so in half the time
+    half = torch.full_like(red[:1, :1, :1], 0.5)  # so that cutting off the decimals rounds
+    grey = half.add(red, alpha=0.299 * 255).add_(green, alpha=0.587 * 255).add_(blue, alpha=0.114 * 255)
+    grey = grey.clamp_(0, 255).short().byte()  # in two steps it is vectorised, and so in half the time
     histograms = byte_histograms(grey)
     thresholds = otsu_thresholds(histograms)
     if polarity == "auto":

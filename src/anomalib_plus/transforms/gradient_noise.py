@@ -12,16 +12,17 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
-def _axis_weights(cells: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Influence of each lattice line on each pixel of one axis, (size, cells + 1) twice.
+def _axis_weights(cells: int, size: int, device: torch.device) -> Tensor:
+    """Influence of each lattice line on each pixel of one axis, (size, 2 * (cells + 1)).
 
-    First the quintic fade, then the fade times the signed distance in cells. Small and needed for every batch, so they
-    are kept; in double precision, because the fades of neighbouring lines must sum to 1.
+    First the quintic fades, then the fades times the signed distances in cells. Small and needed for every batch, so
+    they are kept; in double precision, because the fades of neighbouring lines must sum to 1.
     """
     distance = torch.arange(size, dtype=torch.float64)[:, None] * cells / size - torch.arange(cells + 1)
     nearness = (1 - distance.abs()).clamp_min(0)
     fade = nearness**3 * (nearness * (nearness * 6 - 15) + 10)
-    return fade.float().to(device), (fade * distance).float().to(device)
+    # A diagonal gradient is sqrt(2) short of 1 halfway between lines; each axis makes up for half of that.
+    return (torch.cat([fade, fade * distance], dim=1) * 2**0.25).float().to(device)
 
 
 def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:
@@ -44,15 +45,13 @@ def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tens
         msg = f"{int(cells.max())} cells need {int(cells.max()) + 1} lattice lines, the angles have {num_lines}."
         raise ValueError(msg)
     noise = angles.new_empty(len(angles), *size)
-    vertical, horizontal = (part * math.sqrt(2) for part in (angles.sin(), angles.cos()))
     # Autocast would round the lattice products to half precision, and a mask is a threshold on them.
     with torch.autocast(angles.device.type, enabled=False):
         for index, (down, across) in enumerate(cells.tolist()):  # one by one, because most lattices are small
-            own = (index, slice(down + 1), slice(across + 1))
-            fade_y, slope_y = _axis_weights(down, size[0], angles.device)
-            fade_x, slope_x = _axis_weights(across, size[1], angles.device)
-            rows = torch.cat([slope_y @ vertical[own], fade_y @ horizontal[own]], dim=1)
-            torch.mm(rows, torch.cat([fade_x, slope_x], dim=1).mT, out=noise[index])
+            own = angles[index, : down + 1, : across + 1]
+            fade, slope = _axis_weights(down, size[0], angles.device).chunk(2, dim=1)
+            rows = torch.cat([slope @ own.sin(), fade @ own.cos()], dim=1)
+            torch.mm(rows, _axis_weights(across, size[1], angles.device).mT, out=noise[index])
     return noise
 
 

@@ -140,7 +140,7 @@ class PerlinAnomaly(Augmenter):
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
             places = _places(rows, anomalous)
-            mask.view(-1).scatter_(0, rows[places.drawn] * (height * width) + places.positions, 1)
+            mask.view(-1).scatter_(0, places.pixels, 1)
             self._paste(image, rows, anomalous, places, clean, generator)
             if self.blend_inverse == "perlin":
                 image.view(-1).scatter_(0, _places(rows, blobs & ~allowed).colours.flatten(), 0)
@@ -181,7 +181,8 @@ class PerlinAnomaly(Augmenter):
             noise = draw_gradient_noise(missing, size, log2_cells, device, generator).unsqueeze(1)
             rotated = torch.rand(missing, generator=generator) < self.rotate_noise_probability
             noise = _rotate_where(rotated, noise, _uniform(self.rotation_degrees, missing, generator))
-            blobs = replace_rows(blobs, ~found, noise > self.threshold)
+            exceeds = noise.gt_(self.threshold).short().byte().view(torch.bool)  # in half the time of ``>``
+            blobs = replace_rows(blobs, ~found, exceeds)
             found = (blobs & allowed).flatten(1).view(torch.uint8).amax(1).bool().cpu()  # bytes are faster than bool
             if found.all():
                 return blobs
@@ -251,6 +252,8 @@ def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator
 class _Places(NamedTuple):
     """N pixels of a batch of images."""
 
+    pixels: Tensor
+    """(N,), where each stands in a flattened batch of masks."""
     colours: Tensor
     """(3, N), where the three colours stand in the flattened batch."""
     drawn: Tensor
@@ -263,8 +266,10 @@ def _places(rows: Tensor, masks: Tensor) -> _Places:
     """Return where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
     drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
     area = masks[0].numel()
-    red = rows.index_select(0, drawn) * (3 * area) + positions
-    return _Places(torch.stack([red, red + area, red + 2 * area]), drawn, positions)
+    before = rows.index_select(0, drawn) * area
+    pixels = before + positions
+    red = before.mul_(2).add_(pixels)
+    return _Places(pixels, torch.stack([red, red + area, red + 2 * area]), drawn, positions)
 
 
 def _rotate_where(

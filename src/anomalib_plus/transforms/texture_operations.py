@@ -246,8 +246,8 @@ def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
     rows = (values[..., :-2, :] + values[..., 1:-1, :]).add_(values[..., 2:, :])
     total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(centre, alpha=4)
     smooth = total.float().mul_(1 / 13).round_()  # never at a tie, because 13 is odd
-    sharp = smooth.lerp_(centre.float(), factor).clamp_(0, 255)
-    images[..., 1:-1, 1:-1] = sharp.short()  # directly, the conversion is not vectorised and takes five times as long
+    sharp = smooth.lerp_(centre.float(), factor).short().clamp_(0, 255)
+    images[..., 1:-1, 1:-1] = sharp  # directly, the conversion is not vectorised and takes five times as long
     return images
 
 
