@@ -15,7 +15,7 @@ from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.region import FOREGROUND, Region, RegionOfInterest
 from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take
+from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take, true_positions
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
 from anomalib_plus.transforms.visibility import ensure_visible
@@ -264,8 +264,10 @@ class _Places(NamedTuple):
 
 def _places(rows: Tensor, masks: Tensor) -> _Places:
     """Return where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
-    drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
     area = masks[0].numel()
+    inside = true_positions(masks)
+    drawn = inside // area
+    positions = inside - drawn * area
     before = rows.index_select(0, drawn) * area
     pixels = before + positions
     red = before.mul_(2).add_(pixels)
