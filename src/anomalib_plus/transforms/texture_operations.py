@@ -56,11 +56,7 @@ class OperationPlan(NamedTuple):
 
     def chosen(self, name: str) -> Tensor:
         """Return where in ``order`` an operation stands; (B, K) bool."""
-        return self.order == (self.names.index(name) if name in self.names else -1)
-
-    def rows(self, name: str, step: int) -> list[int]:
-        """Return the textures whose operation number ``step`` is ``name``."""
-        return [] if name not in self.names else [i for i, n in enumerate(self.order[:, step].tolist()) if n == self.names.index(name)]
+        return self.order == self.names.index(name)
 
 
 def draw_operations(
@@ -114,9 +110,10 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
     counted = [histograms is not None] * len(pixels)  # whose row of `histograms` describes its pixels
     histograms = torch.zeros_like(identity) if histograms is None else histograms.to(device, torch.int64, copy=True)
 
-    for step in range(plan.order.shape[1]):
+    for step, positions in enumerate(plan.order.T.tolist()):
+        names = [plan.names[position] for position in positions]
         for name, operation in _PIXEL_OPERATIONS.items():
-            chosen = plan.rows(name, step)
+            chosen = _rows_of(name, names)
             if chosen:
                 rows = _to_device(chosen, device)
                 before = torch.stack([pixels[row] for row in chosen])
@@ -128,7 +125,7 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
 
         step_tables = value_tables[:, step, None].expand(-1, 3, -1)
         for name, table_of in _HISTOGRAM_TABLES.items():
-            chosen = plan.rows(name, step)
+            chosen = _rows_of(name, names)
             if chosen:
                 rows = _to_device(chosen, device)
                 uncounted = [row for row in chosen if not counted[row]]
@@ -144,6 +141,10 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
     return AugmentedTextures(torch.stack(pixels), tables)
 
 
+def _rows_of(name: str, names: list[str]) -> list[int]:
+    return [row for row, own_name in enumerate(names) if own_name == name]
+
+
 def _to_device(rows: list[int], device: torch.device) -> Tensor:
     return torch.tensor(rows).to(device, non_blocking=True)
 
@@ -153,8 +154,9 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
     levels = torch.arange(256)
     tables = levels.repeat(*plan.order.shape, 1)
     for name, table_of in _VALUE_TABLES.items():
-        chosen = plan.chosen(name)
-        tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
+        if name in plan.names:
+            chosen = plan.chosen(name)
+            tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
     return tables.to(device, non_blocking=True)
 
 
