@@ -55,7 +55,7 @@ def otsu_foreground(images: Tensor, polarity: Polarity = "auto") -> Tensor:
     histograms = byte_histograms(grey)
     thresholds = otsu_thresholds(histograms)
     if polarity == "auto":
-        object_is_dark = (_frame(grey) > thresholds[:, None]).float().mean(1) > 0.5
+        object_is_dark = _frame(grey).gt_(thresholds.byte()[:, None]).float().mean(1) > 0.5
     else:
         object_is_dark = torch.full_like(thresholds, polarity == "dark", dtype=torch.bool)
 

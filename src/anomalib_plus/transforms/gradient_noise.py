@@ -21,8 +21,9 @@ def _axis_weights(cells: int, size: int, device: torch.device) -> Tensor:
     distance = torch.arange(size, dtype=torch.float64)[:, None] * cells / size - torch.arange(cells + 1)
     nearness = (1 - distance.abs()).clamp_min(0)
     fade = nearness**3 * (nearness * (nearness * 6 - 15) + 10)
-    # A diagonal gradient is sqrt(2) short of 1 halfway between lines; each axis makes up for half of that.
-    return (torch.cat([fade, fade * distance], dim=1) * 2**0.25).float().to(device)
+    # Noise of unit gradients lies within 1 / sqrt(2). Both axes together scale it to 1.
+    weights = torch.cat([fade, fade * distance], dim=1) * 2**0.25
+    return weights.float().to(device, non_blocking=True)
 
 
 def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:

@@ -133,8 +133,9 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
                     own_pixels = torch.stack([pixels[row] for row in uncounted])
                     histograms[_to_device(uncounted, device)] = byte_histograms(own_pixels)
                     counted = [known or row in uncounted for row, known in enumerate(counted)]
-                before = tables[rows]
-                histogram = torch.zeros_like(before).scatter_add_(2, before, histograms[rows])
+                histogram = histograms[rows]
+                if step > 0:
+                    histogram = torch.zeros_like(histogram).scatter_add_(2, tables[rows], histogram)
                 table = table_of(histogram, numbers[rows, step, 0]).long()
                 step_tables = step_tables.index_copy(0, rows, table.expand(-1, 3, -1))
         tables = step_tables.gather(2, tables)
