@@ -49,22 +49,24 @@ def otsu_foreground(images: Tensor, polarity: Polarity = "auto") -> Tensor:
         (B, 1, H, W), bool.
     """
     red, green, blue = images.float().unbind(1)
-    grey = (red * (0.299 * 255)).add_(green, alpha=0.587 * 255).add_(blue, alpha=0.114 * 255)
-    grey.round_().clamp_(0, 255)
-    histograms = byte_histograms(grey.short().byte())  # in two steps it is vectorised, and so in half the time
+    half = torch.full_like(red[:1, :1, :1], 0.5)  # so that cutting off the decimals rounds
+    grey = half.add(red, alpha=0.299 * 255).add_(green, alpha=0.587 * 255).add_(blue, alpha=0.114 * 255)
+    grey = grey.clamp_(0, 255).short().byte()  # in two steps it is vectorised, and so in half the time
+    histograms = byte_histograms(grey)
     thresholds = otsu_thresholds(histograms)
     if polarity == "auto":
-        object_is_dark = (_frame(grey) > thresholds[:, None]).float().mean(1) > 0.5
+        object_is_dark = _frame(grey).gt_(thresholds.byte()[:, None]).float().mean(1) > 0.5
     else:
         object_is_dark = torch.full_like(thresholds, polarity == "dark", dtype=torch.bool)
 
     dark_share = histograms.cumsum(1).gather(1, thresholds[:, None])[:, 0] / grey[0].numel()
     share = torch.where(object_is_dark, dark_share, 1 - dark_share)
     unusable = (share < FOREGROUND_SHARE[0]) | (share > FOREGROUND_SHARE[1])
-    # Of integers, grey <= t is the same as -grey > -t - 0.5, and one comparison with a bound is the fastest.
-    is_dark = object_is_dark & ~unusable
-    bounds = torch.where(is_dark, -thresholds - 0.5, torch.where(unusable, -1, thresholds)).float()
-    return (grey.mul_(torch.where(is_dark, -1.0, 1.0)[:, None, None]) > bounds[:, None, None]).unsqueeze(1)
+    # Of the negative, 255 - grey, what was <= t is >= 255 - t. Bytes that are overwritten by what is compared, 0 or 1,
+    # take a tenth of the time of a comparison that returns booleans.
+    bounds = torch.where(object_is_dark, 255 - thresholds, thresholds + 1).masked_fill_(unusable, 0)
+    grey ^= torch.where(object_is_dark, 255, 0).byte()[:, None, None]
+    return grey.ge_(bounds.byte()[:, None, None]).view(torch.bool).unsqueeze(1)
 
 
 def _frame(grey: Tensor) -> Tensor:

@@ -4,29 +4,26 @@ A map is the sum over lattice points of ``fade * fade * (gradient . offset)``. T
 the offset of an axis depends on that axis alone, so the sum over lattice points is two matrix products per map.
 """
 
-import itertools
 import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from anomalib_plus.transforms.rows import rows_where
-
-_WIDTHS = (4, 16)  # cells across that make a group of maps
-
 
 @lru_cache(maxsize=64)
-def _axis_weights(cells: int, num_lines: int, size: int) -> Tensor:
-    """Influence of each lattice line on each pixel of one axis; host tensor (2, size, lines).
+def _axis_weights(cells: int, size: int, device: torch.device) -> Tensor:
+    """Influence of each lattice line on each pixel of one axis, (size, 2 * (cells + 1)).
 
-    The first plane is the quintic fade, the second the fade times the signed distance in cells. Small and needed for
-    every batch, so they are kept; in double precision, because the fades of neighbouring lines must sum to 1.
+    First the quintic fades, then the fades times the signed distances in cells. Small and needed for every batch, so
+    they are kept; in double precision, because the fades of neighbouring lines must sum to 1.
     """
-    distance = torch.arange(size, dtype=torch.float64)[:, None] * cells / size - torch.arange(num_lines)
+    distance = torch.arange(size, dtype=torch.float64)[:, None] * cells / size - torch.arange(cells + 1)
     nearness = (1 - distance.abs()).clamp_min(0)
     fade = nearness**3 * (nearness * (nearness * 6 - 15) + 10)
-    return torch.stack([fade, fade * distance]).float()
+    # Noise of unit gradients lies within 1 / sqrt(2). Both axes together scale it to 1.
+    weights = torch.cat([fade, fade * distance], dim=1) * 2**0.25
+    return weights.float().to(device, non_blocking=True)
 
 
 def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:
@@ -49,29 +46,14 @@ def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tens
         msg = f"{int(cells.max())} cells need {int(cells.max()) + 1} lattice lines, the angles have {num_lines}."
         raise ValueError(msg)
     noise = angles.new_empty(len(angles), *size)
-    # Most products are with lattice points that a coarse map does not have: maps of similar width are done together.
-    finest = cells[:, 1]
-    for low, high in itertools.pairwise((0, *_WIDTHS, num_lines)):
-        chosen = (finest > low) & (finest <= high)
-        if chosen.any():
-            rows = rows_where(chosen, angles.device)
-            lines = min(high + 1, num_lines)
-            noise[rows] = _noise_of_few_columns(cells[chosen], angles[rows, :, :lines], size)
-    return noise
-
-
-def _noise_of_few_columns(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:
-    """Noise of maps whose lattice has at most as many columns as ``angles`` (B, L, M)."""
-    weights = [
-        torch.stack([_axis_weights(number, num_lines, length) for number in axis], dim=1)
-        for axis, length, num_lines in zip(cells.T.tolist(), size, angles.shape[1:], strict=True)
-    ]
-    (fade_y, slope_y), (fade_x, slope_x) = (axis.to(angles.device, non_blocking=True) for axis in weights)
     # Autocast would round the lattice products to half precision, and a mask is a threshold on them.
     with torch.autocast(angles.device.type, enabled=False):
-        rows = torch.cat([slope_y @ angles.sin(), fade_y @ angles.cos()], dim=2)
-        columns = torch.cat([fade_x, slope_x], dim=2)
-        return (rows * math.sqrt(2)) @ columns.mT
+        for index, (down, across) in enumerate(cells.tolist()):  # one by one, because most lattices are small
+            own = angles[index, : down + 1, : across + 1]
+            fade, slope = _axis_weights(down, size[0], angles.device).chunk(2, dim=1)
+            rows = torch.cat([slope @ own.sin(), fade @ own.cos()], dim=1)
+            torch.mm(rows, _axis_weights(across, size[1], angles.device).mT, out=noise[index])
+    return noise
 
 
 def draw_gradient_noise(

@@ -15,7 +15,7 @@ from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.region import FOREGROUND, Region, RegionOfInterest
 from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows
+from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take, true_positions
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
 from anomalib_plus.transforms.visibility import ensure_visible
@@ -140,7 +140,7 @@ class PerlinAnomaly(Augmenter):
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
             places = _places(rows, anomalous)
-            mask.view(-1).scatter_(0, rows[places.drawn] * (height * width) + places.positions, 1)
+            mask.view(-1).scatter_(0, places.pixels, 1)
             self._paste(image, rows, anomalous, places, clean, generator)
             if self.blend_inverse == "perlin":
                 image.view(-1).scatter_(0, _places(rows, blobs & ~allowed).colours.flatten(), 0)
@@ -150,13 +150,13 @@ class PerlinAnomaly(Augmenter):
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 
     def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, degrees: Tensor) -> Tensor:
-        """Return where anomalies may lie in the chosen, rotated images, bool (R, 1, H, W); (1,) if anywhere.
+        """Return where anomalies may lie in the chosen, rotated images, bool (R, 1, H, W); (R, 1, 1, 1) if anywhere.
 
         The object is sought before the rotation, whose black corners would pass for part of a dark object.
         """
         rotated, degrees = rotated[chosen], degrees[chosen]
         if self.region.is_everywhere and not rotated.any():
-            return clean.new_ones(1, dtype=torch.bool)
+            return clean.new_ones(len(rotated), 1, 1, 1, dtype=torch.bool)
         if self.region.is_foreground:
             allowed = self.region.masks(select_rows(clean, chosen))
         else:
@@ -175,17 +175,22 @@ class PerlinAnomaly(Augmenter):
         fine, coarse = narrow((high, low), self.severity)  # the coarser the noise, the larger the blobs
         log2_cells = (low, high) if self.severity is None else (round(coarse), round(fine))
         blobs = torch.zeros(count, 1, *size, dtype=torch.bool, device=device)
-        found = torch.zeros(count, dtype=torch.bool)
+        missing = torch.ones(count, dtype=torch.bool)
         for _ in range(self.max_tries):
-            missing = int((~found).sum())
-            noise = draw_gradient_noise(missing, size, log2_cells, device, generator).unsqueeze(1)
-            rotated = torch.rand(missing, generator=generator) < self.rotate_noise_probability
-            noise = _rotate_where(rotated, noise, _uniform(self.rotation_degrees, missing, generator))
-            blobs = replace_rows(blobs, ~found, noise > self.threshold)
-            found = (blobs & allowed).flatten(1).view(torch.uint8).amax(1).bool().cpu()  # bytes are faster than bool
-            if found.all():
+            number = int(missing.sum())
+            noise = draw_gradient_noise(number, size, log2_cells, device, generator).unsqueeze(1)
+            rotated = torch.rand(number, generator=generator) < self.rotate_noise_probability
+            degrees = _uniform(self.rotation_degrees, number, generator)
+            if rotated.any():
+                turned = rotate(select_rows(noise, rotated), degrees[rotated])
+                noise.index_copy_(0, rows_where(rotated, device), turned)
+            drawn = noise.gt_(self.threshold).short().byte().view(torch.bool)  # in half the time of ``>``
+            blobs = replace_rows(blobs, missing, drawn)
+            meeting = (drawn & select_rows(allowed, missing)).flatten(1)
+            missing[missing.clone()] = meeting.view(torch.uint8).amax(1).cpu() == 0  # bytes are faster than bool
+            if not missing.any():
                 return blobs
-        return blobs & found.to(device, non_blocking=True)[:, None, None, None]
+        return blobs & ~missing.to(device, non_blocking=True)[:, None, None, None]
 
     def _paste(
         self,
@@ -210,9 +215,10 @@ class PerlinAnomaly(Augmenter):
             blended, _ = blend(own.float(), filling, masks, self.blend, opacity[:, None, None, None])
             images[rows] = torch.where(masks, blended.clamp_(0, 1).to(images.dtype), own)
             return
-        values = textures.at(places.drawn, places.positions).float() / 255
-        blended = images.take(places.colours).float().lerp(values, opacity[places.drawn, None])
-        images.view(-1).scatter_(0, places.colours.flatten(), blended.to(images.dtype).flatten())
+        values = textures.at(places.drawn, places.positions)
+        own = take(images, places.colours).float()
+        blended = own.lerp_(values, opacity.index_select(0, places.drawn)).to(images.dtype)
+        images.view(-1).scatter_(0, places.colours.flatten(), blended.flatten())
 
     def check(self) -> None:
         """Raise ``FileNotFoundError`` if the folder of textures or the region's file is missing or of no use."""
@@ -250,8 +256,10 @@ def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator
 class _Places(NamedTuple):
     """N pixels of a batch of images."""
 
+    pixels: Tensor
+    """(N,), where each stands in a flattened batch of masks."""
     colours: Tensor
-    """(N, 3), where the three colours stand in the flattened batch."""
+    """(3, N), where the three colours stand in the flattened batch."""
     drawn: Tensor
     """(N,), the mask of each pixel."""
     positions: Tensor
@@ -260,17 +268,22 @@ class _Places(NamedTuple):
 
 def _places(rows: Tensor, masks: Tensor) -> _Places:
     """Return where the masks (R, 1, H, W) of the images ``rows`` (R,) of a batch are True."""
-    drawn, positions = masks.flatten(1).nonzero(as_tuple=True)
-    planes = rows[drawn, None] * 3 + torch.arange(3, device=rows.device)
-    return _Places(planes * masks[0].numel() + positions[:, None], drawn, positions)
+    area = masks[0].numel()
+    inside = true_positions(masks)
+    drawn = inside // area
+    positions = inside - drawn * area
+    before = rows.index_select(0, drawn) * area
+    pixels = before + positions
+    red = before.mul_(2).add_(pixels)
+    return _Places(pixels, torch.stack([red, red + area, red + 2 * area]), drawn, positions)
 
 
 def _rotate_where(
     rotated: Tensor, images: Tensor, degrees: Tensor, interpolation: Literal["bilinear", "nearest"] = "bilinear"
 ) -> Tensor:
-    """Rotate the images that the host mask names; images in [0, 1] or noise in [-1, 1]."""
+    """Rotate the images or masks that the host mask names."""
     if not rotated.any():
         return images
     turned = rotate(select_rows(images, rotated).float(), degrees[rotated], interpolation)
-    turned.clamp_(-1, 1)  # interpolation weights sum to 1 but for rounding
+    turned.clamp_(0, 1)  # interpolation weights sum to 1 but for rounding
     return replace_rows(images, rotated, turned.to(images.dtype))

@@ -23,7 +23,8 @@ def rotate(images: Tensor, degrees: Tensor, interpolation: Literal["bilinear", "
     x = torch.arange(width, device=device) - (width - 1) / 2
     y = (torch.arange(height, device=device) - (height - 1) / 2)[:, None]
     cos, sin = radians.cos(), radians.sin()
-    grid = images.new_empty(count, height, width, 2)
-    torch.add(x * (cos * (2 / width)), y * (-sin * (2 / width)), out=grid[..., 0])
-    torch.add(x * (sin * (2 / height)), y * (cos * (2 / height)), out=grid[..., 1])
+    grid = images.new_empty(2, count, height, width)  # one plane each, as vectorised code on a CPU wants it
+    torch.add(x * (cos * (2 / width)), y * (-sin * (2 / width)), out=grid[0])
+    torch.add(x * (sin * (2 / height)), y * (cos * (2 / height)), out=grid[1])
+    grid = grid.permute(1, 2, 3, 0)
     return F.grid_sample(images, grid, mode=interpolation, padding_mode="zeros", align_corners=False)

