@@ -84,8 +84,8 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
     lumped = _largest(count, links)
     if lumped > largest:
         remarks.append(
-            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not used. If "
-            "several images show one part, say so by group_by."
+            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not used; group_by says "
+            "which show one part."
         )
         links = []
     similar = similar_pairs(np.array(thumbnails).reshape(-1, _SIDE, _SIDE), largest)
@@ -94,7 +94,7 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
     for title, found in (("have names of one burst", links), ("are alike in their details", similar)):
         if found:
             members = {index for link in found for index in link}
-            remarks.append(f"{len(members)} images {title}, as images of one part are; these stay in one split.")
+            remarks.append(f"{len(members)} images {title}, as images of one part are: they stay in one split.")
     return [str(number) for number in components(count, [*links, *similar])], remarks
 
 

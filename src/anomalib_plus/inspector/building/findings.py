@@ -117,7 +117,10 @@ def _colours(survey: Survey) -> Finding:
 def _groups(survey: Survey) -> Finding:
     names = set(survey.groups)
     alone = len(names) == len(survey.groups)
-    seen = "no images that would show one part" if alone else f"{len(survey.groups)} images of {len(names)} parts"
+    if alone:
+        seen = "no images that would show one part"
+    else:
+        seen = f"{len(survey.groups)} images in {len(names)} groups, each of which may show one part"
     decided = " ".join(survey.remarks) or "Each image is taken for a part of its own; --group-by says otherwise."
     return Finding("Groups", seen, decided)
 

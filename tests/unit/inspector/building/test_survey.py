@@ -50,7 +50,7 @@ def test_images_of_one_part_stay_together_in_another_light_too(tmp_path):
     assert ["dark.png", "part_005.png"] in together
     assert ["noisy.png", "part_003.png"] in together
     assert len(together) <= 4, "stripes of other parts are alike, too, but only a few"
-    assert "images are alike in their details, as images of one part are; these stay in one split." in found.remarks[0]
+    assert "images are alike in their details, as images of one part are: they stay in one split." in found.remarks[0]
 
 
 @pytest.mark.parametrize("endings", [("_a", "_b"), ("_1", "_2")])
