@@ -84,8 +84,8 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
     lumped = _largest(count, links)
     if lumped > largest:
         remarks.append(
-            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not used; group_by says "
-            "which show one part."
+            f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not "
+            "used; group_by says which show one part."
         )
         links = []
     similar = similar_pairs(np.array(thumbnails).reshape(-1, _SIDE, _SIDE), largest)

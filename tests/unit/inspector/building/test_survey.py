@@ -69,7 +69,7 @@ def test_a_rule_that_lumps_everything_together_is_not_used(tmp_path):
     found = survey(tmp_path)
     assert grouped(found) == []
     (remark,) = found.remarks
-    assert "By names of one burst, 22 of 22 images would be one part, so this rule is not used." in remark
+    assert "By names of one burst, 22 of 22 images would be one part, so this rule is not used;" in remark
 
 
 def test_group_by_is_an_expression(tmp_path):
