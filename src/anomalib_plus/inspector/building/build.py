@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.files import file_hash, replace_file
@@ -250,7 +249,7 @@ class Build:
             "roi": str(options.roi.resolve()) if options.roi else None,
             "format": options.format,
             "seed": options.seed,
-            "threads": usable_cores(),
+            "threads": self._limits.threads,
         }
 
     def _deliver(self, outcome: Outcome) -> None:

@@ -57,6 +57,11 @@ class Limits:
     steps: int | None = None
     workers: int = 1
 
+    @property
+    def threads(self) -> int:
+        """Threads of each training, the last one too: on a busy machine, threads that wait for cores make few steps."""
+        return max(usable_cores() // self.workers, 1)
+
 
 @dataclass
 class Round:
@@ -204,7 +209,7 @@ class Halving:
         progress = _Progress(len(jobs), len(jobs) - len(todo), workers, self.console)
         progress.state = self.state
         with progress:
-            run_local(todo, self.store, progress, workers, max(usable_cores() // workers, 1))
+            run_local(todo, self.store, progress, workers, self.limits.threads)
         self.state.save()
 
     def _budget(self, number: int, labels: Sequence[str], is_last: bool) -> Budget:

@@ -69,21 +69,27 @@ class Outcome:
         return sum(score > self.threshold for score in scores), len(scores)
 
     def sentence(self) -> str:
-        """Say what was chosen and how good it is, and warn if it finds fewer than half of the defects."""
+        """Say what was chosen and how good it is, and warn if it rejects or misses too much."""
         (rejected, good), (hit, defective) = self.false_alarms(), self.found()
         low, high = clopper_pearson(rejected, good)
         kind = "of your bad parts" if self.options.bad else "synthetic defects"
         rate = max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
-        level = _level(self.level)
-        warning = (
-            " It misses more than it finds: do not rely on it. Give more --minutes, a larger --image-size, or --tile "
-            "for small defects."
-        )
-        return (
+        sentence = (
             f"{self.label}: {rejected} of {good} held-out good parts {_is(rejected)} rejected (95 % interval "
             f"{100 * low:.1f} to {100 * high:.1f} %; the threshold is set for {100 * rate:.2g} %), {hit} of "
-            f"{defective} {kind} {_is(hit)} found{level}."
-        ) + (warning if 2 * hit < defective else "")
+            f"{defective} {kind} {_is(hit)} found{_level(self.level)}."
+        )
+        if low > rate:
+            sentence += (
+                " It rejects more good parts than the threshold is set for: the parts differ more than the calibration "
+                "images show. Give images of more parts."
+            )
+        if 2 * hit < defective:
+            sentence += (
+                " It misses more than it finds: do not rely on it. Give more --minutes, a larger --image-size, or "
+                "--tile for small defects."
+            )
+        return sentence
 
     def choices(self) -> list[str]:
         """List every decision with its reason, for the description of the bundle."""

@@ -21,6 +21,14 @@ def test_an_inspector_that_misses_more_than_it_finds_is_named_as_such(tmp_path):
     )
 
 
+def test_more_rejected_good_parts_than_the_threshold_is_set_for_are_named(tmp_path):
+    outcome = finished_build(tmp_path)
+    assert "than the threshold is set for:" not in outcome.sentence()
+    outcome.record["scores"] = {**outcome.record["scores"], "originals": [0.9] * 4 + [0.1]}
+    assert "4 of 5 held-out good parts are rejected (95 % interval 28.4 to 99.5 %" in outcome.sentence()
+    assert outcome.sentence().endswith("than the calibration images show. Give images of more parts.")
+
+
 def test_the_sentence_counts_what_was_held_back(tmp_path):
     sentence = finished_build(tmp_path).sentence()
     assert sentence == (
