@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from anomalib.data import AnomalibDataModule, Folder
+from anomalib.models import Padim
+from PIL import Image
 from torch.utils.data import DataLoader
+
+from anomalib_plus import ConformalPostProcessor, SyntheticValidation
 
 from .conftest import Surfaces
 from .small_models import SmallModel, quiet_engine
@@ -61,3 +66,27 @@ def test_a_training_without_validation_warns(
     loader: DataLoader = ordered_loader(2)
     quiet_engine(max_epochs=1, limit_train_batches=1).fit(small_model.build(), train_dataloaders=loader)
     assert f"{small_model.name}: {NO_IMAGES}" in caplog.text
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_thresholds_from_parts_of_the_training_are_warned_of(
+    together: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For any model: here one of anomalib's, on two photographs of each part, in different light."""
+    (tmp_path / "good").mkdir()
+    for number in range(12):
+        part = np.random.default_rng(number).uniform(40, 200, (32, 32, 1)).repeat(3, axis=2)
+        for name, light in (("a", 1.0), ("b", 0.6)):
+            file = tmp_path / "good" / f"{10 * number + ord(name)}.png"
+            Image.fromarray((light * part).astype(np.uint8)).save(file)
+    model = Padim(
+        "test_resnet", ["layer1"], pre_trained=False, n_features=4, evaluator=False, visualizer=False,
+        pre_processor=Padim.configure_pre_processor((32, 32)), post_processor=ConformalPostProcessor(0.2),
+    )  # fmt: skip
+    good = Folder(
+        "parts", "good", root=tmp_path, num_workers=0, val_split_mode="from_train", val_split_ratio=0.3, seed=0
+    )
+    data = SyntheticValidation(good, nuisance=None, holdout=0.3) if together else good
+    with caplog.at_level("WARNING"):
+        quiet_engine().fit(model, data)
+    assert ("look like images of parts that it was trained on" in caplog.text) == (not together)

@@ -13,6 +13,7 @@ from anomalib_plus.validation.similar_images import components, similar_pairs
 _SIDE = 32
 _SMALL_GROUP, _GROUP_SHARE = 4, 0.15
 """Images that one part may always have, and their largest share of all."""
+_MOST_COMPARED = 2000
 _BURSTS = (re.compile(r"(.*\d)[-_. ]?[A-Za-z]$"), re.compile(r"(.*\d)[-_. ]\d{1,2}$"))
 """Names of one burst: ``part_017_a`` and ``part_017_b``, or ``part_017_1`` and ``part_017_2``."""
 
@@ -47,6 +48,17 @@ def group_files(paths: Sequence[str], group_by: str | None = None) -> dict[str, 
     thumbnails = [] if group_by else [_thumbnail_of_file(path) for path in paths]
     groups, _ = group_images(paths, thumbnails, group_by)
     return dict(zip(paths, groups, strict=True))
+
+
+def images_of_trained_parts(training: Sequence[str], validation: Sequence[str]) -> list[str]:
+    """Return the validation images that seem to show a part of the training images.
+
+    Of more than 2,000 images, training images are left out evenly, so that it takes seconds.
+    """
+    step = max(1, -(-len(training) // max(_MOST_COMPARED - len(validation), 1)))
+    groups = group_files(sorted({*training[::step], *validation}))
+    trained = {groups[path] for path in training[::step]}
+    return [path for path in validation if groups[path] in trained]
 
 
 def _thumbnail_of_file(path: str) -> NDArray[np.int16]:

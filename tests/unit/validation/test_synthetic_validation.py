@@ -21,6 +21,7 @@ from anomalib_plus import Mix, MVTec, Scratch, Stain, SyntheticValidation
 from anomalib_plus.data.dataset_check import check_datasets
 from anomalib_plus.data.samples import samples_of
 from anomalib_plus.transforms import Cutout, PerlinAnomaly
+from anomalib_plus.validation.image_groups import images_of_trained_parts
 from anomalib_plus.validation.kinds import default_kinds
 from anomalib_plus.validation.object_region import object_region
 
@@ -255,6 +256,8 @@ def test_images_of_one_part_are_not_on_both_sides(group_by: str | None, tmp_path
     )
     assert bool(trained & held_out) == (group_by == ".*")
     assert len(files(data.val_data)) == 6
+    shared = images_of_trained_parts(sorted(files(data.train_data)), sorted(files(data.val_data)))
+    assert bool(shared) == (group_by == ".*")
 
 
 def test_a_file_that_is_listed_twice_is_not_in_both_parts(good_folder: Callable[..., Folder]) -> None:
