@@ -1,7 +1,9 @@
 """What stands in docs/decisions.md runs as it stands there, with small networks."""
 
 import re
+import runpy
 import shlex
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def parts(mvtec_layout: Path, left_mask: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_command_ends_with_thresholds_and_pictures(parts: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (command,) = blocks("bash")
+    command, _ = blocks("bash")
     program, *arguments = shlex.split(command.replace("\\\n", " "))
     assert program == "anomalib"
     with caplog.at_level("INFO"):
@@ -54,6 +56,25 @@ def test_the_command_ends_with_thresholds_and_pictures(parts: Path, caplog: pyte
     assert list((parts / "results").rglob("images/**/*.png"))
     (checkpoint,) = (parts / "results").rglob("v0/**/model.ckpt")
     assert AstMFR.load_from_checkpoint(checkpoint).post_processor.roi.mask.sum() == 64 * 32
+
+
+def test_the_false_alarms_are_counted(
+    mvtec_layout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = re.search(r"python (docs/examples/\S+)", blocks("bash")[1])[1]
+    names = runpy.run_path(str(PAGE.parents[1] / script))
+    padim = {"backbone": "test_resnet", "layers": ["layer1"], "pre_trained": False, "n_features": 4}
+    scope = names["main"].__globals__
+    scope |= {"MODELS": {"PaDiM": ("anomalib.models.Padim", padim)}, "SIZE": (32, 32), "offer_lite_weights": list}
+    monkeypatch.setattr(sys, "argv", ["", str(mvtec_layout / "surface"), "--rate", "0.3"])
+    names["main"]()
+    head, _, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line]
+    page = PAGE.read_text()
+    assert f"| {' | '.join(head)} |" in page
+    assert [row[:4] for row in rows] == [["surface", "PaDiM", *each] for each in (
+        ("at random", "no"), ("by part", "no"), ("by part", "yes"),
+    )]  # fmt: skip
+    assert all(re.fullmatch(r"\d+ of \d+: \d+ % \(\d+ to \d+\)", cell) for row in rows for cell in row[5:9])
 
 
 def test_the_code_runs(parts: Path) -> None:
