@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics import CatMetric
 
-from anomalib_plus.data.samples import samples_of
 from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.post_processing.conformal_math import (
     conformal_rank,
@@ -25,7 +24,7 @@ from anomalib_plus.post_processing.conformal_math import (
 )
 from anomalib_plus.post_processing.region_of_interest import RegionChoice
 from anomalib_plus.post_processing.region_post_processor import RegionPostProcessor
-from anomalib_plus.validation.image_groups import images_of_trained_parts
+from anomalib_plus.post_processing.trained_parts import warn_of_trained_parts
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         if self.n and trainer.is_global_zero:
             rank_zero_info(f"{type(pl_module).__name__}: {self.describe()}")
             if trainer.state.fn == TrainerFn.FITTING:
-                _warn_of_trained_parts(trainer, type(pl_module).__name__)
+                warn_of_trained_parts(trainer, type(pl_module).__name__)
 
     def describe(self) -> str:
         """Describe the budget in one sentence."""
@@ -299,28 +298,3 @@ def _scale(threshold: Tensor, values: Tensor) -> Tensor:
     """Return a positive unit of length for scores: a fraction of the threshold's distance from the median."""
     distances = (threshold - values.median(), threshold - values.min(), threshold.abs(), torch.ones_like(threshold))
     return next(distance for distance in distances if distance > 0) / _STEPS
-
-
-def _warn_of_trained_parts(trainer: Trainer, model: str) -> None:
-    training, validation = (
-        sorted(
-            {
-                sample.image
-                for dataset in datasets_of(loaders)
-                for sample in samples_of(dataset)
-                if sample is not None and sample.label == LabelName.NORMAL
-            }
-        )
-        for loaders in (trainer.train_dataloader, trainer.val_dataloaders)
-    )
-    seen = images_of_trained_parts(training, validation)
-    if 2 * len(seen) > len(validation):
-        logger.warning(
-            "%s: %d of %d good validation images look like images of parts that it was trained on, for example %s. "
-            "Their scores are then too low, and more good parts are rejected than the false-alarm rate says. Hold "
-            "images of one part out together: SyntheticValidation (nuisance: null) does.",
-            model,
-            len(seen),
-            len(validation),
-            seen[0],
-        )

@@ -1,0 +1,38 @@
+"""Check of the validation images against the training images."""
+
+import logging
+
+from anomalib.data.utils import LabelName
+from lightning.pytorch import Trainer
+
+from anomalib_plus.data.samples import samples_of
+from anomalib_plus.data.stage_data import datasets_of
+from anomalib_plus.validation.image_groups import images_of_trained_parts
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_trained_parts(trainer: Trainer, model: str) -> None:
+    """Warn if most good validation images of a fit look like images of parts that the model was trained on."""
+    training, validation = (
+        sorted(
+            {
+                sample.image
+                for dataset in datasets_of(loaders)
+                for sample in samples_of(dataset)
+                if sample is not None and sample.label == LabelName.NORMAL
+            }
+        )
+        for loaders in (trainer.train_dataloader, trainer.val_dataloaders)
+    )
+    seen = images_of_trained_parts(training, validation)
+    if 2 * len(seen) > len(validation):
+        logger.warning(
+            "%s: %d of %d good validation images look like images of parts that it was trained on, for example %s. "
+            "Their scores are then too low, and more good parts are rejected than the false-alarm rate says. Hold "
+            "images of one part out together: SyntheticValidation (nuisance: null) does.",
+            model,
+            len(seen),
+            len(validation),
+            seen[0],
+        )
