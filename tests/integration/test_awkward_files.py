@@ -363,8 +363,10 @@ def test_the_command_line_takes_the_data_set_by_name(zoo: Zoo, form: str, tmp_pa
         "options": ["--data=PredictImages", f"--data.path={folder}", "--data.skip_bad_images=true"],
         "configuration": [f"--config={config}"],
     }
-    model = [*SmallModel.named("RamFAE").command_line, "--model.visualizer=false", "--return_predictions=false"]
-    command = AnomalibCLI(["predict", *model, *data[form]])
+    # The full path: in one process with other tests, jsonargparse may know the class by two.
+    model = ["--model=anomalib_plus.models.RamFAE", *SmallModel.named("RamFAE").command_line[1:]]
+    options = ["--model.visualizer=false", "--return_predictions=false"]
+    command = AnomalibCLI(["predict", *model, *options, *data[form]])
     assert command.engine.trainer.predict_loop.predictions == []
     (file,) = Path("results").rglob("skipped_images.csv")
     assert len(file.read_text().splitlines()) == 1 + sum(path.parent == folder for path in zoo.bad)
