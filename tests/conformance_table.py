@@ -123,22 +123,22 @@ def read(junit: Path, models: Sequence[str]) -> list[Outcome]:
     return outcomes
 
 
-def _judge(outcomes: Sequence[Outcome]) -> str:
+def _outcome_of(outcomes: Sequence[Outcome]) -> str:
     """One word for test cases: the worst of them."""
     found = {outcome.status for outcome in outcomes}
     return next((status for status in ("broke", "skipped", "ok") if status in found), "did not run")
 
 
-def judge_item(run: Run, item: str, models: Sequence[str]) -> dict[str, str]:
+def results_of_item(run: Run, item: str, models: Sequence[str]) -> dict[str, str]:
     """What became of an item, by model: ``ok``, ``broke``, ``skipped`` or ``did not run``."""
     cases = [[outcome for outcome in run.outcomes if outcome.test == test] for test in ITEMS[item]]
     if any(found and not any(outcome.model for outcome in found) for found in cases):
-        return dict.fromkeys(models, _judge([outcome for found in cases for outcome in found]))
-    verdicts = {}
+        return dict.fromkeys(models, _outcome_of([outcome for found in cases for outcome in found]))
+    results = {}
     for model in models:
-        words = {_judge([outcome for outcome in found if outcome.model == model]) for found in cases}
-        verdicts[model] = next(word for word in ("broke", "did not run", "skipped", "ok") if word in words)
-    return verdicts
+        words = {_outcome_of([outcome for outcome in found if outcome.model == model]) for found in cases}
+        results[model] = next(word for word in ("broke", "did not run", "skipped", "ok") if word in words)
+    return results
 
 
 def broke(run: Run, models: Sequence[str]) -> bool:
@@ -146,14 +146,14 @@ def broke(run: Run, models: Sequence[str]) -> bool:
 
     What only a GPU or another Python can run may be skipped.
     """
-    verdicts = [word for item in ITEMS for word in judge_item(run, item, models).values()]
-    return run.allowed and not set(verdicts) <= {"ok", "skipped"}
+    results = [word for item in ITEMS for word in results_of_item(run, item, models).values()]
+    return run.allowed and not set(results) <= {"ok", "skipped"}
 
 
-def _cell(verdicts: Mapping[str, str]) -> str:
+def _cell(results: Mapping[str, str]) -> str:
     """``ok``, or the models by what became of them."""
     by_word = defaultdict(list)
-    for model, word in verdicts.items():
+    for model, word in results.items():
         by_word[word].append(model)
     if len(by_word) == 1:
         return next(iter(by_word))
@@ -181,7 +181,7 @@ def markdown(runs: Sequence[Run], models: Sequence[str]) -> str:
         "|---|" + "---|" * len(runs),
     ]
     for item in ITEMS:
-        cells = ["unusable" if run.failure else _cell(judge_item(run, item, models)) for run in runs]
+        cells = ["unusable" if run.failure else _cell(results_of_item(run, item, models)) for run in runs]
         lines.append(f"| {item} | {' | '.join(cells)} |")
     counts = [defaultdict(int) for _ in runs]
     for count, run in zip(counts, runs, strict=True):

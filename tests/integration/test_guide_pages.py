@@ -110,7 +110,6 @@ def test_the_curve_of_a_training(parts: Path, capsys: pytest.CaptureFixture[str]
     (code,) = blocks("how_long_to_train.md", "python")
     changes = {
         "max_epochs=50, check_val_every_n_epoch=5": "max_epochs=2, check_val_every_n_epoch=1",
-        "RamFAE(": "RamFAE(widths=(4, 8), pre_processor=RamFAE.configure_pre_processor((64, 64)), ",
     }
     run(replaced(code, changes), "how_long_to_train.md")
     assert len(re.findall(r"step \d+: [01]\.\d{3}\n", capsys.readouterr().out)) == 2

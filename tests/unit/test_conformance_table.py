@@ -66,11 +66,11 @@ def test_reading(outcomes: list[Outcome]) -> None:
 
 def test_items_by_model(outcomes: list[Outcome]) -> None:
     run = Run("anomalib 2.7.0", True, outcomes)
-    assert table.judge_item(run, "export to torch", MODELS) == {"AstMFR": "ok", "FEAR": "broke"}
-    assert table.judge_item(run, "`anomalib benchmark`", MODELS) == dict.fromkeys(MODELS, "did not run")
-    assert table.judge_item(run, "start-up hook", MODELS) == dict.fromkeys(MODELS, "broke")
+    assert table.results_of_item(run, "export to torch", MODELS) == {"AstMFR": "ok", "FEAR": "broke"}
+    assert table.results_of_item(run, "`anomalib benchmark`", MODELS) == dict.fromkeys(MODELS, "did not run")
+    assert table.results_of_item(run, "start-up hook", MODELS) == dict.fromkeys(MODELS, "broke")
     half = Run("", True, [Outcome(table.ITEMS["engine: predict"][0], model, "ok") for model in MODELS])
-    assert table.judge_item(half, "engine: predict", MODELS) == dict.fromkeys(MODELS, "did not run")
+    assert table.results_of_item(half, "engine: predict", MODELS) == dict.fromkeys(MODELS, "did not run")
 
 
 def test_the_table_says_what_broke(outcomes: list[Outcome]) -> None:

@@ -6,14 +6,20 @@ from anomalib.data.utils import LabelName
 from lightning.pytorch import Trainer
 
 from anomalib_plus.data.samples import samples_of
-from anomalib_plus.data.stage_data import datasets_of
+from anomalib_plus.data.stage_data import datamodule_of_stage, datasets_of
+from anomalib_plus.validation import SyntheticValidation
 from anomalib_plus.validation.image_groups import images_of_trained_parts
 
 logger = logging.getLogger(__name__)
 
 
 def warn_of_trained_parts(trainer: Trainer, model: str) -> None:
-    """Warn if most good validation images of a fit look like images of parts that the model was trained on."""
+    """Warn if most good validation images of a fit look like images of parts that the model was trained on.
+
+    :class:`~anomalib_plus.validation.SyntheticValidation` has held parts out together, perhaps by their names.
+    """
+    if isinstance(datamodule_of_stage(trainer), SyntheticValidation):
+        return
     training, validation = (
         sorted(
             {
