@@ -14,7 +14,10 @@ import anomalib_plus
 from anomalib_plus import ConformalPostProcessor, DecisionEvaluator, RegionVisualizer, Tiled
 
 PAGE = Path(__file__).parents[2] / "docs" / "large_images.md"
-SMALLER = {"max_epochs=40": "max_epochs=1, logger=False, accelerator='cpu'", "(256, 256)": "(32, 32)"}
+SMALLER = {
+    "max_epochs=40, check_val_every_n_epoch=20": "max_epochs=1, logger=False, accelerator='cpu'",
+    "(256, 256)": "(32, 32)",
+}
 
 
 def blocks(language: str) -> list[str]:

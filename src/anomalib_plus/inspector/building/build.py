@@ -174,6 +174,7 @@ class Build:
         parts = {name: [images[index].path for index in indices] for name, indices in asdict(self.splits).items()}
         roi = file_hash(options.roi) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
+        content += [self.image_size, options.tile]
         content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
         content += [str(self.work)]  # a copy of the folder must not use the original's images
         key = digest(content)[:16]
@@ -188,7 +189,11 @@ class Build:
         else:
             self.console.print(f"Making synthetic defects on {len(originals)} images")
             chosen = selection_images.write_synthetic(
-                parts["selection"], self.work / selection_images.FOLDER, options.seed, options.roi
+                parts["selection"],
+                self.work / selection_images.FOLDER,
+                options.seed,
+                options.roi,
+                self.image_size if options.tile is None else None,
             )
         splits = {"digest": key, **places, "originals": originals, "selection": chosen}
         replace_file(file, json.dumps(splits, indent=1))

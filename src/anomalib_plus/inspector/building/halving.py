@@ -163,7 +163,11 @@ class Halving:
     def _last_seconds(self, timed: int) -> float:
         """Seconds of training in a last round: half of what is left, because the winner may have to train again."""
         left = (1 - RESERVE_FRACTION) * self.limits.seconds - self.state.seconds
-        return self.limits.workers * left / 2 / max(timed, 1) - self._overhead()
+        return left / 2 / self._waves(timed) - self._overhead()
+
+    def _waves(self, timed: int) -> int:
+        """Number of trainings that a worker does one after the other; one at least."""
+        return max(math.ceil(timed / self.limits.workers), 1)
 
     def _round(self, number: int, labels: list[str]) -> Round:
         planned = self.state.get("rounds") or []
@@ -174,6 +178,8 @@ class Halving:
             self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
         limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else counted(budget.max_steps, "step")
+        if all(self.entries[label].budget for label in labels):
+            limit = "one pass over the images"
         self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
         jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
         self._run_jobs(list(jobs.values()))
@@ -220,10 +226,9 @@ class Halving:
         if is_last:
             return Budget(max_seconds=round(self._last_seconds(len(timed)), 1))
         left = ROUNDS_FRACTION * self.limits.seconds - self.state.seconds
-        per_round = left / _rounds(len(labels))
         overhead = self._overhead()
-        for_training = per_round * self.limits.workers - overhead * len(labels)
-        return Budget(max_seconds=round(max(for_training / max(len(timed), 1), _LEAST_SECONDS), 1))
+        for_timed = left / _rounds(len(labels)) - overhead * (len(labels) - len(timed)) / self.limits.workers
+        return Budget(max_seconds=round(max(for_timed / self._waves(len(timed)) - overhead, _LEAST_SECONDS), 1))
 
     def _overhead(self) -> float:
         """Median seconds of the finished jobs beside their training."""

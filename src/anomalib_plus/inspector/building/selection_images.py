@@ -10,6 +10,8 @@ from anomalib_plus.image_files import find_image_files, inspect_mask, printable
 
 FOLDER = "selection"
 _DEFECTS_PER_IMAGE = 2
+_ENLARGEMENT = 4
+"""Smallest ratio of the sides of reduced images to those of the networks' input."""
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
@@ -23,31 +25,63 @@ def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, ki
     }
 
 
-def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path | None = None) -> list[dict[str, Any]]:
+def write_synthetic(
+    images: Sequence[Path],
+    folder: Path,
+    seed: int,
+    roi: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> list[dict[str, Any]]:
     """Write each good image, varied in light and position, and two copies with one defect each, with their masks.
 
-    The folder's content is replaced. The images are the same for a seed. With ``roi``, an image file, defects lie where
-    it is not black.
+    The folder's content is replaced. The images are the same for a seed.
+
+    Args:
+        images: Files of the good images.
+        folder: Folder to write to.
+        seed: Seed of everything drawn.
+        roi: Image file; defects lie where it is not black.
+        image_size: Height and width of the networks' input. Images of more than four times these sides are reduced to
+            that first, because defects on a camera's full image take ten seconds each. None reduces none.
     """
     from anomalib_plus import Nuisance
     from anomalib_plus.validation.dataset import SyntheticValidationDataset
     from anomalib_plus.validation.kinds import default_kinds
 
-    kinds = default_kinds(roi=str(roi) if roi else None)
-    paths = [str(path) for path in images]
-    numbers = {str(path): f"{number:04d}" for number, path in enumerate(images)}
     shutil.rmtree(folder, ignore_errors=True)
-    for name in ("good", "defective", "masks"):
+    for name in ("good", "defective", "masks", "reduced"):
         (folder / name).mkdir(parents=True)
+    reduced = folder / "reduced"
+    numbers = {_reduced(path, reduced / f"{number:04d}.png", image_size): number for number, path in enumerate(images)}
+    kinds = default_kinds(roi=_reduced(roi, reduced / "roi.png", image_size, is_mask=True) if roi else None)
     entries = []
-    for number in range(_DEFECTS_PER_IMAGE):
-        dataset = SyntheticValidationDataset(paths, kinds, Nuisance(), seed + number)
-        rows = [row for row in dataset.samples.itertuples() if number == 0 or row.label_index]
-        entries += [_write(dataset, row, folder, f"{numbers[row.image_path]}_{number}") for row in rows]
+    for copy in range(_DEFECTS_PER_IMAGE):
+        dataset = SyntheticValidationDataset(list(numbers), kinds, Nuisance(), seed + copy)
+        for row in dataset.samples.itertuples():
+            if copy == 0 or row.label_index:
+                number = numbers[row.image_path]
+                entries.append(_write(dataset, row, folder, f"{number:04d}_{copy}", str(images[number])))
     return entries
 
 
-def _write(dataset: Any, row: Any, folder: Path, name: str) -> dict[str, Any]:
+def _reduced(image: Path, file: Path, image_size: tuple[int, int] | None, is_mask: bool = False) -> str:
+    """Write a reduced copy; return its path, or that of the image if it is not larger than wanted."""
+    from PIL import Image
+
+    if image_size is None:
+        return str(image)
+    with Image.open(image) as opened:
+        height, width = (_ENLARGEMENT * side for side in image_size)
+        factor = max(height / opened.height, width / opened.width)
+        if factor >= 1:
+            return str(image)
+        size = round(factor * opened.width), round(factor * opened.height)
+        mode, filtering = ("L", Image.Resampling.NEAREST) if is_mask else ("RGB", Image.Resampling.BILINEAR)
+        opened.convert(mode).resize(size, filtering).save(file)
+    return str(file)
+
+
+def _write(dataset: Any, row: Any, folder: Path, name: str, source: str) -> dict[str, Any]:
     from PIL import Image
     from torchvision.transforms.v2.functional import to_pil_image
 
@@ -58,7 +92,7 @@ def _write(dataset: Any, row: Any, folder: Path, name: str) -> dict[str, Any]:
     mask_file = folder / "masks" / file.name if defective else None
     if mask_file:
         Image.fromarray(mask.numpy() * 255).save(mask_file)
-    return entry(file, row.image_path, int(defective), mask_file, row.kind)
+    return entry(file, source, int(defective), mask_file, row.kind)
 
 
 def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:

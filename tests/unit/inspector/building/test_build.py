@@ -191,6 +191,13 @@ def test_time_is_shared_among_rounds_jobs_and_the_end(six):
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
 
 
+def test_one_training_does_not_get_the_time_of_two_workers(options, tmp_path):
+    models = (write_candidates(tmp_path / "two.yaml", ["Bank"], Bank={"quality": 0.1}, Slow={"quality": 2.0}),)
+    build(options, models=models, steps=None, minutes=10.0, workers=2)
+    state = json.loads((options.output / "work" / "state.json").read_text())
+    assert 0.55 * 600 - 40 < state["rounds"][0]["budget"]["max_seconds"] <= 0.55 * 600 - 20
+
+
 def test_the_runners_up_of_a_model_that_needs_no_time_get_half_of_it(options, tmp_path):
     models = {"Bank": {"quality": 2.0}, "Slow": {"quality": 0.3}, "Slower": {"quality": 0.2}, "Slowest": {"quality": 0}}
     wanted = (write_candidates(tmp_path / "bank.yaml", ["Bank"], **models),)

@@ -3,10 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from anomalib.data.utils import read_image
+from anomalib.pre_processing import PreProcessor
 from PIL import Image
+from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
 from anomalib_plus.inspector.building.datamodule import SplitData
 from anomalib_plus.inspector.building.selection_images import bad_parts, entry, write_synthetic
@@ -33,14 +38,29 @@ def test_each_image_gets_two_copies_with_one_marked_defect_each(tmp_path):
         np.testing.assert_array_equal(pixels(one["image"]), pixels(other["image"]))
 
 
-def test_defects_lie_in_the_region_of_interest(tmp_path):
+@pytest.mark.parametrize("enlarged", [1, 8])
+def test_defects_lie_in_the_region_of_interest(tmp_path, enlarged):
     region = np.zeros((48, 48), np.uint8)
     region[:, 24:] = 255
-    Image.fromarray(region).save(tmp_path / "roi.png")
-    found = write_synthetic(save_parts(tmp_path / "good", 6), tmp_path / "selection", 0, tmp_path / "roi.png")
+    Image.fromarray(region).resize((48 * enlarged, 48 * enlarged)).save(tmp_path / "roi.png")
+    images = save_parts(tmp_path / "good", 6)
+    for path in images:
+        Image.open(path).resize((48 * enlarged, 48 * enlarged)).save(path)
+    found = write_synthetic(images, tmp_path / "selection", 0, tmp_path / "roi.png", (12, 12))
     masks = [pixels(each["mask"]) > 0 for each in found if each["label"]]
+    assert all(mask.shape == (48, 48) for mask in masks)
     assert all(mask[:, 24:].any() for mask in masks)
     assert np.mean([mask[:, :22].any() for mask in masks]) == 0
+
+
+@pytest.mark.parametrize(("image_size", "expected"), [((16, 16), (64, 128)), ((25, 8), (100, 200)), (None, (200, 400))])
+def test_images_far_larger_than_the_networks_input_are_reduced(tmp_path, image_size, expected):
+    (image,) = save_parts(tmp_path / "good", 1)
+    Image.open(image).resize((400, 200)).save(image)
+    found = write_synthetic([image], tmp_path / "selection", 0, image_size=image_size)
+    assert {pixels(each["image"]).shape for each in found} == {(*expected, 3)}
+    assert {pixels(each["mask"]).shape for each in found if each["mask"]} == {expected}
+    assert {each["source"] for each in found} == {str(image)}
 
 
 def test_bad_parts_and_their_masks(tmp_path):
@@ -106,3 +126,37 @@ def test_the_datamodule_gives_each_split_to_its_use(tmp_path, use):
     assert batch.gt_label.sum() == (use == "comparison")
     with pytest.raises(ValueError, match="has the digest d, not e: run the build again"):
         SplitData(tmp_path, "e")
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_good_images_are_resized_once_as_the_model_would(tmp_path, normalised, monkeypatch):
+    paths = [*save_parts(tmp_path / "good", 2), *save_parts(tmp_path / "good", 2, first=2, size=64)]
+    images = [entry(path, str(path)) for path in paths]
+    content = {"digest": "d", "training": images, "calibration": images, "originals": [], "selection": images}
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    resize = Resize((20, 30), antialias=True)
+    pre_processor = PreProcessor(Compose([resize, Normalize([0.5] * 3, [0.2] * 3)]) if normalised else resize)
+    data = SplitData(tmp_path, "d", "finish", train_batch_size=2)
+    data.setup("fit")
+    monkeypatch.setattr(data, "trainer", SimpleNamespace(lightning_module=SimpleNamespace(pre_processor=pre_processor)))
+    expected = {str(path): pre_processor.transform(read_image(path, as_tensor=True)[None]) for path in paths}
+    loaders = data.train_dataloader(), data.test_dataloader()
+    for attempt in range(2):
+        for batch in (batch for loader in loaders for batch in loader):
+            assert batch.image.shape[1:] == (3, 20, 30)
+            for path, image in zip(batch.image_path, pre_processor.transform(batch.image), strict=True):
+                torch.testing.assert_close(image, expected[path][0], rtol=0, atol=1e-6)
+        if attempt == 0:
+            shutil.rmtree(tmp_path / "good")
+
+
+@pytest.mark.parametrize("transform", [None, Resize(20), Compose([CenterCrop(20), Resize((20, 30))])])
+def test_images_stay_as_they_are_where_the_model_does_not_begin_by_resizing(tmp_path, transform, monkeypatch):
+    images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 2)]
+    content = {"digest": "d", "training": images, "calibration": images, "originals": [], "selection": images}
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    data = SplitData(tmp_path, "d", "finish")
+    data.setup("fit")
+    model = SimpleNamespace(pre_processor=transform and PreProcessor(transform))
+    monkeypatch.setattr(data, "trainer", SimpleNamespace(lightning_module=model))
+    assert next(iter(data.train_dataloader())).image.shape == (2, 3, 48, 48)
