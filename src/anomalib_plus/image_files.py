@@ -21,6 +21,11 @@ Pillow detects the format by content and supports dozens more: little-used decod
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in lower case, as anomalib and torchvision have them."""
 
+_UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2")
+
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, *_UNREAD)
+"""Endings of photographs: ``IMAGE_SUFFIXES``, and those of telephones and cameras that anomalib does not read."""
+
 MIN_SIDE = 16
 """Fewest pixels of a side: a network enlarges a smaller image to nothing but smooth gradients."""
 
@@ -40,9 +45,9 @@ class ImageFacts(NamedTuple):
     """Grey values that occur in a mask."""
 
 
-def is_image_name(name: str) -> bool:
-    """Return True if a file name ends like that of an image and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
+def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """Return True if a file name has one of the endings and is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _raise(error: OSError) -> None:
@@ -50,7 +55,10 @@ def _raise(error: OSError) -> None:
 
 
 def find_image_files(
-    folder: Path, recursive: bool = True, on_error: Callable[[OSError], object] = _raise
+    folder: Path,
+    recursive: bool = True,
+    on_error: Callable[[OSError], object] = _raise,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> Iterator[Path]:
     """List the files of a folder that are named like images, broken links included.
 
@@ -62,10 +70,12 @@ def find_image_files(
         folder: The folder.
         recursive: Search its subfolders too.
         on_error: Called for each folder that cannot be read; raises the error by default.
+        suffixes: Endings of the names. With ``PHOTO_SUFFIXES``, photographs in formats that are not read are listed
+            too, so that :func:`inspect_image` can tell of them.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if is_image_name(name))
+        yield from (Path(parent, name) for name in sorted(names) if is_image_name(name, suffixes))
         if not recursive:
             return
 
@@ -93,7 +103,7 @@ def inspect_mask(path: Path) -> ImageFacts:
 
 def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
     try:
-        fault = _is_no_file(path)
+        fault = _is_no_file(path) or _is_unread(path)
         if fault:
             return ImageFacts(None, fault)
         with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
@@ -137,6 +147,11 @@ def _is_no_file(path: Path) -> str | None:
     if path.exists():
         return "is not a regular file but a pipe, socket or device"
     return "is a broken link" if path.is_symlink() else "does not exist"
+
+
+def _is_unread(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    return f"has a format that is not read ({suffix}): convert it to PNG or JPEG" if suffix in _UNREAD else None
 
 
 def _is_no_image(path: Path) -> str:

@@ -17,6 +17,7 @@ def images(tmp_path: Path) -> PredictImages:
     folder.mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "good.png")
     (folder / "bad.png").touch()
+    (folder / "telephone.heic").touch()
     return PredictImages(folder, skip_bad_images=True)
 
 
@@ -27,8 +28,9 @@ def test_a_folder_that_cannot_be_written_costs_the_file_only(
     with caplog.at_level(logging.WARNING):
         report_skipped([images], tmp_path / "file" / "results")
     listed, failed = [record.getMessage() for record in caplog.records[-2:]]
-    assert "1 images predicted, 1 skipped" in listed
+    assert "1 images predicted, 2 skipped" in listed
     assert "bad.png: is empty (0 bytes)" in listed
+    assert "telephone.heic: has a format that is not read (.heic)" in listed
     assert "could not be written: " in failed
     assert "Not a directory" in failed
 
@@ -38,6 +40,6 @@ def test_nothing_skipped_writes_nothing_but_over_an_older_list(images: PredictIm
     report_skipped([good], tmp_path / "results")
     assert not (tmp_path / "results").exists()
     report_skipped([images], tmp_path / "results")
-    assert len((tmp_path / "results" / "skipped_images.csv").read_text().splitlines()) == 2
+    assert len((tmp_path / "results" / "skipped_images.csv").read_text().splitlines()) == 3
     report_skipped([good], tmp_path / "results")
     assert (tmp_path / "results" / "skipped_images.csv").read_text().splitlines() == ["path,reason"]

@@ -35,9 +35,10 @@ def test_every_kind_of_file_has_its_row_and_overlay(bundle: Path, capsys: pytest
     Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save("parts/deep.png")
     save_part(Path("parts/small.png"), size=(8, 30))
     Path("parts/dangling.png").symlink_to("nowhere")
+    Path("parts/telephone.HEIC").write_bytes(b"0000ftypheic")
     arguments = ["score", str(bundle), "parts", "parts/good.png", "--output", "out/scores.csv"]
     assert main([*arguments, "--overlays", "overlays", "--recursive"]) == 2
-    assert capsys.readouterr().out == "out/scores.csv: 9 images, 4 accept, 1 reject, 4 unreadable\n"
+    assert capsys.readouterr().out == "out/scores.csv: 10 images, 4 accept, 1 reject, 5 unreadable\n"
     found = rows(Path("out/scores.csv"))
     assert ",".join(next(iter(found.values()))) == (
         "file,score,p_value,decision,x,y,width,height,area,milliseconds,problem,bundle"
@@ -55,6 +56,7 @@ def test_every_kind_of_file_has_its_row_and_overlay(bundle: Path, capsys: pytest
         "parts/deep.png": ["has", "pixels"],
         "parts/small.png": ["has", "8x30"],
         "parts/dangling.png": ["is", "a"],
+        "parts/telephone.HEIC": ["has", "a"],
     }
     overlays = {path.relative_to("overlays").as_posix() for path in Path("overlays").rglob("*.png")}
     assert overlays == {

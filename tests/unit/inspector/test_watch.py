@@ -60,25 +60,26 @@ def test_images_are_inspected_once(bundle: Path, capsys: pytest.CaptureFixture[s
     save_part(Path("inbox/bad.png"), 200)
     Path("inbox/cut.png").write_bytes(Path("inbox/bad.png").read_bytes()[:60])
     Path("inbox/notes.txt").write_text("not an image")
+    Path("inbox/telephone.heic").touch()
     first = {row["file"]: row for row in once(bundle)}
     assert {name: row["decision"] for name, row in first.items()} == {
-        "good.png": "accept", "bad.png": "reject", "cut.png": "unreadable"
+        "good.png": "accept", "bad.png": "reject", "cut.png": "unreadable", "telephone.heic": "unreadable"
     }  # fmt: skip
     assert first["bad.png"]["area"] == "6"
     for column in ("modified", "time"):
         assert datetime.fromisoformat(first["good.png"][column]).tzinfo is not None
     assert json_lines()[0].items() >= {"file": "bad.png", "x": 5, "area": 6, "problem": "", "p_value": 0.01}.items()
     assert [line["score"] for line in json_lines()][1] is None
-    assert [line["file"] for line in json_lines()] == ["bad.png", "cut.png", "good.png"]
+    assert [line["file"] for line in json_lines()] == ["bad.png", "cut.png", "good.png", "telephone.heic"]
     assert sorted(path.name for path in Path("outbox/overlays").iterdir()) == ["bad.png.png", "good.png.png"]
-    start, bad, cut, _ = capsys.readouterr().out.splitlines()
+    start, bad, cut, *_ = capsys.readouterr().out.splitlines()
     assert start.endswith("watching inbox, rejecting scores above 0.5, results in outbox")
     assert bad.endswith("bad.png 0.78431374 reject")
     assert "cut.png unreadable is damaged" in cut
 
     shutil.copy("inbox/good.png", "inbox/later.png")
     os.utime("inbox/good.png", (1, 1))  # another image of the same name
-    assert [row["file"] for row in once(bundle)[3:]] == ["good.png", "later.png"]
+    assert [row["file"] for row in once(bundle)[4:]] == ["good.png", "later.png"]
     Path("inbox/later.png").unlink()
     assert len(once(bundle)) == len(json_lines()) == 5
 

@@ -26,15 +26,17 @@ def test_files_that_are_copies_or_unusable_are_left_out(tmp_path):
     (tmp_path / "good" / "broken.png").write_bytes(paths[0].read_bytes()[:200])
     Image.fromarray(np.full((48, 48), 40000, np.uint16)).save(tmp_path / "good" / "deep.png")
     (tmp_path / "good" / "notes.txt").write_text("no image")
+    (tmp_path / "good" / "raw.DNG").write_bytes(paths[0].read_bytes())
     Image.fromarray(draw_part(0, size=15)).save(tmp_path / "good" / "small.png")
     save_parts(tmp_path / "good" / ".previews", 1, first=30)
     shutil.copyfile(tmp_path / "good" / ".previews" / "part_030.png", tmp_path / "good" / "._part_000.png")
     found = survey(tmp_path / "good")
     assert [image.path for image in found.images] == paths
     assert found.copies == [("zz_copy.png", "part_002.png")]
-    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png", "small.png"]
+    assert [name for name, _ in found.unusable] == ["broken.png", "deep.png", "raw.DNG", "small.png"]
     assert "more than 8 bits" in found.unusable[1][1]
-    assert "has 15x15 pixels" in found.unusable[2][1], "no inspector would take it, and the build would fail at its end"
+    assert "has a format that is not read (.dng): convert it to PNG or JPEG" in found.unusable[2][1]
+    assert "has 15x15 pixels" in found.unusable[3][1], "no inspector would take it, and the build would fail at its end"
 
 
 def test_images_of_one_part_stay_together_in_another_light_too(tmp_path):
