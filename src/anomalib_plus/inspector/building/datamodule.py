@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem
 from anomalib.data.utils import LabelName, Split, read_image
@@ -70,6 +71,8 @@ class SplitData(AnomalibDataModule):
         train_batch_size: Images of a training batch.
         eval_batch_size: Images of other batches.
         num_workers: Processes that load images.
+        most_training_images: Most images to train on, taken evenly from the list; for models whose training takes time
+            with the square of their number.
 
     Raises:
         ValueError: If the file has another digest.
@@ -83,6 +86,7 @@ class SplitData(AnomalibDataModule):
         train_batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int = 0,
+        most_training_images: int | None = None,
     ) -> None:
         self.validation, self.test = _EVALUATION[use]
         super().__init__(
@@ -93,13 +97,18 @@ class SplitData(AnomalibDataModule):
             test_split_mode="from_dir",
         )
         self.root = Path(root)
+        self.most_training_images = most_training_images
         self.content = json.loads((self.root / FILE).read_text(encoding="utf-8"))
         if self.content["digest"] != digest:
             msg = f"{self.root / FILE} has the digest {self.content['digest']}, not {digest}: run the build again."
             raise ValueError(msg)
 
     def _setup(self, _stage: str | None = None) -> None:
-        self.train_data = _dataset(self.content["training"], Split.TRAIN)
+        training = self.content["training"]
+        if self.most_training_images is not None and len(training) > self.most_training_images:
+            chosen = np.linspace(0, len(training) - 1, self.most_training_images).round().astype(int)
+            training = [training[index] for index in chosen]
+        self.train_data = _dataset(training, Split.TRAIN)
         self.test_data = _dataset(self.content[self.test], Split.TEST)
         if self.validation != self.test:
             self.val_data = _dataset(self.content[self.validation], Split.VAL)

@@ -124,6 +124,9 @@ def test_the_datamodule_gives_each_split_to_its_use(tmp_path, use):
     assert paths == [sorted(each["image"] for each in content[name]) for name in ("training", *splits)]
     batch = next(iter(data.test_dataloader()))
     assert batch.gt_label.sum() == (use == "comparison")
+    few = SplitData(tmp_path, "d", use, most_training_images=1)
+    few.setup("fit")
+    assert len(few.train_data) == 1
     with pytest.raises(ValueError, match="has the digest d, not e: run the build again"):
         SplitData(tmp_path, "e")
 
