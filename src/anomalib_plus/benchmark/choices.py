@@ -27,18 +27,14 @@ def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | 
             msg = f"There is no folder {root}: give a folder of categories in MVTec layout."
             raise PlanError(msg)
     if roots:
-        sweep = replace(sweep, data=tuple(_moved(sweep.data, roots)))
+        moved = [
+            replace(data, init_args=data.init_args | {"root": str(root)}, label=title)
+            for data in sweep.data
+            for root, title in zip(roots, folder_titles(roots), strict=True)
+        ]
+        # Data sets that differ in their folders only are now equal.
+        sweep = replace(sweep, data=tuple(one for n, one in enumerate(moved) if one not in moved[:n]))
     return sweep if categories is None else _with_categories(sweep, categories)
-
-
-def _moved(entries: Sequence[DataEntry], roots: Sequence[Path]) -> list[DataEntry]:
-    moved: list[DataEntry] = []
-    for data in entries:
-        for root, title in zip(roots, folder_titles(roots), strict=True):
-            entry = replace(data, init_args=data.init_args | {"root": str(root)}, label=title)
-            if entry not in moved:  # two data sets may differ in their folders only
-                moved.append(entry)
-    return moved
 
 
 def _with_categories(sweep: Sweep, names: Sequence[str]) -> Sweep:
@@ -61,11 +57,7 @@ def _known_categories(data: DataEntry) -> dict[str, str | int]:
     root = _root(data)
     if root is None or not root.is_dir() or data.category_argument != "category":
         return {str(category): category for category in data.categories or ()}
-    try:
-        names = find_categories(root)
-    except PlanError:  # another layout
-        names = subfolders(root)
-    return {name: name for name in names}
+    return {name: name for name in find_categories(root) or subfolders(root)}
 
 
 def _root(data: DataEntry) -> Path | None:

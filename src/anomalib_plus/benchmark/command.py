@@ -16,12 +16,13 @@ from rich.table import Column, Table
 
 from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
 from anomalib_plus.benchmark.papers import save_published
-from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
-from anomalib_plus.benchmark.progress import SweepProgress, printable
+from anomalib_plus.benchmark.plan import Job, Sweep, expand, load, with_variant
+from anomalib_plus.benchmark.progress import SweepProgress
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.counts import counted
+from anomalib_plus.image_files import printable
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -125,8 +126,10 @@ def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) 
     states = store.states() if store else {}
     table = Table(*(Column(name, overflow="fold") for name in ("job", "model", "data", "seed", "state")), box=None)
     for job in jobs:
-        model = " ".join(filter(None, [job.model["label"], job.model["variant"] and f"({job.model['variant']})"]))
-        data = f"{job.data['label']} {job.data['category']}"
+        model, data = (
+            with_variant(job.model["label"], job.model["variant"]),
+            f"{job.data['label']} {job.data['category']}",
+        )
         cells = (job.job_id, model, data, str(job.seed), states.get(job.job_id, "to do"))
         table.add_row(*map(printable, cells))
     console.print(table)

@@ -1,5 +1,6 @@
 """Device, code revision and weights behind a result."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
         Hashes by argument for files and by weight tag for timm's weights; None for weights that are not in its cache.
     """
     texts = {name: value for name, value in _values(arguments) if isinstance(value, str)}
-    found: dict[str, str | None] = {name: file_hash(Path(text)) for name, text in texts.items() if _is_file(text)}
+    files = {name: text for name, text in texts.items() if os.path.isfile(text)}  # noqa: PTH113 -- Path's raises on long texts
+    found: dict[str, str | None] = {name: file_hash(Path(text)) for name, text in files.items()}
     for path, module in model.named_modules():
         configuration = getattr(module, "pretrained_cfg", None)
         if isinstance(configuration, dict) and configuration.get("architecture") and _from_timm(path, arguments):
@@ -95,10 +97,3 @@ def _values(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _values(item, f"{name}.{key}" if name else str(key))
     else:
         yield name, value
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):
-        return False

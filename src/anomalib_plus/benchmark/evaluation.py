@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,8 +42,7 @@ class Predictions:
     sizes: NDArray[np.float64] | None
 
 
-@dataclass
-class Evaluation:
+class Evaluation(NamedTuple):
     """Metrics by name (None where they do not apply) and their curves."""
 
     metrics: dict[str, float | None]

@@ -1,7 +1,6 @@
 """A preset in place of a paper's recipe, for cells that a machine without a GPU can run."""
 
 from dataclasses import replace
-from typing import Any
 
 from anomalib_plus.benchmark.plan import Budget, Sweep, label_of
 from anomalib_plus.benchmark.schema import PlanError
@@ -21,6 +20,7 @@ def with_preset(sweep: Sweep, name: str) -> Sweep:
         content = preset(name)
     except ValueError as error:
         raise PlanError(str(error)) from error
+    trainer = content["trainer"]
     size = content["model"]["init_args"]["pre_processor"]["init_args"]["transform"]["init_args"]["size"]
     return replace(
         sweep,
@@ -28,15 +28,14 @@ def with_preset(sweep: Sweep, name: str) -> Sweep:
             replace(model, class_path="", preset=name, label=f"{label_of(model)} {name}") for model in sweep.models
         ),
         data=tuple(replace(data, init_args=data.init_args | {"train_batch_size": _BATCH}) for data in sweep.data),
-        budget=_budget(content["trainer"]),
+        budget=Budget(trainer.get("max_epochs"), trainer.get("max_steps"), _seconds(trainer.get("max_time"))),
         protocol=replace(sweep.protocol, image_size=tuple(size)),
     )
 
 
-def _budget(trainer: dict[str, Any]) -> Budget:
-    """Return the limits of Lightning's trainer; ``max_time`` is days:hours:minutes:seconds."""
-    seconds = None
-    if trainer.get("max_time"):
-        days, hours, minutes, rest = map(int, trainer["max_time"].split(":"))
-        seconds = float(((24 * days + hours) * 60 + minutes) * 60 + rest)
-    return Budget(max_epochs=trainer.get("max_epochs"), max_steps=trainer.get("max_steps"), max_seconds=seconds)
+def _seconds(max_time: str | None) -> float | None:
+    """Convert Lightning's days:hours:minutes:seconds."""
+    if max_time is None:
+        return None
+    days, hours, minutes, seconds = map(int, max_time.split(":"))
+    return float(((24 * days + hours) * 60 + minutes) * 60 + seconds)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from anomalib_plus.benchmark.plan import with_variant
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.quality import qualities
 from anomalib_plus.benchmark.store import FILE, ResultStore
@@ -61,7 +62,7 @@ def read_selections(records: Sequence[Mapping[str, Any]], metric: str) -> list[S
     for record in records:
         parts = [record.get(part, {}) for part in ("validation_metrics", "metrics")]
         if record["status"] == "ok" and all(part.get(metric) is not None for part in parts):
-            model = " ".join(filter(None, (record["model"]["label"], record["model"]["variant"])))
+            model = with_variant(record["model"]["label"], record["model"]["variant"])
             groups[f"{record['data']['label']} {record['data']['category']}", record["seed"]][model] = record
     return [_select(*place, models, metric) for place, models in groups.items() if len(models) > 1]
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.benchmark.papers import PUBLISHED_FILE
+from anomalib_plus.benchmark.record import FORMAT
+from anomalib_plus.benchmark.store import FILE, PLAN
 from anomalib_plus.counts import counted
-
-FORMAT = 1
-FILE = "results.jsonl"
-PLAN = "plan.json"
-PUBLISHED = "published.json"
 
 Record = Mapping[str, Any]
 PaperNumbers = Mapping[tuple[str, str, str], float]
@@ -100,7 +98,7 @@ def read_published(folder: Path) -> PaperNumbers:
     Raises:
         ResultsError: If the file is damaged.
     """
-    path = folder / PUBLISHED
+    path = folder / PUBLISHED_FILE
     if not path.exists():
         return {}
     try:
@@ -156,6 +154,13 @@ def parts(record: Record, name: str) -> list[Mapping[str, Any]]:
     """Return a list of objects inside a record, empty if it is missing."""
     value = record.get(name)
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def pairs(values: Mapping[str, Any], first: str, second: str) -> list[tuple[float, float]]:
+    """Return the pairs of two lists of numbers inside an object, without those of which one is not finite."""
+    lists = [value if isinstance(value := values.get(name), list) else [] for name in (first, second)]
+    numbers = zip(*(map(finite, one) for one in lists), strict=False)
+    return [(a, b) for a, b in numbers if a is not None and b is not None]
 
 
 def category(record: Record) -> str:

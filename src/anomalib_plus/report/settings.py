@@ -8,7 +8,7 @@ from typing import Any
 from .records import Record, part
 from .summary import Summary
 
-_UNIQUE_TO_JOBS = {"config_sha256"}
+_UNIQUE_TO_JOBS = {"config sha256"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,8 @@ def protocol(summary: Summary) -> list[Setting]:
 
 def environment(summary: Summary) -> list[Setting]:
     """Collect versions, device, revision and weights, without values that are different for each job."""
-
-    def read(record: Record) -> dict[str, Any]:
-        return {name: value for name, value in part(record, "environment").items() if name not in _UNIQUE_TO_JOBS}
-
-    return _settings(summary, read)
+    found = _settings(summary, lambda record: part(record, "environment"))
+    return [setting for setting in found if setting.name not in _UNIQUE_TO_JOBS]
 
 
 def model_arguments(summary: Summary) -> dict[str, list[Setting]]:

@@ -17,9 +17,9 @@ from rich.console import Console
 from anomalib_plus.benchmark.choices import with_budget, with_models
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.exports.formats import FORMATS
-from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan, with_folder
+from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan
 from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
-from anomalib_plus.benchmark.plan import label_of, load
+from anomalib_plus.benchmark.plan import DataEntry, label_of, load, with_variant
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.record import package_version
 from anomalib_plus.benchmark.schema import PlanError
@@ -58,15 +58,15 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         plan = _apply(load(DeploymentPlan, options.config), options)
-    except (PlanError, ValueError) as error:
+    except ValueError as error:
         parser.error(str(error))
     threads = options.threads or usable_cores()
     folder = options.output or Path(plan.output or f"results/deployment/{options.config.stem}")
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for index, model in enumerate(plan.models):
-        title = " ".join(filter(None, [label_of(model), model.variant and f"({model.variant})"]))
-        console.print(f"{index + 1} of {len(plan.models)}: {title}", soft_wrap=True)
+        name = with_variant(label_of(model), model.variant)
+        console.print(f"{index + 1} of {len(plan.models)}: {name}", soft_wrap=True)
         record = measure_apart(plan, index, threads, folder)
         if record["error"] is not None:
             console.print(f"  failed: {record['error']}", soft_wrap=True, markup=False)
@@ -105,7 +105,8 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
         msg = "--data.root and --data.category must be given together."
         raise PlanError(msg)
     if options.root is not None:
-        plan = with_folder(plan, options.root, options.category)
+        arguments = plan.data.init_args | {"root": str(options.root), "category": options.category}
+        plan = replace(plan, data=DataEntry("anomalib_plus.data.MVTec", init_args=arguments))
     if options.models:
         plan = with_models(plan, options.models)
     if options.max_epochs is not None:
