@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from anomalib.data import ImageBatch
-from anomalib.data.utils import ValSplitMode
 from anomalib.metrics import F1AdaptiveThreshold
 from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
@@ -169,11 +168,6 @@ def _rank(
 
 def _finite(value: Tensor) -> float | None:
     return float(value) if value.isfinite() else None
-
-
-def validates_on_test(datamodule: Any) -> bool:
-    """Return True if the validation images are the test images."""
-    return datamodule.val_split_mode == ValSplitMode.SAME_AS_TEST
 
 
 def find_threshold(found: Predictions, is_test: bool) -> dict[str, Any]:

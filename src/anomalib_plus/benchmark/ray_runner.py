@@ -2,7 +2,7 @@
 
 Each job is a Ray task that reserves CPUs and GPUs and runs the job in a process of its own, so that a crash is recorded
 as a result. Data and weights must have the same paths on every machine. Only the process that started the sweep writes
-to the store; the tasks send it their records and image files. A job whose machine dies is repeated elsewhere.
+to the store; the tasks send it their records and image files.
 """
 
 import math
@@ -55,9 +55,9 @@ def run_on_ray(
     jobs: Sequence[Job],
     store: ResultStore,
     progress: SweepProgress,
-    wish: Share = Share(),
-    retries: int = 3,
-    address: str | None = None,
+    wish: Share,
+    retries: int,
+    address: str | None,
 ) -> None:
     """Run jobs on a cluster and return when all have a record.
 
@@ -73,17 +73,14 @@ def run_on_ray(
         msg = '--runner ray needs Ray: pip install ".[ray]" in a clone of anomalib-plus.'
         raise PlanError(msg) from error
     start = {"address": address} if address else {"include_dashboard": False}
-    started_here = not ray.is_initialized()
-    if started_here:
-        ray.init(**start, log_to_driver=False)
+    ray.init(**start, log_to_driver=False)
     try:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         threads = threads_per_job(wish, machines)
         progress.workers = max(sum(_room(machine, threads, wish.gpus) for machine in machines), 1)
         _run(ray, jobs, store, progress, threads, wish.gpus, retries)
     finally:
-        if started_here:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:

@@ -26,11 +26,13 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"file to write, ending in {', '.join(SUFFIXES)}; may be given several times")  # fmt: skip
     parser.add_argument("--title", default="Anomaly detection benchmark", help="title of the report")
     parser.add_argument("--rank-by", metavar="METRIC", help="metric that ranks the models (default: image_auroc)")
-    parser.add_argument("--examples", type=at_least(0), default=2,
-                        help="heatmaps of each kind per model and category (default: 2; 0: none)")  # fmt: skip
-    parser.add_argument("--max-examples", type=at_least(0), default=400,
-                        help="heatmaps in all, to limit the file size (default: 400)")  # fmt: skip
-    parser.add_argument("--picture-size", type=at_least(1), default=144, help="longer side of an image (default: 144)")
+    limits = GalleryLimits()
+    parser.add_argument("--examples", type=at_least(0), default=limits.per_kind,
+                        help="heatmaps of a kind per model and category (default: %(default)s; 0: none)")  # fmt: skip
+    parser.add_argument("--max-examples", type=at_least(0), default=limits.examples,
+                        help="heatmaps in all, to limit the file size (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--picture-size", type=at_least(1), default=limits.pixels,
+                        help="longer side of an image (default: %(default)s)")  # fmt: skip
     return parser
 
 

@@ -55,6 +55,15 @@ def test_nan_is_refused_rather_than_written(store):
     assert [found["job_id"] for found in store.records()] == ["b"]
 
 
+def in_three_processes(target, store):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=target, args=(store.folder, writer)) for writer in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+
 def append_many(folder, writer):
     store = ResultStore(folder)
     for number in range(25):
@@ -63,16 +72,9 @@ def append_many(folder, writer):
 
 
 def test_many_writers_lose_and_repeat_nothing(store):
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=append_many, args=(store.folder, writer)) for writer in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    in_three_processes(append_many, store)
     lines = [json.loads(line)["job_id"] for line in store.file.read_text().splitlines()]
-    assert sorted(lines) == sorted(
-        [f"{w}-{n}" for w in range(3) for n in range(25)] + [f"shared-{n}" for n in range(25)]
-    )
+    assert sorted(lines) == sorted(f"{name}-{number}" for name in (0, 1, 2, "shared") for number in range(25))
 
 
 def test_a_claim_excludes_others_until_it_is_released(store):
@@ -140,10 +142,5 @@ def add_one_by_one(folder, writer):
 
 
 def test_sweeps_that_start_together_lose_no_entry(store):
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=add_one_by_one, args=(store.folder, writer)) for writer in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    in_three_processes(add_one_by_one, store)
     assert sorted(planned(store)) == sorted(f"{writer}-{number}" for writer in range(3) for number in range(10))

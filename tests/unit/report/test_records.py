@@ -8,7 +8,7 @@ import pytest
 
 from anomalib_plus.report import ResultsError, read_store
 from anomalib_plus.report.configurations import budget_words, configuration_titles
-from anomalib_plus.report.records import finite
+from anomalib_plus.report.records import finite, read_published
 from synthetic_results import merged, record, write_plan, write_store
 
 
@@ -75,6 +75,23 @@ def test_a_sweep_that_was_killed_before_its_first_result_is_named(tmp_path: Path
     write_plan(tmp_path, [record(seed=seed) for seed in range(3)])
     with pytest.raises(ResultsError, match="of 3 planned jobs, none has finished"):
         read_store(tmp_path)
+
+
+PUBLISHED = {"model": "package.models.Net", "category": "bolt", "metric": "aupro", "value": 0.9}
+
+
+def test_published_numbers_by_model_category_and_metric(tmp_path: Path) -> None:
+    assert read_published(tmp_path) == {}, "as in results of earlier versions"
+    unknown, other = PUBLISHED | {"metric": "image_auroc", "value": None}, PUBLISHED | {"category": "nut", "value": 0.4}
+    (tmp_path / "published.json").write_text(json.dumps([PUBLISHED, unknown, other]))
+    assert read_published(tmp_path) == {("Net", "bolt", "aupro"): 0.9, ("Net", "nut", "aupro"): 0.4}
+
+
+@pytest.mark.parametrize("content", ["[", "{}x", "[1]", '[{"model": "a.B"}]', "3"])
+def test_a_damaged_file_of_published_numbers_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "published.json").write_text(content)
+    with pytest.raises(ResultsError, match=r"published\.json is damaged"):
+        read_published(tmp_path)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, "0.5", True, [], {}])
