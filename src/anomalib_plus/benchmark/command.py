@@ -121,9 +121,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) -> None:
-    """Print the jobs with their states."""
-    states = store.states() if store else {}
+def list_jobs(jobs: Sequence[Job], folder: Path, console: Console) -> None:
+    """Print the jobs with their states in a folder of results, which need not exist."""
+    states = ResultStore(folder).states() if folder.exists() else {}
     table = Table(*(Column(name, overflow="fold") for name in ("job", "model", "data", "seed", "state")), box=None)
     for job in jobs:
         model, data = (
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     folder = options.output or Path(sweep.output or f"results/benchmark/{options.config.stem}")
     if options.dry_run:
-        list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
+        list_jobs(jobs, folder, console)
         return 0
     try:
         return run_jobs(jobs, ResultStore(folder), options, console)

@@ -65,7 +65,7 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
             name = configuration["architecture"]
             tag = ".".join(filter(None, [name, configuration.get("tag")]))
             found[tag] = file_hash(offered[name]) if name in offered else _cached_hash(configuration)
-    for tag in getattr(model, "training_networks", ()):  # no modules of the model
+    for tag in getattr(model, "training_networks", ()):  # networks that are no modules of the model
         found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
     return found
 

@@ -88,7 +88,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
 
 
 def _inside_roi(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
-    """Limit to the post-processor's region of interest, where it has one, and do nothing else of it."""
+    """Limit maps and scores to the post-processor's region of interest, if it has one; apply nothing else of it."""
     limit = getattr(model.post_processor, "limit_to_roi", None)
     if limit is None:
         return output

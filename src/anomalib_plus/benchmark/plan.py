@@ -17,8 +17,7 @@ from anomalib_plus.presets import preset
 
 ID_LENGTH = 12
 _COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
-_LIMITS = {"max_epochs", "max_steps", "max_time", "callbacks"}
-"""Trainer arguments that would override the budget."""
+_LIMITS = {"max_epochs", "max_steps", "max_time", "callbacks"}  # arguments of the trainer that override the budget
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ def load(kind: type[Dataclass], file: Path) -> Dataclass:
 
 
 def expand(sweep: Sweep) -> list[Job]:
-    """Return the jobs of a sweep, category by category, so that the models of one are soon comparable.
+    """Return the jobs of a sweep, category by category, so that the first comparison is complete early.
 
     Raises:
         PlanError: If a training has no limit, an argument is reserved, two jobs are equal, or there are none.
@@ -273,8 +272,9 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
 def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
     """Make a relative root absolute; an absolute one stays as written, because it is part of the hash."""
     root = arguments.get("root")
-    is_relative = isinstance(root, str) and not Path(root).is_absolute()
-    return arguments | {"root": str(Path(root).resolve())} if is_relative else arguments
+    if isinstance(root, str) and not Path(root).is_absolute():
+        return arguments | {"root": str(Path(root).resolve())}
+    return arguments
 
 
 def label_of(entry: Any) -> str:

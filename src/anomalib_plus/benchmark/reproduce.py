@@ -213,7 +213,7 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
         console.print(printable(text), soft_wrap=True)
     folder = options.output or Path("results/reproduce", (preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:
-        list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
+        list_jobs(jobs, folder, console)
         return int(not jobs)
     store = ResultStore(folder)
     status = run_jobs(jobs, store, options, console)

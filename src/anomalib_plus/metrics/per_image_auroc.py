@@ -37,13 +37,13 @@ def aurocs_of_images(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 class _MeanImageAUROC(MeanMetric):
-    higher_is_better = True
+    higher_is_better = True  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()
         self.set_dtype(torch.float64)
 
-    def update(self, maps: Tensor, masks: Tensor) -> None:
+    def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
         """Add maps and masks (B, H, W) or (B, 1, H, W)."""
         if maps.numel() != masks.numel():
             msg = f"Maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must have the same size."

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from scipy.stats import t
@@ -22,8 +22,7 @@ SHORT = f"fewer than {_FEW_STEPS} steps, or fewer than {_FEW_EPOCHS} epochs and 
 """Definition of a short training."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Mean difference of two models over ``n`` common seeds, with standard deviation and confidence interval."""
 
     mean: float

@@ -13,11 +13,6 @@ CURVES = (  # name in the records, title, x label, y label, diagonal
     ("roc_pixel", "pixel ROC", "false positive rate", "true positive rate", True),
     ("pro", "PRO", "false positive rate", "per-region overlap", False),
 )
-_SPEEDS = {
-    "latency_ms_batch1": "latency of one image (ms)",
-    "latency_ms_batch": "latency of one batch (ms)",
-    "fit_seconds": "training time (s)",
-}
 
 
 def styles(summary: Summary) -> dict[str, int]:
@@ -26,23 +21,18 @@ def styles(summary: Summary) -> dict[str, int]:
 
 
 def speed_chart(summary: Summary, data: str) -> Chart | None:
-    """Draw the ranking metric against latency, or against the first other time that was measured."""
+    """Draw the ranking metric against the latency of one image."""
     style = styles(summary)
-    for cost, label in _SPEEDS.items():
-        points = []
-        for model in summary.models(data):
-            speed = summary.over_categories(data, model, cost)
-            accuracy = summary.over_categories(data, model, summary.rank_by)
-            if speed and accuracy:
-                spread = 100 * (accuracy[0].std or 0.0)
-                points.append((model, style[model], speed[0].mean, 100 * accuracy[0].mean, spread))
-        y_label = f"{metric_title(summary.rank_by)} (%)"
-        chart = scatter_chart(
-            f"{data}: {metric_title(summary.rank_by)} against {label.partition(' (')[0]}", label, y_label, points
-        )
-        if chart:
-            return chart
-    return None
+    points = []
+    for model in summary.models(data):
+        speed = summary.over_categories(data, model, "latency_ms_batch1")
+        accuracy = summary.over_categories(data, model, summary.rank_by)
+        if speed and accuracy:
+            spread = 100 * (accuracy[0].std or 0.0)
+            points.append((model, style[model], speed[0].mean, 100 * accuracy[0].mean, spread))
+    metric = metric_title(summary.rank_by)
+    title = f"{data}: {metric} against latency of one image"
+    return scatter_chart(title, "latency of one image (ms)", f"{metric} (%)", points)
 
 
 def training_charts(summary: Summary, data: str) -> list[tuple[Chart, list[tuple[str, int]]]]:

@@ -81,7 +81,7 @@ def read_store(folder: Path) -> Store:
             msg = f"{path}, line {number} has format {record['format']}; this version reads format {FORMAT}."
             raise ResultsError(msg)
         else:
-            jobs.pop(record["job_id"], None)  # in the order, a repeated job counts as its last run
+            jobs.pop(record["job_id"], None)  # a repeated job has the place of its last run
             jobs[record["job_id"]] = record
     if not jobs:
         msg = f"{path} has no complete record: all of its {len(damaged)} lines are damaged. Run the benchmark again."
