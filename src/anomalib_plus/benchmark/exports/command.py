@@ -73,9 +73,9 @@ def main(arguments: Sequence[str]) -> int:
         records.append(record)
         found = tables(records, plan.batch_sizes)
         # Written after every model, so that an interruption loses the current one only.
-        content = {"environment": _environment(threads), "models": records}
-        (folder / "records.json").write_text(json.dumps(content, indent=1))
-        (folder / "tables.md").write_text(_heading(plan, threads) + to_markdown(found))
+        environment = _environment(threads)
+        (folder / "records.json").write_text(json.dumps({"environment": environment, "models": records}, indent=1))
+        (folder / "tables.md").write_text(_heading(environment, plan) + to_markdown(found))
     print_tables(found, console)
     console.print(f"Written to {folder}", soft_wrap=True)
     return int(any(table.title == "Failures" for table in found))
@@ -119,8 +119,12 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
 
 
 def _environment(threads: int) -> dict[str, Any]:
+    import torch  # here, because --help should be fast
+
+    from anomalib_plus.benchmark.environment import device_name
+
     return {
-        "device": _processor(),
+        "device": device_name(torch.device("cpu")),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
@@ -128,15 +132,7 @@ def _environment(threads: int) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    import torch  # here, because --help should be fast
-
-    from anomalib_plus.benchmark.environment import device_name
-
-    return device_name(torch.device("cpu"))
-
-
-def _heading(plan: DeploymentPlan, threads: int) -> str:
-    packages = ", ".join(f"{name} {package_version(name)}" for name in _PACKAGES[1:])
+def _heading(environment: dict[str, Any], plan: DeploymentPlan) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     data = plan.data.init_args.get("category", "")
-    return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"
+    return f"{environment['device']}, {environment['threads']} threads; {packages}; {data}.\n\n"
