@@ -1,13 +1,12 @@
 """Changes to a sweep by options of the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from anomalib_plus.benchmark.folders import find_categories, folder_titles, subfolders
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Sweep, label_of
-from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError, read
 
 if TYPE_CHECKING:  # it imports anomalib
@@ -79,14 +78,3 @@ def with_budget(sweep: Plan, changes: Mapping[str, float | int]) -> Plan:
     """Return a sweep or deployment plan with another budget for all models."""
     budget = read(Budget, dict(changes), "budget")
     return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))
-
-
-def with_image_size(sweep: Sweep, size: Sequence[int]) -> Sweep:
-    """Return the sweep with another image height and width; a PlanError unless they are positive."""
-    return replace(sweep, protocol=read(Protocol, asdict(sweep.protocol) | {"image_size": [*size]}, "protocol"))
-
-
-def with_accelerator(sweep: Sweep, name: str) -> Sweep:
-    """Return the sweep with all models on another accelerator."""
-    models = [replace(model, trainer=model.trainer | {"accelerator": name}) for model in sweep.models]
-    return replace(sweep, models=tuple(models))

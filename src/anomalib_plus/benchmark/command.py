@@ -8,18 +8,19 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
+from anomalib_plus.benchmark.choices import with_budget, with_models, with_roots
 from anomalib_plus.benchmark.papers import save_published
 from anomalib_plus.benchmark.plan import Job, Sweep, expand, load, with_variant
 from anomalib_plus.benchmark.progress import SweepProgress
+from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.runner import run_local, unfinished
-from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.benchmark.schema import PlanError, read
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
@@ -76,9 +77,11 @@ def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     if options.seeds:
         sweep = replace(sweep, seeds=tuple(options.seeds))
     if options.image_size:
-        sweep = with_image_size(sweep, options.image_size)
+        protocol = asdict(sweep.protocol) | {"image_size": options.image_size}
+        sweep = replace(sweep, protocol=read(Protocol, protocol, "protocol"))
     if options.accelerator:
-        sweep = with_accelerator(sweep, options.accelerator)
+        trainer = {"accelerator": options.accelerator}
+        sweep = replace(sweep, models=tuple(replace(one, trainer=one.trainer | trainer) for one in sweep.models))
     return sweep
 
 

@@ -47,7 +47,9 @@ def training_charts(summary: Summary, data: str) -> list[tuple[Chart, list[tuple
                 if epoch is not None and loss is not None:
                     losses.setdefault(epoch, []).append(loss)
             if losses:
-                series.append((of_category, number, [(epoch, mean(found)) for epoch, found in sorted(losses.items())]))
+                series.append(
+                    (of_category, number, [(epoch, mean(values)) for epoch, values in sorted(losses.items())])
+                )
         chart = line_chart(model, "epoch", "training loss", series)
         if chart:
             found.append((chart, [(category, number) for category, number, _ in series]))

@@ -2,14 +2,14 @@
 
 import pytest
 
-from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
+from anomalib_plus.benchmark.choices import with_budget, with_models, with_roots
 from anomalib_plus.benchmark.folders import find_categories, folder_titles
 from anomalib_plus.benchmark.plan import Budget, DataEntry, ModelEntry, Sweep, expand
 from anomalib_plus.benchmark.schema import PlanError
 from empty_layout import make_categories
 
 SWEEP = Sweep(
-    models=(ModelEntry("x.Ours"), ModelEntry("x.Theirs", trainer={"accelerator": "cpu", "precision": 32})),
+    models=(ModelEntry("x.Ours"), ModelEntry("x.Theirs")),
     data=(DataEntry("x.Data"),),
     budget=Budget(max_epochs=1),
 )
@@ -84,11 +84,3 @@ def test_models_and_budget_can_be_chosen():
     with pytest.raises(PlanError, match="no model nobody; available: ours, theirs"):
         with_models(SWEEP, ["nobody"])
     assert with_budget(SWEEP, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
-
-
-def test_size_and_device_can_be_chosen():
-    assert with_image_size(SWEEP, [32, 48]).protocol.image_size == (32, 48)
-    with pytest.raises(PlanError, match="sizes must be positive"):
-        with_image_size(SWEEP, [0, 64])
-    trainers = [model.trainer for model in with_accelerator(SWEEP, "gpu").models]
-    assert trainers == [{"accelerator": "gpu"}, {"accelerator": "gpu", "precision": 32}]

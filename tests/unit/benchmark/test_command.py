@@ -22,7 +22,10 @@ pytestmark = pytest.mark.usefixtures("stub_jobs")
 @pytest.fixture
 def config(tmp_path) -> str:
     sweep = {
-        "models": [{"class_path": "x.Good"}, {"class_path": "x.Bad", "init_args": {"status": 9}}],
+        "models": [
+            {"class_path": "x.Good", "trainer": {"accelerator": "cpu", "precision": 32}},
+            {"class_path": "x.Bad", "init_args": {"status": 9}},
+        ],
         "data": [{"class_path": "x.Data", "categories": ["a"]}],
         "budget": {"max_epochs": 1},
     }
@@ -81,7 +84,7 @@ def test_options_choose_and_change(config):
     assert main(["benchmark", "--config", config, *choice.split()]) == 0
     found = results("here")
     assert [record["seed"] for record in found] == [4, 5]
-    assert found[0]["trainer"] == {"accelerator": "gpu"}
+    assert found[0]["trainer"] == {"accelerator": "gpu", "precision": 32}
     assert found[0]["budget"] == {"max_epochs": None, "max_steps": 7, "max_seconds": None, "max_cpu_seconds": None}
     assert found[0]["protocol"]["image_size"] == found[0]["protocol"]["map_size"] == [32, 48]
 
