@@ -12,7 +12,7 @@ from anomalib_plus.option_types import at_least
 from .gallery import GalleryLimits
 from .markdown import render_markdown
 from .page import render_page
-from .records import PaperNumbers, ResultsError, Store, read_published, read_store
+from .records import PaperNumbers, Store, read_published, read_store
 from .spreadsheet import render_csv
 from .summary import Summary
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
             if missing:
                 images = counted(missing, "image of the gallery is", "images of the gallery are")
                 _warn(f"{images} missing or cannot be read")
-    except (OSError, ResultsError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     _warn_about(store)
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from anomalib_plus.benchmark.papers import PUBLISHED_FILE
 from anomalib_plus.benchmark.record import FORMAT
-from anomalib_plus.benchmark.store import FILE, PLAN
+from anomalib_plus.benchmark.store import FILE, is_named, read_plan
 from anomalib_plus.counts import counted
 
 Record = Mapping[str, Any]
@@ -56,11 +56,11 @@ def read_store(folder: Path) -> Store:
     """Read ``results.jsonl``; incomplete lines are counted and skipped.
 
     Raises:
-        ResultsError: If the file is missing, empty, without a complete record or of another format, or the plan is
-            damaged.
+        ResultsError: If the file is missing, empty, without a complete record or of another format.
+        PlanError: If the plan is damaged.
     """
     path = folder / FILE
-    plan = _read_plan(folder / PLAN)
+    plan = read_plan(folder)
     if not path.is_file():
         msg = f"There is no {path}. Give the results folder of a benchmark."
         if plan:
@@ -113,32 +113,11 @@ def read_published(folder: Path) -> PaperNumbers:
         raise ResultsError(msg) from error
 
 
-def _read_plan(path: Path) -> list[Record] | None:
-    """Read the entries of the plan; None if there is no plan."""
-    if not path.is_file():
-        return None
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        whole = all(_is_named(entry) and {"job_id", "seed"} <= entry.keys() for entry in entries)
-    except (ValueError, TypeError, LookupError, AttributeError):
-        whole = False
-    if not whole:
-        msg = f"{path} is damaged. Delete it; the report then does not list missing jobs."
-        raise ResultsError(msg)
-    return entries
-
-
-def _is_named(record: Any) -> bool:
-    """Return True if model, data set and category are named; raise a LookupError if one is missing."""
-    named = isinstance(record["model"]["label"], str) and isinstance(record["data"]["label"], str)
-    return named and "category" in record["data"]
-
-
 def _parse(line: str) -> Record | None:
     """Parse a line; None if it is incomplete or lacks a required key."""
     try:
         record = json.loads(line)
-        whole = _is_named(record) and {"format", "job_id", "status", "seed"} <= record.keys()
+        whole = is_named(record) and {"format", "job_id", "status", "seed"} <= record.keys()
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return record if whole else None

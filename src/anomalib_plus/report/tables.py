@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from .configurations import budget_words, model_name
 from .records import PaperNumbers, Record, category, part
@@ -117,11 +118,11 @@ def comparisons(summary: Summary, papers: PaperNumbers) -> list[Comparison]:
                 ]
                 found += rows
                 if len(rows) > 1:
-                    mean = Figure(
-                        sum(row.measured.mean for row in rows) / len(rows), None, min(r.measured.n for r in rows)
+                    measured = Figure(
+                        mean(row.measured.mean for row in rows), None, min(row.measured.n for row in rows)
                     )
-                    paper = sum(row.paper for row in rows) / len(rows)
-                    found.append(Comparison(data, model, f"mean of {len(rows)}", metric, paper, mean))
+                    paper = mean(row.paper for row in rows)
+                    found.append(Comparison(data, model, f"mean of {len(rows)}", metric, paper, measured))
     return found
 
 
