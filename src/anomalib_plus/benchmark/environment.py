@@ -32,10 +32,9 @@ def device_name(device: torch.device) -> str:
 def git_commit() -> str | None:
     """Commit of this source tree, with ``-dirty`` if it has changes; None outside its repository."""
     here = Path(__file__)
-    tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
-    return (
-        None if tracked is None else _git(here.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    )
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

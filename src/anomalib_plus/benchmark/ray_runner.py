@@ -127,6 +127,8 @@ def _run(
 ) -> None:
     # Ray retries forever when memory runs out; so it gets no retries, and lost jobs are repeated here.
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
+    # The machine or worker of a job, or the machine with its result, died.
+    lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
     before = store.states()
     running: dict[Any, _Task] = {}
     waiting = list(jobs)
@@ -149,7 +151,7 @@ def _run(
             try:
                 record, files = ray.get(reference)
             except ray.exceptions.RayError as error:
-                if task.retries and _is_lost(error, ray.exceptions):
+                if task.retries and isinstance(error, lost):
                     again = remote.remote(task.job.to_json(), threads)
                     running[again] = replace(task, started=now(), retries=task.retries - 1)
                     continue
@@ -162,11 +164,6 @@ def _run(
             task.claim.release()
             progress.finished(task.job, store.record(task.job.job_id), took)
         progress.running([task.job for task in running.values()][: progress.workers])
-
-
-def _is_lost(error: Exception, kinds: Any) -> bool:
-    """Return True if the machine or worker of a job, or the machine with its result, died."""
-    return isinstance(error, (kinds.WorkerCrashedError, kinds.NodeDiedError, kinds.ObjectLostError))
 
 
 def _failure(task: _Task, error: Exception, kinds: Any) -> dict[str, Any]:

@@ -34,12 +34,15 @@ from anomalib_plus.benchmark.papers import (
     load_recipes,
     paper_names,
 )
-from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, label_of
 from anomalib_plus.benchmark.protocol import Protocol
-from anomalib_plus.benchmark.recipe_preset import with_preset
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.image_files import printable
+from anomalib_plus.presets import preset
+
+_PRESET_BATCH = 8
+"""Batch size of the commands in the presets' files."""
 
 
 def available_categories(kind: str, root: Path) -> list[str]:
@@ -91,6 +94,39 @@ def build_sweep(
         budget=Budget(max_epochs=recipe["max_epochs"]),
         protocol=Protocol(image_size=(recipe["image_size"][0], recipe["image_size"][1])),
     )
+
+
+def with_preset(sweep: Sweep, name: str) -> Sweep:
+    """Return a paper's sweep with the model, image size and training length of a preset; rows keep their arguments.
+
+    Raises:
+        PlanError: If there is no such preset.
+    """
+    try:
+        content = preset(name)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    trainer = content["trainer"]
+    size = content["model"]["init_args"]["pre_processor"]["init_args"]["transform"]["init_args"]["size"]
+    return replace(
+        sweep,
+        models=tuple(
+            replace(model, class_path="", preset=name, label=f"{label_of(model)} {name}") for model in sweep.models
+        ),
+        data=tuple(
+            replace(data, init_args=data.init_args | {"train_batch_size": _PRESET_BATCH}) for data in sweep.data
+        ),
+        budget=Budget(trainer.get("max_epochs"), trainer.get("max_steps"), _seconds(trainer.get("max_time"))),
+        protocol=replace(sweep.protocol, image_size=tuple(size)),
+    )
+
+
+def _seconds(max_time: str | None) -> float | None:
+    """Convert Lightning's days:hours:minutes:seconds."""
+    if max_time is None:
+        return None
+    days, hours, minutes, seconds = map(int, max_time.split(":"))
+    return float(((24 * days + hours) * 60 + minutes) * 60 + seconds)
 
 
 def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
@@ -204,14 +240,14 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(available)
     chosen = possible_cells(wanted, available, own_data)
     sweep = build_sweep(recipe, chosen, kind, root, dict(options.changes))
-    preset = f"{options.preset}/{options.paper}" if options.preset else None
-    sweep = apply_run_options(with_preset(sweep, preset) if preset else sweep, options)
+    chosen_preset = f"{options.preset}/{options.paper}" if options.preset else None
+    sweep = apply_run_options(with_preset(sweep, chosen_preset) if chosen_preset else sweep, options)
     jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
     missing = [] if own_data else [cell for cell in wanted if not set(cell.categories) <= present]
     if missing:
         text = f"{len(missing)} of {len(wanted)} cells need categories that are not in {root}."
         console.print(printable(text), soft_wrap=True)
-    folder = options.output or Path("results/reproduce", (preset or options.paper).replace("/", "-"))
+    folder = options.output or Path("results/reproduce", (chosen_preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:
         list_jobs(jobs, folder, console)
         return int(not jobs)
@@ -221,7 +257,7 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     shown = chosen if own_data else wanted
     without = {True: "no data", False: "not run"}
     numbers = [our_number(cell, jobs, records) if cell in chosen else without[cell in missing] for cell in shown]
-    print_cells(shown, numbers, console, preset)
+    print_cells(shown, numbers, console, chosen_preset)
     for column, reason in recipe["not_run"].items():
         console.print(f"Not compared: {column}, {reason}.", soft_wrap=True)
     return status

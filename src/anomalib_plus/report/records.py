@@ -88,7 +88,7 @@ def read_store(folder: Path) -> Store:
         raise ResultsError(msg)
     finished = [record for record in jobs.values() if record["status"] == "ok"]
     failed = [record for record in jobs.values() if record["status"] != "ok"]
-    missing = None if plan is None else [entry for entry in plan if entry["job_id"] not in jobs]
+    missing: list[Record] | None = None if plan is None else [entry for entry in plan if entry["job_id"] not in jobs]
     return Store(folder, finished, failed, damaged, missing)
 
 

@@ -27,14 +27,13 @@ from anomalib_plus.benchmark.record import COSTS
 from empty_layout import make_categories
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-TABLES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper]["tables"]]
-FIGURES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper].get("figures", ())]
 ENTRIES = [
     (paper, name, kind)
     for paper in paper_names()
     for kind in KINDS
     for name in load_recipes()[paper].get(f"{kind}s", ())
 ]
+TABLES, FIGURES = ([entry[:2] for entry in ENTRIES if entry[2] == kind] for kind in ("table", "figure"))
 LANDED = {name.lower(): getattr(anomalib_plus.models, name) for name in anomalib_plus.models.__all__}
 
 
@@ -86,19 +85,12 @@ def test_each_paper_has_the_metric_and_the_categories_that_it_reports():
 
 
 @pytest.mark.parametrize(("paper", "name", "kind"), ENTRIES)
-def test_models_have_the_arguments(paper, name, kind):
-    parameters = set(inspect.signature(LANDED[paper]).parameters)
+def test_models_have_the_arguments_and_each_name_stands_for_one_training(paper, name, kind):
+    parameters, by_name = set(inspect.signature(LANDED[paper]).parameters), {}
     for cell in cells(paper, name, kind):
-        for arguments in cell.variants.values():
+        for variant, arguments in cell.variants.items():
             assert set(arguments) <= parameters
-
-
-def test_names_of_rows_stand_for_one_training_each():
-    for entry in ENTRIES:
-        by_name = {}
-        for cell in cells(*entry):
-            for name, arguments in cell.variants.items():
-                assert by_name.setdefault(name.lower(), arguments) == arguments, (entry, name)
+            assert by_name.setdefault(variant.lower(), arguments) == arguments, variant
 
 
 @pytest.mark.parametrize(("paper", "number"), FIGURES)
