@@ -10,10 +10,7 @@ from anomalib_plus.image_files import printable
 from anomalib_plus.option_types import at_least
 
 from .gallery import GalleryLimits
-from .markdown import render_markdown
-from .page import render_page
 from .records import PaperNumbers, Store, read_published, read_store
-from .spreadsheet import render_csv
 from .summary import Summary
 
 SUFFIXES = (".html", ".md", ".csv")
@@ -73,6 +70,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _render(suffix: str, summary: Summary, papers: PaperNumbers, options: argparse.Namespace) -> tuple[str, int]:
+    from .markdown import render_markdown  # here, because --help should be fast
+    from .page import render_page
+    from .spreadsheet import render_csv
+
     if suffix == ".html":
         limits = GalleryLimits(options.examples, options.picture_size, options.max_examples)
         return render_page(summary, papers, limits, options.title)
