@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from statistics import mean
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -38,9 +37,7 @@ class SweepProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Leave the last state of the bar on the screen."""
         self._bar.stop()
 

@@ -36,8 +36,6 @@ from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class,
 from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.files import replace_file
 
-MIB = 2**20
-
 
 def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
     """Train, export to ``folder``, compare and time a model of the plan.
@@ -117,7 +115,7 @@ def _export_all(
         records[name] = {"error": error}
         if exported is not None:
             exports[name] = exported
-            records[name] |= {"mib": exported.size / MIB, "seconds": exported.seconds, "path": str(exported.path)}
+            records[name] |= {"mib": exported.size / 2**20, "seconds": exported.seconds, "path": str(exported.path)}
     return records, exports
 
 
