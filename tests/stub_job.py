@@ -9,7 +9,20 @@ import sys
 import time
 
 from anomalib_plus.benchmark import job
+from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.record import failed, new_record, now
+
+
+def make_job(seed=0, timeout=None, label="Stub", **wish):
+    return Job(
+        model={"label": label, "class_path": "x.Stub", "arguments": wish, "variant": None},
+        data={"label": "Data", "class_path": "x.Data", "category": "c", "arguments": {}},
+        seed=seed,
+        budget={"max_epochs": 1, "max_steps": None, "max_seconds": None, "max_cpu_seconds": None},
+        protocol={"image_size": [64, 64]},
+        trainer={},
+        timeout_seconds=timeout,
+    )
 
 
 def work(description, store, threads=None):

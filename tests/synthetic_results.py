@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -145,23 +146,20 @@ def add_gallery(made: dict[str, Any], folder: Path, reconstruction: bool = True)
 def full_store(folder: Path) -> Path:
     """Four models, one of them in two variants, two data sets, three categories, three seeds, failed jobs, pictures."""
     records = []
+    models = [
+        ("Fast", None),
+        ("Careful", None),
+        ("Classic", None),
+        ("Classic", "loss repaired"),
+        ("TeacherStudent", None),
+    ]
     for data, categories in (("Parts", ("bolt", "nut", "gasket")), ("Fabrics", ("felt", "linen"))):
-        for number, (label, variant) in enumerate(
-            [
-                ("Fast", None),
-                ("Careful", None),
-                ("Classic", None),
-                ("Classic", "loss repaired"),
-                ("TeacherStudent", None),
-            ]
-        ):
-            for category in categories:
-                for seed in range(3):
-                    made = record(label, category, seed, data, quality=0.7 + 0.6 * number, variant=variant)
-                    made["costs"]["latency_ms_batch1"] = 3.0 * 1.9**number
-                    if seed == 0:
-                        add_gallery(made, folder, reconstruction=label != "TeacherStudent")
-                    records.append(made)
+        for (number, (label, variant)), category, seed in product(enumerate(models), categories, range(3)):
+            made = record(label, category, seed, data, quality=0.7 + 0.6 * number, variant=variant)
+            made["costs"]["latency_ms_batch1"] = 3.0 * 1.9**number
+            if seed == 0:
+                add_gallery(made, folder, reconstruction=label != "TeacherStudent")
+            records.append(made)
     lost = next(each for each in records if each["model"]["label"] == "Careful" and each["data"]["category"] == "nut")
     records.remove(lost)
     records.append(failed("Careful", "nut", 0))

@@ -25,17 +25,8 @@ DRIVER = shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
     pytest.skip("needs chromium and chromedriver in PATH", allow_module_level=True)
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
+FLAGS = [f"--disable-{part}" for part in ("gpu", "quic", "background-networking", "component-update", "sync")]
+FLAGS += ["--headless=new", "--no-sandbox", "--no-first-run", "--window-size=1280,900"]
 LEADERBOARD = "document.querySelector('#leaderboard table')"
 
 

@@ -20,7 +20,7 @@ from anomalib_plus.layers.paper_size import PaperSize
 from anomalib_plus.layers.similarity import msgms_distance_map
 
 
-class FocalTerm(nn.Module):
+class FocalTerm(FocalLoss):
     """DRAEM's focal loss with equal class weights: mean over pixels of ``-(1 - p)^2 log p``.
 
     anomalib passes ``alpha=1`` to kornia, which gives the normal pixels (class 0) no weight. kornia's mean divides by
@@ -28,12 +28,11 @@ class FocalTerm(nn.Module):
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.loss = FocalLoss(alpha=None, gamma=2.0, reduction="mean")
+        super().__init__(alpha=None, gamma=2.0, reduction="mean")
 
-    def forward(self, prediction: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Map logits (B, 2, H, W) and classes (B, H, W) to a scalar."""
-        return 2 * self.loss(prediction, mask)
+        return 2 * super().forward(pred, target)
 
 
 class DraemVariant(Draem):

@@ -1,5 +1,6 @@
 """Our values of a paper's cells, and the table that compares them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -9,8 +10,8 @@ from rich.table import Column, Table
 
 from anomalib_plus.benchmark.papers import Cell
 from anomalib_plus.benchmark.plan import Job
-from anomalib_plus.benchmark.progress import printable
 from anomalib_plus.benchmark.record import COSTS
+from anomalib_plus.image_files import printable
 
 _DIGITS = {"fraction": 3, "percent": 2, "millions": 1}
 
@@ -23,20 +24,16 @@ def our_number(cell: Cell, jobs: Sequence[Job], records: Mapping[str, Mapping[st
     Returns:
         None unless all jobs of the cell have succeeded and one of them has a value.
     """
-    by_key: dict[tuple[str | None, str, int], Job] = {
-        (job.model["variant"], job.data["category"], job.seed): job for job in jobs
-    }
+    by_key = {(job.model["variant"], job.data["category"], job.seed): records.get(job.job_id) for job in jobs}
     values: list[float] = []
-    for seed in sorted({job.seed for job in jobs}):
-        for category in cell.categories:
-            results = []
-            for variant in cell.variants.values():
-                job = by_key.get((title(variant), category, seed))
-                record = records.get(job.job_id) if job else None
-                if record is None or record["status"] != "ok":
-                    return None
-                results.append(record["costs" if cell.metric in COSTS else "metrics"][cell.metric])
-            values += [max(results)] if None not in results else []
+    for seed, category in itertools.product(sorted({job.seed for job in jobs}), cell.categories):
+        results = []
+        for variant in cell.variants.values():
+            record = by_key.get((title(variant), category, seed))
+            if record is None or record["status"] != "ok":
+                return None
+            results.append(record["costs" if cell.metric in COSTS else "metrics"][cell.metric])
+        values += [max(results)] if None not in results else []
     return mean(values) if values else None
 
 

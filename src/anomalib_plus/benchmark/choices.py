@@ -1,13 +1,12 @@
 """Changes to a sweep by options of the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from anomalib_plus.benchmark.folders import find_categories, folder_titles, subfolders
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Sweep, label_of
-from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError, read
 
 if TYPE_CHECKING:  # it imports anomalib
@@ -27,18 +26,14 @@ def with_roots(sweep: Sweep, roots: Sequence[Path], categories: Sequence[str] | 
             msg = f"There is no folder {root}: give a folder of categories in MVTec layout."
             raise PlanError(msg)
     if roots:
-        sweep = replace(sweep, data=tuple(_moved(sweep.data, roots)))
+        moved = [
+            replace(data, init_args=data.init_args | {"root": str(root)}, label=title)
+            for data in sweep.data
+            for root, title in zip(roots, folder_titles(roots), strict=True)
+        ]
+        # Data sets that differ in their folders only are now equal.
+        sweep = replace(sweep, data=tuple(one for n, one in enumerate(moved) if one not in moved[:n]))
     return sweep if categories is None else _with_categories(sweep, categories)
-
-
-def _moved(entries: Sequence[DataEntry], roots: Sequence[Path]) -> list[DataEntry]:
-    moved: list[DataEntry] = []
-    for data in entries:
-        for root, title in zip(roots, folder_titles(roots), strict=True):
-            entry = replace(data, init_args=data.init_args | {"root": str(root)}, label=title)
-            if entry not in moved:  # two data sets may differ in their folders only
-                moved.append(entry)
-    return moved
 
 
 def _with_categories(sweep: Sweep, names: Sequence[str]) -> Sweep:
@@ -61,11 +56,7 @@ def _known_categories(data: DataEntry) -> dict[str, str | int]:
     root = _root(data)
     if root is None or not root.is_dir() or data.category_argument != "category":
         return {str(category): category for category in data.categories or ()}
-    try:
-        names = find_categories(root)
-    except PlanError:  # another layout
-        names = subfolders(root)
-    return {name: name for name in names}
+    return {name: name for name in find_categories(root) or subfolders(root)}
 
 
 def _root(data: DataEntry) -> Path | None:
@@ -87,14 +78,3 @@ def with_budget(sweep: Plan, changes: Mapping[str, float | int]) -> Plan:
     """Return a sweep or deployment plan with another budget for all models."""
     budget = read(Budget, dict(changes), "budget")
     return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))
-
-
-def with_image_size(sweep: Sweep, size: Sequence[int]) -> Sweep:
-    """Return the sweep with another image height and width; a PlanError unless they are positive."""
-    return replace(sweep, protocol=read(Protocol, asdict(sweep.protocol) | {"image_size": [*size]}, "protocol"))
-
-
-def with_accelerator(sweep: Sweep, name: str) -> Sweep:
-    """Return the sweep with all models on another accelerator."""
-    models = [replace(model, trainer=model.trainer | {"accelerator": name}) for model in sweep.models]
-    return replace(sweep, models=tuple(models))

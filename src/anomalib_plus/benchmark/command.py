@@ -8,20 +8,22 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from anomalib_plus.benchmark.choices import with_accelerator, with_budget, with_image_size, with_models, with_roots
+from anomalib_plus.benchmark.choices import with_budget, with_models, with_roots
 from anomalib_plus.benchmark.papers import save_published
-from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
-from anomalib_plus.benchmark.progress import SweepProgress, printable
+from anomalib_plus.benchmark.plan import Job, Sweep, expand, load, with_variant
+from anomalib_plus.benchmark.progress import SweepProgress
+from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.runner import run_local, unfinished
-from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.benchmark.schema import PlanError, read
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.counts import counted
+from anomalib_plus.image_files import printable
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -75,9 +77,11 @@ def apply_run_options(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     if options.seeds:
         sweep = replace(sweep, seeds=tuple(options.seeds))
     if options.image_size:
-        sweep = with_image_size(sweep, options.image_size)
+        protocol = asdict(sweep.protocol) | {"image_size": options.image_size}
+        sweep = replace(sweep, protocol=read(Protocol, protocol, "protocol"))
     if options.accelerator:
-        sweep = with_accelerator(sweep, options.accelerator)
+        trainer = {"accelerator": options.accelerator}
+        sweep = replace(sweep, models=tuple(replace(one, trainer=one.trainer | trainer) for one in sweep.models))
     return sweep
 
 
@@ -120,13 +124,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def list_jobs(jobs: Sequence[Job], store: ResultStore | None, console: Console) -> None:
-    """Print the jobs with their states."""
-    states = store.states() if store else {}
+def list_jobs(jobs: Sequence[Job], folder: Path, console: Console) -> None:
+    """Print the jobs with their states in a folder of results, which need not exist."""
+    states = ResultStore(folder).states() if folder.exists() else {}
     table = Table(*(Column(name, overflow="fold") for name in ("job", "model", "data", "seed", "state")), box=None)
     for job in jobs:
-        model = " ".join(filter(None, [job.model["label"], job.model["variant"] and f"({job.model['variant']})"]))
-        data = f"{job.data['label']} {job.data['category']}"
+        model, data = (
+            with_variant(job.model["label"], job.model["variant"]),
+            f"{job.data['label']} {job.data['category']}",
+        )
         cells = (job.job_id, model, data, str(job.seed), states.get(job.job_id, "to do"))
         table.add_row(*map(printable, cells))
     console.print(table)
@@ -154,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     folder = options.output or Path(sweep.output or f"results/benchmark/{options.config.stem}")
     if options.dry_run:
-        list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
+        list_jobs(jobs, folder, console)
         return 0
     try:
         return run_jobs(jobs, ResultStore(folder), options, console)

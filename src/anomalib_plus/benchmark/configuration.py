@@ -35,25 +35,24 @@ def choose_training(
     If there is only one training, ``row`` may be None or a category; ``categories`` replaces the row's first category.
     A PlanError if the row is unknown or missing, or there are several categories.
     """
-    trainings = {name: (arguments, cell) for cell in reversed(found) for name, arguments in cell.variants.items()}
-    names = list(dict.fromkeys(name for cell in found for name in cell.variants))
+    trainings: dict[str, tuple[dict[str, Any], str]] = {}
+    for cell in found:
+        for name, arguments in cell.variants.items():
+            trainings.setdefault(name, (arguments, cell.categories[0]))
     places = {category_name(cell.row) for cell in found if category_name(cell.row) in cell.categories}
-    by_lower_case = {name.lower(): name for name in names}
     if categories and len(categories) > 1:
         msg = f"--print-config takes one category, got {', '.join(categories)}."
         raise PlanError(msg)
     category = categories[0] if categories else None
-    if row is not None and len(names) == 1 and category_name(row) in places:
-        row, category = names[0], category or category_name(row)
-    elif row is None and len(names) == 1:
-        row = names[0]
-    name = by_lower_case.get(row.lower()) if row is not None else None
-    if name is None:
-        problem = "Several trainings are possible" if row is None else f"There is no row {row!r}"
-        msg = f"{problem}: choose one by --row, of {', '.join(names)}; --data.category NAME chooses the category."
-        raise PlanError(msg)
-    arguments, cell = trainings[name]
-    return arguments, category or cell.categories[0]
+    if len(trainings) == 1 and (row is None or category_name(row) in places):
+        category = category or (category_name(row) if row else None)
+        row = next(iter(trainings))
+    for name, (arguments, first) in trainings.items():
+        if row is not None and name.lower() == row.lower():
+            return arguments, category or first
+    problem = "Several trainings are possible" if row is None else f"There is no row {row!r}"
+    msg = f"{problem}: choose one by --row, of {', '.join(trainings)}; --data.category NAME chooses the category."
+    raise PlanError(msg)
 
 
 def configuration(sweep: Sweep, recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,24 +49,22 @@ def latency(network: nn.Module, images: Tensor) -> float:
     return median(seconds_in_turns({"network": run})["network"])
 
 
-def seconds_in_turns(
-    calls: Mapping[str, Callable[[], object]], max_runs: int = _MAX_RUNS, seconds_per_call: float = _SECONDS
-) -> dict[str, list[float]]:
+def seconds_in_turns(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
     """Time functions in turns, so that other load on the machine slows all of them equally.
 
-    Each function has two warm-up runs, then between three and ``max_runs`` runs, in ``seconds_per_call`` on average.
+    Each function has two warm-up runs, then between 3 and 20 runs, in three seconds on average.
 
     Returns:
         Seconds of each run, by name; the same number of runs for all, in the same order.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(-2, max_runs):
+    for turn in range(-2, _MAX_RUNS):
         for name, call in calls.items():
             started = time.perf_counter()
             call()
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - started)
-        if turn + 1 >= _MIN_RUNS and sum(map(sum, seconds.values())) > seconds_per_call * len(calls):
+        if turn + 1 >= _MIN_RUNS and sum(map(sum, seconds.values())) > _SECONDS * len(calls):
             break
     return seconds
 

@@ -1,5 +1,6 @@
 """Device, code revision and weights behind a result."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -31,10 +32,9 @@ def device_name(device: torch.device) -> str:
 def git_commit() -> str | None:
     """Commit of this source tree, with ``-dirty`` if it has changes; None outside its repository."""
     here = Path(__file__)
-    tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
-    return (
-        None if tracked is None else _git(here.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    )
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -56,14 +56,15 @@ def weight_hashes(model: nn.Module, arguments: dict[str, Any], offered: dict[str
         Hashes by argument for files and by weight tag for timm's weights; None for weights that are not in its cache.
     """
     texts = {name: value for name, value in _values(arguments) if isinstance(value, str)}
-    found: dict[str, str | None] = {name: file_hash(Path(text)) for name, text in texts.items() if _is_file(text)}
+    files = {name: text for name, text in texts.items() if os.path.isfile(text)}  # noqa: PTH113 -- Path's raises on long texts
+    found: dict[str, str | None] = {name: file_hash(Path(text)) for name, text in files.items()}
     for path, module in model.named_modules():
         configuration = getattr(module, "pretrained_cfg", None)
         if isinstance(configuration, dict) and configuration.get("architecture") and _from_timm(path, arguments):
             name = configuration["architecture"]
             tag = ".".join(filter(None, [name, configuration.get("tag")]))
             found[tag] = file_hash(offered[name]) if name in offered else _cached_hash(configuration)
-    for tag in getattr(model, "training_networks", ()):  # no modules of the model
+    for tag in getattr(model, "training_networks", ()):  # networks that are no modules of the model
         found[tag] = _cached_hash(timm.get_pretrained_cfg(tag).to_dict())
     return found
 
@@ -95,10 +96,3 @@ def _values(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _values(item, f"{name}.{key}" if name else str(key))
     else:
         yield name, value
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):
-        return False

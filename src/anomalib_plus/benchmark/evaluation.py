@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from anomalib.data import ImageBatch
-from anomalib.data.utils import ValSplitMode
 from anomalib.metrics import F1AdaptiveThreshold
 from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
@@ -42,8 +41,7 @@ class Predictions:
     sizes: NDArray[np.float64] | None
 
 
-@dataclass
-class Evaluation:
+class Evaluation(NamedTuple):
     """Metrics by name (None where they do not apply) and their curves."""
 
     metrics: dict[str, float | None]
@@ -90,7 +88,7 @@ def predict(model: Any, loader: Any, protocol: Protocol, device: torch.device) -
 
 
 def _inside_roi(model: Any, images: Tensor, output: Any, paths: Any) -> Any:
-    """Limit to the post-processor's region of interest, where it has one, and do nothing else of it."""
+    """Limit maps and scores to the post-processor's region of interest, if it has one; apply nothing else of it."""
     limit = getattr(model.post_processor, "limit_to_roi", None)
     if limit is None:
         return output
@@ -170,11 +168,6 @@ def _rank(
 
 def _finite(value: Tensor) -> float | None:
     return float(value) if value.isfinite() else None
-
-
-def validates_on_test(datamodule: Any) -> bool:
-    """Return True if the validation images are the test images."""
-    return datamodule.val_split_mode == ValSplitMode.SAME_AS_TEST
 
 
 def find_threshold(found: Predictions, is_test: bool) -> dict[str, Any]:

@@ -3,17 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib_plus.benchmark.schema import PlanError
 
-
-def find_categories(root: Path) -> list[str]:
-    """Names of the folders in ``root`` with the layout of an MVTec AD category; a PlanError if there are none."""
-    parts = (Path("train", "good"), Path("test"))
-    found = [name for name in subfolders(root) if all((root / name / part).is_dir() for part in parts)]
-    if not found:
-        msg = f"No category in MVTec layout (CATEGORY/train/good, CATEGORY/test) lies in {root}."
-        raise PlanError(msg)
-    return found
+def find_categories(root: Path, parts: Sequence[str] = ("train/good", "test")) -> list[str]:
+    """Names of the folders in ``root`` with all of the folders ``parts``, by default those of MVTec AD's layout."""
+    return [name for name in subfolders(root) if all((root / name / part).is_dir() for part in parts)]
 
 
 def subfolders(root: Path) -> list[str]:

@@ -5,13 +5,12 @@ Weights are random: speed does not depend on them. A row is written as soon as i
 """
 
 import argparse
-import functools
 import gc
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,16 +19,16 @@ from unittest.mock import patch
 
 import timm
 import torch
-import yaml
 from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from anomalib_plus.benchmark.costs import latency, peak_memory_mib
 from anomalib_plus.benchmark.environment import device_name
-from anomalib_plus.benchmark.schema import PlanError, read
+from anomalib_plus.benchmark.plan import label_of, load
+from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.training import load_class
 
 _WARM_UP = 5
@@ -75,60 +74,26 @@ class Plan:
     profiled: int = 2
 
 
-class _SameBatch(Dataset):
-    """One batch on the device, again and again, so that no data are read or copied."""
-
-    def __init__(self, images: torch.Tensor, length: int) -> None:
-        self.batch = ImageBatch(image=images)
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> ImageBatch:
-        if index >= self.length:
-            raise IndexError
-        return self.batch
-
-
 class _StepTimer(Callback):
-    """Times the steps after the warm-up, from the end of one to the end of the last."""
+    """Clock, read when the device has done the last warm-up step and the last step."""
 
     def __init__(self, device: torch.device, steps: int) -> None:
-        self.device, self.last = device, _WARM_UP + steps - 1
-        self.started = self.seconds = 0.0
+        self.device, self.read_after = device, {_WARM_UP - 1, _WARM_UP + steps - 1}
+        self.times: list[float] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
-        """Read the clock, when the device has done its work."""
-        step = trainer.fit_loop.total_batch_idx
-        if step in {_WARM_UP - 1, self.last}:
-            _wait(self.device)
-            now = time.perf_counter()
-            self.started, self.seconds = (now, 0.0) if step < self.last else (self.started, now - self.started)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-@contextmanager
-def _random_weights() -> Iterator[None]:
-    """Let timm build backbones without downloading their weights."""
-    create = timm.create_model
-
-    @functools.wraps(create)
-    def without_weights(*args: Any, **kwargs: Any) -> Any:
-        return create(*args, **{**kwargs, "pretrained": False})
-
-    with patch.object(timm, "create_model", without_weights):
-        yield
+        """Read the clock."""
+        if trainer.fit_loop.total_batch_idx in self.read_after:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.times.append(time.perf_counter())
 
 
 def _build(entry: Entry, compiled: bool) -> Any:
     kind = load_class(entry.class_path, AnomalibModule)
     components = {"post_processor": False, "evaluator": False, "visualizer": False}
-    with _random_weights():
+    create = timm.create_model
+    with patch.object(timm, "create_model", lambda *names, **given: create(*names, **{**given, "pretrained": False})):
         pre_processor = kind.configure_pre_processor(entry.image_size) if entry.image_size else True
         model = kind(**entry.init_args, pre_processor=pre_processor, **components)
     if compiled:
@@ -146,7 +111,7 @@ def _image_size(model: Any, entry: Entry) -> tuple[int, int]:
     return tuple(size)
 
 
-def _fit(model: Any, images: torch.Tensor, precision: str, steps: int, profiler: Any = None) -> float:
+def _fit(model: Any, images: torch.Tensor, precision: str, steps: int) -> float:
     """Train on one batch; return the seconds of the timed steps."""
     timer = _StepTimer(images.device, steps)
     with TemporaryDirectory() as folder:
@@ -160,16 +125,16 @@ def _fit(model: Any, images: torch.Tensor, precision: str, steps: int, profiler:
             default_root_dir=folder,
             enable_progress_bar=False,
             enable_model_summary=False,
-            profiler=profiler,
         )
-        loader = DataLoader(_SameBatch(images, _WARM_UP + steps), batch_size=None)
-        engine.fit(model, train_dataloaders=loader)
-    return timer.seconds
+        batches: Any = [ImageBatch(image=images)] * (_WARM_UP + steps)  # on the device: nothing is read or copied
+        engine.fit(model, train_dataloaders=DataLoader(batches, batch_size=None))
+    started, ended = timer.times
+    return ended - started
 
 
 def measure(entry: Entry, precision: str, compiled: bool, steps: int, device: torch.device) -> dict[str, Any]:
     """Measure a model; the row has ``error`` if it fails, for example for lack of memory."""
-    row: dict[str, Any] = {"model": entry.label or entry.class_path.rpartition(".")[2], "batch": entry.batch}
+    row: dict[str, Any] = {"model": label_of(entry), "batch": entry.batch}
     row |= {"precision": precision, "compiled": compiled, "device": device_name(device)}
     try:
         if device.type == "cuda":
@@ -236,21 +201,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of costs.jsonl, costs.md and profile.txt")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
-    plan = read(Plan, yaml.safe_load(options.config.read_text()), options.config.name)
+    plan = load(Plan, options.config)
     device = torch.device(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
     rows = []
-    for entry in plan.models:
-        for precision in plan.precisions:
-            for compiled in plan.compiled:
-                rows.append(measure(entry, precision, compiled, plan.steps, device))
-                with (options.output / "costs.jsonl").open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+    for entry, precision, compiled in itertools.product(plan.models, plan.precisions, plan.compiled):
+        rows.append(measure(entry, precision, compiled, plan.steps, device))
+        with (options.output / "costs.jsonl").open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
     table = to_markdown(rows)
     (options.output / "costs.md").write_text(table + "\n")
     timed = {row["model"]: row["training_images_per_second"] for row in reversed(rows) if "training_memory_mib" in row}
     slowest = sorted(timed, key=timed.__getitem__)[: plan.profiled]
-    names = {entry.label or entry.class_path.rpartition(".")[2]: entry for entry in plan.models}
+    names = {label_of(entry): entry for entry in plan.models}
     listings = [f"{name}\n{profile(names[name], device)}" for name in slowest]
     (options.output / "profile.txt").write_text("\n".join(listings))
     sys.stdout.write("\n".join([*listings, table, ""]))

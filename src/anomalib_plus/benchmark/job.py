@@ -51,10 +51,11 @@ def _kind(error: Exception) -> FailureKind:
 
 def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int | None) -> dict[str, Any] | None:
     import torch
+    from anomalib.data.utils import ValSplitMode
 
     from anomalib_plus import register
     from anomalib_plus.benchmark import costs, environment, gallery
-    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict, validates_on_test
+    from anomalib_plus.benchmark.evaluation import evaluate, find_threshold, predict
     from anomalib_plus.benchmark.offline_weights import offer_lite_weights
     from anomalib_plus.benchmark.training import train
     from anomalib_plus.deployment.resizing import pre_process
@@ -97,7 +98,7 @@ def _measure(job: Job, record: dict[str, Any], store: ResultStore, threads: int 
         "labels": predictions.labels.astype(int).tolist(),
         "paths": gallery.relative_paths(predictions.paths),
     }
-    is_test = validates_on_test(datamodule)
+    is_test = datamodule.val_split_mode == ValSplitMode.SAME_AS_TEST
     validated = predictions if is_test else predict(model, datamodule.val_dataloader(), protocol, device)
     record["threshold"] = find_threshold(validated, is_test)
     record["validation_metrics"] = {} if is_test else evaluate(validated, protocol).metrics

@@ -80,11 +80,8 @@ def load_recipe(paper: str, name: int | str, kind: Kind = "table") -> dict[str, 
     """Return the recipe of a table, figure or variant: the paper's defaults, updated by the entry.
 
     Raises:
-        PlanError: If there is no such paper, table, figure or variant.
+        PlanError: If the paper has no such table, figure or variant.
     """
-    if paper not in paper_names():
-        msg = f"There is no paper {paper!r}; available: {', '.join(paper_names())}."
-        raise PlanError(msg)
     recipe = load_recipes()[paper]
     entries = recipe.get(f"{kind}s", {})
     if name not in entries:
@@ -100,14 +97,10 @@ def load_recipe(paper: str, name: int | str, kind: Kind = "table") -> dict[str, 
 
 
 def load_table(paper: str, number: int | str) -> list[dict[str, str]]:
-    """Return the rows of a printed table by column; a PlanError if the table does not exist."""
-    names = [file.name for file in _TABLES.iterdir() if file.name.endswith(".csv")]
+    """Return the rows of a printed table by column."""
     stem = f"{paper}_table{number}"
-    matching = sorted((name for name in names if name.split(".")[0] == stem or name.startswith(f"{stem}_")), key=len)
-    if not matching:
-        msg = f"There is no table {number} of {paper}."
-        raise PlanError(msg)
-    return list(csv.DictReader((_TABLES / matching[0]).read_text("utf-8").splitlines()))
+    names = [file.name for file in _TABLES.iterdir() if file.name.startswith((f"{stem}.", f"{stem}_"))]
+    return list(csv.DictReader((_TABLES / min(names, key=len)).read_text("utf-8").splitlines()))
 
 
 def category_name(text: str) -> str:
@@ -129,12 +122,11 @@ def cells(paper: str, name: int | str, kind: Kind = "table") -> list[Cell]:
 
 def _by_category(recipe: Mapping[str, Any], table: Sequence[Mapping[str, str]]) -> Iterator[Cell]:
     names = [row[recipe["category_column"]] for row in table]
-    categories = tuple(category_name(name) for name in names if not name.lower().startswith(_AVERAGE_PREFIXES))
+    categories = [category_name(name) for name in names if not name.lower().startswith(_AVERAGE_PREFIXES)]
     for name, row in zip(names, table, strict=True):
         is_average = name.lower().startswith(_AVERAGE_PREFIXES)
-        averaged = tuple(recipe["averages"].get(name, categories))
+        own = recipe["averages"].get(name, categories) if is_average else [category_name(name)]
         for column, spec in recipe["columns"].items():
-            own = averaged if is_average else (category_name(name),)
             yield _cell(recipe, name, column, row[column], spec, own)
 
 
@@ -179,14 +171,15 @@ def published(class_paths: Iterable[str]) -> list[dict[str, Any]]:
     """
     wanted = set(class_paths)
     found: dict[tuple[str, str, str], float] = {}
-    for paper in paper_names():
-        class_path = load_recipes()[paper]["class_path"]
-        for number in load_recipes()[paper]["tables"] if class_path in wanted else ():
-            recipe = load_recipe(paper, number)
-            for cell in cells(paper, number) if "rows" not in recipe else ():
-                is_full = list(cell.variants.values()) == [recipe["init_args"]]
-                if is_full and cell.paper is not None and len(cell.categories) == 1:
-                    found.setdefault((class_path, cell.categories[0], cell.metric), cell.paper)
+    tables = [(paper, number) for paper in paper_names() for number in load_recipes()[paper]["tables"]]
+    for paper, number in tables:
+        recipe = load_recipe(paper, number)
+        if recipe["class_path"] not in wanted or "rows" in recipe:
+            continue
+        for cell in cells(paper, number):
+            is_full = list(cell.variants.values()) == [recipe["init_args"]]
+            if is_full and cell.paper is not None and len(cell.categories) == 1:
+                found.setdefault((recipe["class_path"], cell.categories[0], cell.metric), cell.paper)
     return [
         {"model": model, "category": category, "metric": metric, "value": value}
         for (model, category, metric), value in found.items()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from anomalib_plus.presets import preset
 
 ID_LENGTH = 12
 _COMPONENTS = {"pre_processor", "post_processor", "evaluator", "visualizer"}
-_LIMITS = {"max_epochs", "max_steps", "max_time", "callbacks"}
-"""Trainer arguments that would override the budget."""
+_LIMITS = {"max_epochs", "max_steps", "max_time", "callbacks"}  # arguments of the trainer that override the budget
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,7 @@ class Sweep:
         protocol: Rules of the evaluation.
         trainer: Further arguments of Lightning's trainer: accelerator, devices, strategy, precision, ...
         timeout_seconds: Time after which a job is ended and recorded as failed; None for no limit.
-        gallery: Number of test images of each kind to save: defective ones with the highest and the lowest scores, good
-            ones with the highest, and random ones of both.
+        gallery: Number of test images of each kind to save; the kinds are those of :func:`~.gallery.choose`.
         output: Folder of the results.
         synthetic_validation: Arguments of ``SyntheticValidation``, other than the datamodule, to validate on synthetic
             defects; its seed is that of the training. None for the datamodule's own validation images.
@@ -151,14 +149,13 @@ class Job:
     def job_id(self) -> str:
         """Hash of everything that affects the result; not the kind of device, the gallery or the timeout."""
         trainer = {key: value for key, value in self.trainer.items() if _affects_result(key, value)}
-        parts = [self.model, _identity(self.data), self.seed, self.budget, self.protocol, trainer]
-        return digest(parts)[:ID_LENGTH]
+        return digest([self.model, _identity(self.data), self.seed, self.budget, self.protocol, trainer])[:ID_LENGTH]
 
     @property
     def title(self) -> str:
         """Readable name: model, data, seed."""
-        variant = f" ({self.model['variant']})" if self.model["variant"] else ""
-        return f"{self.model['label']}{variant} / {self.data['label']} {self.data['category']} / seed {self.seed}"
+        model = with_variant(self.model["label"], self.model["variant"])
+        return f"{model} / {self.data['label']} {self.data['category']} / seed {self.seed}"
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -213,7 +210,7 @@ def load(kind: type[Dataclass], file: Path) -> Dataclass:
 
 
 def expand(sweep: Sweep) -> list[Job]:
-    """Return the jobs of a sweep, category by category, so that the models of one are soon comparable.
+    """Return the jobs of a sweep, category by category, so that the first comparison is complete early.
 
     Raises:
         PlanError: If a training has no limit, an argument is reserved, two jobs are equal, or there are none.
@@ -248,13 +245,11 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
     if reserved := _LIMITS & set(trainer):
         msg = f"trainer: {', '.join(sorted(reserved))} cannot be given: set the limits of a training in budget."
         raise PlanError(msg)
-    budget = model.budget or sweep.budget
-    if all(limit is None for limit in asdict(budget).values()):
-        names = ", ".join(asdict(budget))
-        msg = f"Nothing limits the training of {model.class_path}: set one of budget's limits, {names}."
+    limits = asdict(model.budget or sweep.budget)
+    if all(limit is None for limit in limits.values()):
+        msg = f"Nothing limits the training of {model.class_path}: set one of budget's limits, {', '.join(limits)}."
         raise PlanError(msg)
-    chosen = sweep.synthetic_validation
-    validation = {} if chosen is None else {"synthetic_validation": chosen}
+    validation = {} if sweep.synthetic_validation is None else {"synthetic_validation": sweep.synthetic_validation}
     description = {"label": label_of(model), "class_path": model.class_path}
     return Job(
         model={**description, "arguments": model.init_args, "variant": model.variant},
@@ -266,7 +261,7 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
             **validation,
         },
         seed=seed,
-        budget=asdict(budget),
+        budget=limits,
         protocol=json.loads(json.dumps(asdict(sweep.protocol))),
         trainer=trainer,
         gallery=sweep.gallery,
@@ -277,22 +272,29 @@ def _job(sweep: Sweep, model: ModelEntry, data: DataEntry, category: str | int, 
 def _absolute(arguments: dict[str, Any]) -> dict[str, Any]:
     """Make a relative root absolute; an absolute one stays as written, because it is part of the hash."""
     root = arguments.get("root")
-    if not isinstance(root, str) or Path(root).is_absolute():
-        return arguments
-    return arguments | {"root": str(Path(root).resolve())}
+    if isinstance(root, str) and not Path(root).is_absolute():
+        return arguments | {"root": str(Path(root).resolve())}
+    return arguments
 
 
-def label_of(entry: ModelEntry | DataEntry) -> str:
-    """Return the name of a model or data set in results."""
+def label_of(entry: Any) -> str:
+    """Return the name in results of a model or data set: its ``label``, or the name of its class."""
     return entry.label or entry.class_path.rpartition(".")[2]
 
 
-def _categories(data: DataEntry) -> Iterator[str | int]:
+def with_variant(label: str, variant: str | None) -> str:
+    """Return the name of a model with its variant in brackets."""
+    return f"{label} ({variant})" if variant else label
+
+
+def _categories(data: DataEntry) -> Sequence[str | int]:
     if data.categories is not None:
-        yield from data.categories
-        return
+        return data.categories
     root = data.init_args.get("root")
     if root is None:
         msg = f"{data.class_path} needs categories, or a root that contains them (--data.root FOLDER)."
         raise PlanError(msg)
-    yield from find_categories(Path(root))
+    if found := find_categories(Path(root)):
+        return found
+    msg = f"No category in MVTec layout (CATEGORY/train/good, CATEGORY/test) lies in {root}."
+    raise PlanError(msg)

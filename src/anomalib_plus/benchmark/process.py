@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+
+from anomalib_plus.benchmark.record import FailureKind
 
 SUPERVISED = "--supervised"
 """Argument that tells the module to call :func:`end_with_parent`."""
 _POLL_SECONDS = 0.2
-
-Death = Literal["crash", "out_of_memory", "timeout"]
 
 
 class ModuleProcess:
@@ -74,7 +73,7 @@ class ModuleProcess:
         if self.process.stdin:
             self.process.stdin.close()
 
-    def death(self) -> tuple[Death, str]:
+    def death(self) -> tuple[FailureKind, str]:
         """Return kind and description of the failure of a process that left no result."""
         status = self.process.wait()
         if self._timed_out:

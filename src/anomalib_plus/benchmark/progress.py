@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from statistics import mean
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.image_files import printable
 
 
 class SweepProgress:
@@ -37,9 +37,7 @@ class SweepProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Leave the last state of the bar on the screen."""
         self._bar.stop()
 
@@ -78,11 +76,6 @@ def outcome(job: Job, record: dict[str, Any] | None) -> str:
     shown = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
     values = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown if metrics.get(name) is not None)
     return f"{job.title}: {values}"
-
-
-def printable(text: str) -> str:
-    """Escape bytes that are not UTF-8, which file names may contain, so that a terminal can print the text."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def duration(seconds: float) -> str:

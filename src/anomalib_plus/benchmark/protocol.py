@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
-PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "pixel_auroc_per_image")
 SIZES: tuple[Literal["small", "middle", "large"], ...] = ("small", "middle", "large")
-METRICS = (*IMAGE_METRICS, *PIXEL_METRICS, *(f"image_auroc_{size}" for size in SIZES))
+_PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "pixel_auroc_per_image")
+METRICS = ("image_auroc", "image_ap", "image_f1_max", *_PIXEL_METRICS, *(f"image_auroc_{size}" for size in SIZES))
 
 MaskRule = Literal["nearest, > 0.5", "area, > 0"]
 

@@ -76,8 +76,8 @@ def area_under(curve: Curve, limit: float = 1.0) -> float:
     return float(np.trapezoid(y, x) / limit)
 
 
-def thin_out(curve: Curve, points: int = MAX_POINTS) -> dict[str, list[float]]:
-    """Reduce a curve to ``points`` points at most, evenly spread along its length, both ends included."""
+def thin_out(curve: Curve) -> dict[str, list[float]]:
+    """Reduce a curve to ``MAX_POINTS`` points at most, evenly spread along its length, both ends included."""
     length = np.append(0.0, np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y))))
-    chosen = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)).clip(max=len(length) - 1))
+    chosen = np.unique(np.searchsorted(length, np.linspace(0, length[-1], MAX_POINTS)).clip(max=len(length) - 1))
     return {"x": curve.x[chosen].round(6).tolist(), "y": curve.y[chosen].round(6).tolist()}

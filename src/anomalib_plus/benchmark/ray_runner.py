@@ -2,7 +2,7 @@
 
 Each job is a Ray task that reserves CPUs and GPUs and runs the job in a process of its own, so that a crash is recorded
 as a result. Data and weights must have the same paths on every machine. Only the process that started the sweep writes
-to the store; the tasks send it their records and image files. A job whose machine dies is repeated elsewhere.
+to the store; the tasks send it their records and image files.
 """
 
 import math
@@ -55,9 +55,9 @@ def run_on_ray(
     jobs: Sequence[Job],
     store: ResultStore,
     progress: SweepProgress,
-    wish: Share = Share(),
-    retries: int = 3,
-    address: str | None = None,
+    wish: Share,
+    retries: int,
+    address: str | None,
 ) -> None:
     """Run jobs on a cluster and return when all have a record.
 
@@ -73,17 +73,14 @@ def run_on_ray(
         msg = '--runner ray needs Ray: pip install ".[ray]" in a clone of anomalib-plus.'
         raise PlanError(msg) from error
     start = {"address": address} if address else {"include_dashboard": False}
-    started_here = not ray.is_initialized()
-    if started_here:
-        ray.init(**start, log_to_driver=False)
+    ray.init(**start, log_to_driver=False)
     try:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         threads = threads_per_job(wish, machines)
         progress.workers = max(sum(_room(machine, threads, wish.gpus) for machine in machines), 1)
         _run(ray, jobs, store, progress, threads, wish.gpus, retries)
     finally:
-        if started_here:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:
@@ -130,6 +127,8 @@ def _run(
 ) -> None:
     # Ray retries forever when memory runs out; so it gets no retries, and lost jobs are repeated here.
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
+    # The machine or worker of a job, or the machine with its result, died.
+    lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
     before = store.states()
     running: dict[Any, _Task] = {}
     waiting = list(jobs)
@@ -152,7 +151,7 @@ def _run(
             try:
                 record, files = ray.get(reference)
             except ray.exceptions.RayError as error:
-                if task.retries and _is_lost(error, ray.exceptions):
+                if task.retries and isinstance(error, lost):
                     again = remote.remote(task.job.to_json(), threads)
                     running[again] = replace(task, started=now(), retries=task.retries - 1)
                     continue
@@ -165,11 +164,6 @@ def _run(
             task.claim.release()
             progress.finished(task.job, store.record(task.job.job_id), took)
         progress.running([task.job for task in running.values()][: progress.workers])
-
-
-def _is_lost(error: Exception, kinds: Any) -> bool:
-    """Return True if the machine or worker of a job, or the machine with its result, died."""
-    return isinstance(error, (kinds.WorkerCrashedError, kinds.NodeDiedError, kinds.ObjectLostError))
 
 
 def _failure(task: _Task, error: Exception, kinds: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Records of finished jobs, the lines of ``results.jsonl``; the report reads nothing else."""
+"""Records of finished jobs: the lines of ``results.jsonl``."""
 
 import math
 from collections.abc import Mapping

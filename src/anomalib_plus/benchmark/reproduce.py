@@ -34,42 +34,22 @@ from anomalib_plus.benchmark.papers import (
     load_recipes,
     paper_names,
 )
-from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand
-from anomalib_plus.benchmark.progress import printable
+from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, label_of
 from anomalib_plus.benchmark.protocol import Protocol
-from anomalib_plus.benchmark.recipe_preset import with_preset
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.image_files import printable
+from anomalib_plus.presets import preset
+
+_PRESET_BATCH = 8
+"""Batch size of the commands in the presets' files."""
 
 
 def available_categories(kind: str, root: Path) -> list[str]:
     """Return the categories below a folder for a kind of data: ``mvtec``, ``btad`` or ``mnist``."""
     if kind == "mnist":
         return [str(digit) for digit in range(10)] if (root / "MNIST" / "raw").is_dir() else []
-    if kind == "btad" and root.is_dir():
-        return sorted(folder.name for folder in root.iterdir() if (folder / "train" / "ok").is_dir())
-    try:
-        return find_categories(root)
-    except PlanError:
-        return []
-
-
-def fetch_advice(kind: str, root: Path) -> str:
-    """Return a sentence that tells which data to download, and where to put them."""
-    data = load_recipes()["data"][kind]
-    return (
-        f"There are no data in {root}: download {data['fetch']} into it, or pass its location by --data.root FOLDER "
-        "(any folder of categories in MVTec layout works)."
-    )
-
-
-def chosen_categories(available: Sequence[str], names: Sequence[str], root: Path) -> list[str]:
-    """Return the available categories with the given names; a PlanError if one is not available."""
-    missing = [name for name in names if name not in available]
-    if missing:
-        msg = f"There is no category {', '.join(missing)} in {root}; available: {', '.join(available)}."
-        raise PlanError(msg)
-    return [name for name in available if name in names]
+    return find_categories(root, ["train/ok"]) if kind == "btad" else find_categories(root)
 
 
 def possible_cells(wanted: Sequence[Cell], available: Sequence[str], own_data: bool) -> list[Cell]:
@@ -114,6 +94,39 @@ def build_sweep(
         budget=Budget(max_epochs=recipe["max_epochs"]),
         protocol=Protocol(image_size=(recipe["image_size"][0], recipe["image_size"][1])),
     )
+
+
+def with_preset(sweep: Sweep, name: str) -> Sweep:
+    """Return a paper's sweep with the model, image size and training length of a preset; rows keep their arguments.
+
+    Raises:
+        PlanError: If there is no such preset.
+    """
+    try:
+        content = preset(name)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    trainer = content["trainer"]
+    size = content["model"]["init_args"]["pre_processor"]["init_args"]["transform"]["init_args"]["size"]
+    return replace(
+        sweep,
+        models=tuple(
+            replace(model, class_path="", preset=name, label=f"{label_of(model)} {name}") for model in sweep.models
+        ),
+        data=tuple(
+            replace(data, init_args=data.init_args | {"train_batch_size": _PRESET_BATCH}) for data in sweep.data
+        ),
+        budget=Budget(trainer.get("max_epochs"), trainer.get("max_steps"), _seconds(trainer.get("max_time"))),
+        protocol=replace(sweep.protocol, image_size=tuple(size)),
+    )
+
+
+def _seconds(max_time: str | None) -> float | None:
+    """Convert Lightning's days:hours:minutes:seconds."""
+    if max_time is None:
+        return None
+    days, hours, minutes, seconds = map(int, max_time.split(":"))
+    return float(((24 * days + hours) * 60 + minutes) * 60 + seconds)
 
 
 def needed_jobs(jobs: Sequence[Job], chosen: Sequence[Cell]) -> list[Job]:
@@ -161,24 +174,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list_entries(paper: str, console: Console) -> None:
-    for kind in KINDS:
-        for name, entry in load_recipes()[paper].get(f"{kind}s", {}).items():
-            console.print(f"{kind} {name}: {entry['title']}", highlight=False, soft_wrap=True)
-
-
-def _print_config(
-    entry: tuple[str, int | str, Kind], recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Namespace
-) -> None:
-    paper, name, kind = entry
+def _print_config(place: str, recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Namespace) -> None:
     arguments, category = choose_training(wanted, options.row, options.categories)
-    data = recipe["data"]
     cell = replace(wanted[0], variants={"": arguments}, categories=(category,))
-    root = options.root or Path(load_recipes()["data"][data]["root"])
-    sweep = apply_run_options(build_sweep(recipe, [cell], data, root, dict(options.changes)), options)
+    sweep = build_sweep(recipe, [cell], recipe["data"], _root(recipe, options), dict(options.changes))
     row = f", row {options.row}" if options.row else ""
-    title = f"{paper}, {kind} {name}{row}: {recipe['title']}"
-    sys.stdout.write(to_yaml(configuration(sweep, recipe), title))
+    content = configuration(apply_run_options(sweep, options), recipe)
+    sys.stdout.write(to_yaml(content, f"{options.paper}, {place}{row}: {recipe['title']}"))
+
+
+def _root(recipe: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    return options.root or Path(load_recipes()["data"][recipe["data"]]["root"])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -196,13 +202,15 @@ def main(arguments: Sequence[str]) -> int:
     if options.print_config and options.preset:
         parser.error("--print-config prints the recipe; anomalib-plus config prints the path of a preset.")
     if not chosen:
-        _list_entries(options.paper, console)
+        for kind in KINDS:
+            for name, entry in load_recipes()[options.paper].get(f"{kind}s", {}).items():
+                console.print(f"{kind} {name}: {entry['title']}", highlight=False, soft_wrap=True)
         return 0
     ((kind, name),) = chosen
     try:
         recipe, wanted = load_recipe(options.paper, name, kind), cells(options.paper, name, kind)
         if options.print_config:
-            _print_config((options.paper, name, kind), recipe, wanted, options)
+            _print_config(f"{kind} {name}", recipe, wanted, options)
             return 0
         return _run(recipe, wanted, options, console)
     except PlanError as error:
@@ -213,30 +221,35 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Namespace, console: Console) -> int:
-    kind = recipe["data"]
-    root = options.root or Path(load_recipes()["data"][kind]["root"])
+    kind, root = recipe["data"], _root(recipe, options)
     available = available_categories(kind, root)
     if not available and kind != "mvtec":
         kind, available = "mvtec", available_categories("mvtec", root)
     if not available:
-        sys.stderr.write(fetch_advice(recipe["data"], root) + "\n")
+        sys.stderr.write(
+            f"There are no data in {root}: download {load_recipes()['data'][recipe['data']]['fetch']} into it, or pass "
+            "its location by --data.root FOLDER (any folder of categories in MVTec layout works).\n"
+        )
         return 1
     present = set(available)
     if options.categories:
-        available = chosen_categories(available, options.categories, root)
+        if absent := [name for name in options.categories if name not in present]:
+            msg = f"There is no category {', '.join(absent)} in {root}; available: {', '.join(available)}."
+            raise PlanError(msg)
+        available = [name for name in available if name in options.categories]
     own_data = options.own_data or not {name for cell in wanted for name in cell.categories} & set(available)
     chosen = possible_cells(wanted, available, own_data)
     sweep = build_sweep(recipe, chosen, kind, root, dict(options.changes))
-    preset = f"{options.preset}/{options.paper}" if options.preset else None
-    sweep = apply_run_options(with_preset(sweep, preset) if preset else sweep, options)
+    chosen_preset = f"{options.preset}/{options.paper}" if options.preset else None
+    sweep = apply_run_options(with_preset(sweep, chosen_preset) if chosen_preset else sweep, options)
     jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
     missing = [] if own_data else [cell for cell in wanted if not set(cell.categories) <= present]
     if missing:
         text = f"{len(missing)} of {len(wanted)} cells need categories that are not in {root}."
         console.print(printable(text), soft_wrap=True)
-    folder = options.output or Path("results/reproduce", (preset or options.paper).replace("/", "-"))
+    folder = options.output or Path("results/reproduce", (chosen_preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:
-        list_jobs(jobs, ResultStore(folder) if folder.exists() else None, console)
+        list_jobs(jobs, folder, console)
         return int(not jobs)
     store = ResultStore(folder)
     status = run_jobs(jobs, store, options, console)
@@ -244,7 +257,7 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     shown = chosen if own_data else wanted
     without = {True: "no data", False: "not run"}
     numbers = [our_number(cell, jobs, records) if cell in chosen else without[cell in missing] for cell in shown]
-    print_cells(shown, numbers, console, preset)
+    print_cells(shown, numbers, console, chosen_preset)
     for column, reason in recipe["not_run"].items():
         console.print(f"Not compared: {column}, {reason}.", soft_wrap=True)
     return status

@@ -2,11 +2,11 @@
 
 It reads the results of ``anomalib-plus benchmark --synthetic-validation``, where each trained model was evaluated on
 synthetic defects (validation) and on real ones (test). The regret of a choice is the best model's test metric minus
-that of the chosen model. Choices are the model with the best validation metric, and always the same model.
+that of the chosen model. Choices are the model with the best validation metric, the one with the best quality by which
+``anomalib-plus build`` ranks (mean of image AUROC and AUPRO), and always the same model.
 """
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,66 +17,86 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from anomalib_plus.benchmark.plan import with_variant
 from anomalib_plus.benchmark.protocol import METRICS
+from anomalib_plus.benchmark.quality import qualities
 from anomalib_plus.benchmark.store import FILE, ResultStore
+
+BUILD = "build's quality"
+"""Name of the rule of ``anomalib-plus build``."""
+
+
+class Choice(NamedTuple):
+    """Choice of a model by a number on the validation images."""
+
+    correlation: float
+    """Spearman's rank correlation of that number and the test metric over the models; NaN if one is constant."""
+    chosen: str
+    """Names of the models with the highest number."""
+    regret: float
+    """On average over them."""
 
 
 class Selection(NamedTuple):
-    """Choice of a model on one data set and seed."""
+    """Choices on one data set and seed: by validation metric and by the build's quality, and always the same model."""
 
     data: str
     seed: int
-    correlation: float
-    """Spearman's rank correlation of the models' validation and test metrics; NaN if one is constant."""
-    chosen: str
-    """Names of the models with the best validation metric."""
-    regret: float
-    """Of the model chosen by the validation, on average over ties."""
+    choices: dict[str, Choice]
     fixed_regrets: dict[str, float]
-    """Of each model, chosen always."""
 
 
-def select(values: Mapping[str, tuple[float, float]], data: str = "", seed: int = 0) -> Selection:
-    """Choose a model by its validation metric.
-
-    Args:
-        values: Validation and test metric of each model, higher is better; at least two models.
-        data: Name of the data set.
-        seed: Seed of the trainings.
-    """
-    validation, test = (np.array(column) for column in zip(*values.values(), strict=True))
-    is_constant = np.ptp(validation) == 0 or np.ptp(test) == 0
-    correlation = float("nan") if is_constant else float(spearmanr(validation, test).statistic)
-    regrets = test.max() - test
-    best = validation == validation.max()
-    chosen = [name for name, is_best in zip(values, best, strict=True) if is_best]
-    fixed = dict(zip(values, regrets.tolist(), strict=True))
-    return Selection(data, seed, correlation, ", ".join(chosen), float(regrets[best].mean()), fixed)
+def choose(validation: Mapping[str, float], test: Mapping[str, float]) -> Choice:
+    """Choose the model with the highest validation number; higher is better in both, which name the same models."""
+    numbers, tested = (np.array([values[name] for name in test]) for values in (validation, test))
+    is_constant = np.ptp(numbers) == 0 or np.ptp(tested) == 0
+    correlation = float("nan") if is_constant else float(spearmanr(numbers, tested).statistic)
+    best = numbers == numbers.max()
+    chosen = [name for name, is_best in zip(test, best, strict=True) if is_best]
+    return Choice(correlation, ", ".join(chosen), float((tested.max() - tested[best]).mean()))
 
 
 def read_selections(records: Sequence[Mapping[str, Any]], metric: str) -> list[Selection]:
     """Choose a model for each data set and seed of finished jobs with validation metrics, at least two models each."""
-    groups: dict[tuple[str, int], dict[str, tuple[float, float]]] = defaultdict(dict)
+    groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for record in records:
-        validation, test = (record.get(part, {}).get(metric) for part in ("validation_metrics", "metrics"))
-        if record["status"] == "ok" and validation is not None and test is not None:
-            model = " ".join(filter(None, (record["model"]["label"], record["model"]["variant"])))
-            data = f"{record['data']['label']} {record['data']['category']}"
-            groups[data, record["seed"]][model] = (validation, test)
-    return [select(values, data, seed) for (data, seed), values in groups.items() if len(values) > 1]
+        parts = [record.get(part, {}) for part in ("validation_metrics", "metrics")]
+        if record["status"] == "ok" and all(part.get(metric) is not None for part in parts):
+            model = with_variant(record["model"]["label"], record["model"]["variant"])
+            groups[f"{record['data']['label']} {record['data']['category']}", record["seed"]][model] = record
+    return [_select(*place, models, metric) for place, models in groups.items() if len(models) > 1]
+
+
+def _select(data: str, seed: int, records: Mapping[str, Mapping[str, Any]], metric: str) -> Selection:
+    def validated(name: str) -> dict[str, Any]:
+        return {model: record["validation_metrics"].get(name) for model, record in records.items()}
+
+    test = {model: record["metrics"][metric] for model, record in records.items()}
+    choices = {metric: choose(validated(metric), test)}
+    if None not in validated("image_auroc").values():
+        choices[BUILD] = choose(qualities(validated("image_auroc"), validated("aupro")), test)
+    return Selection(data, seed, choices, {model: max(test.values()) - value for model, value in test.items()})
 
 
 def draw(selections: Sequence[Selection], metric: str) -> tuple[Table, Table]:
-    """Return a table of the selections and one of the mean regrets, in percent."""
-    each = Table("data", "seed", "rho", "chosen", "regret", box=None, title=f"{metric}, in percent")
+    """Return a table of the choices and one of the means over data sets and seeds; regrets in percent."""
+    title = f"regret of {metric}, in percent"
+    each = Table("data", "seed", "chosen by", "rho", "chosen", "regret", box=None, title=title)
+    regrets: dict[str, list[float]] = defaultdict(list)
+    correlations: dict[str, list[float]] = defaultdict(list)
     for one in selections:
-        each.add_row(one.data, str(one.seed), f"{one.correlation:.2f}", one.chosen, f"{100 * one.regret:.1f}")
-    choices = {"validation on synthetic defects": [one.regret for one in selections]}
-    for name in dict.fromkeys(name for one in selections for name in one.fixed_regrets):
-        choices[f"always {name}"] = [one.fixed_regrets[name] for one in selections if name in one.fixed_regrets]
-    means = Table("choice", "mean regret", "largest", "data sets and seeds", box=None)
-    for choice, regrets in sorted(choices.items(), key=lambda item: float(np.mean(item[1]))):
-        means.add_row(choice, f"{100 * np.mean(regrets):.1f}", f"{100 * max(regrets):.1f}", str(len(regrets)))
+        for rule, choice in one.choices.items():
+            cells = (f"{choice.correlation:.2f}", choice.chosen, f"{100 * choice.regret:.1f}")
+            each.add_row(one.data, str(one.seed), rule, *cells)
+            regrets[f"by {rule}"].append(choice.regret)
+            correlations[f"by {rule}"].append(choice.correlation)
+        for model, regret in one.fixed_regrets.items():
+            regrets[f"always {model}"].append(regret)
+    means = Table("choice", "mean rho", "mean regret", "largest", "data sets and seeds", box=None)
+    for name, found in sorted(regrets.items(), key=lambda item: float(np.mean(item[1]))):
+        known = [value for value in correlations[name] if np.isfinite(value)]
+        rho = f"{np.mean(known):.2f} ({len(known)} of {len(found)})" if known else "-"
+        means.add_row(name, rho, f"{100 * np.mean(found):.1f}", f"{100 * max(found):.1f}", str(len(found)))
     return each, means
 
 
@@ -103,7 +123,4 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(markup=False)
     for table in draw(selections, options.metric):
         console.print(table)
-    correlations = [one.correlation for one in selections if np.isfinite(one.correlation)]
-    mean = f"{np.mean(correlations):.2f}" if correlations else "none"
-    sys.stdout.write(f"Mean rho: {mean} ({len(correlations)} of {len(selections)})\n")
     return 0

@@ -70,26 +70,10 @@ class ResultStore:
                 synchronise_folder(self.folder)
         return True
 
-    def plan(self) -> list[dict[str, Any]]:
-        """Return the entries of all jobs of the sweeps into this folder; empty for folders of older versions.
-
-        Raises:
-            PlanError: If the file is damaged.
-        """
-        file = self.folder / PLAN
-        if not file.exists():
-            return []
-        try:
-            entries = json.loads(file.read_bytes())["jobs"]
-            return [entry for entry in entries if entry["job_id"]]
-        except (ValueError, LookupError, TypeError) as error:
-            msg = f"{file} is damaged ({error!r}). Delete it: the next sweep writes a new one."
-            raise PlanError(msg) from error
-
     def add_to_plan(self, entries: Iterable[dict[str, Any]]) -> None:
         """Add the :attr:`Job.entry` of jobs to the plan, which is then on the disk; a PlanError if it is damaged."""
         with self.lock(PLAN):
-            before = self.plan()
+            before = read_plan(self.folder) or []
             jobs = {entry["job_id"]: entry for entry in (*before, *entries)}
             if list(jobs.values()) != before:
                 replace_file(self.folder / PLAN, json.dumps({"jobs": list(jobs.values())}, indent=1))
@@ -114,6 +98,32 @@ class ResultStore:
         except Timeout:
             return None
         return lock
+
+
+def read_plan(folder: Path) -> list[dict[str, Any]] | None:
+    """Return the :attr:`Job.entry` of all jobs of the sweeps into a folder; None for folders of older versions.
+
+    Raises:
+        PlanError: If the file is damaged.
+    """
+    file = folder / PLAN
+    if not file.exists():
+        return None
+    try:
+        entries = json.loads(file.read_bytes())["jobs"]
+        whole = all(is_named(entry) and {"job_id", "seed"} <= entry.keys() for entry in entries)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        msg = f"{file} is damaged. Delete it: the next sweep writes a new one, and the report does not need it."
+        raise PlanError(msg)
+    return entries
+
+
+def is_named(record: Any) -> bool:
+    """Return True if model, data set and category are named; raise a LookupError or TypeError if one is missing."""
+    named = isinstance(record["model"]["label"], str) and isinstance(record["data"]["label"], str)
+    return named and "category" in record["data"]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

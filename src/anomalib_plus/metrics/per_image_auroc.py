@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from anomalib.metrics.base import AnomalibMetric
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import MeanMetric
 
 
 def area_under_roc(scores: Tensor, labels: Tensor) -> Tensor:
@@ -36,30 +36,19 @@ def aurocs_of_images(maps: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(values) if values else maps.new_empty(0, dtype=torch.float64)
 
 
-class _MeanImageAUROC(Metric):
-    full_state_update = False
-    higher_is_better = True
-    total: Tensor
-    count: Tensor
+class _MeanImageAUROC(MeanMetric):
+    higher_is_better = True  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
 
-    def update(self, maps: Tensor, masks: Tensor) -> None:
+    def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
         """Add maps and masks (B, H, W) or (B, 1, H, W)."""
-        masks = masks.bool()
         if maps.numel() != masks.numel():
             msg = f"Maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must have the same size."
             raise ValueError(msg)
-        values = aurocs_of_images(maps, masks)
-        self.total += values.sum()
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """Compute the mean; NaN if no image had both classes."""
-        return (self.total / self.count).float() if self.count else torch.tensor(float("nan"))
+        super().update(aurocs_of_images(maps, masks.bool()))
 
 
 class PerImageAUROC(AnomalibMetric, _MeanImageAUROC):

@@ -95,7 +95,12 @@ class Chart:
 
 
 def _axes(
-    x: tuple[str, float, float], y: tuple[str, float, float], log_x: bool, log_y: bool, width: int = WIDTH
+    x: tuple[str, float, float],
+    y: tuple[str, float, float],
+    *,
+    log_y: bool = False,
+    log_x: bool = False,
+    width: int = WIDTH,
 ) -> tuple[Axis, Axis]:
     return Axis(*x, width - LEFT - RIGHT, log_x), Axis(*y, HEIGHT - TOP - BOTTOM, log_y)
 
@@ -141,17 +146,17 @@ def line_chart(
     [0, 1]; the lines end at ``x_limit``. ``diagonal`` adds the ROC curve of a random guess.
     """
     drawn = [(name, style, _cut(points, x_limit) if unit_square else points) for name, style, points in series]
-    drawn = [(name, style, points) for name, style, points in drawn if len(points)]
+    drawn = [(name, style, points) for name, style, points in drawn if points]
     if not drawn:
         return None
     heights = [height for _, _, points in drawn for _, height in points]
     log_y = not unit_square and min(heights) > 0 and max(heights) > 20 * min(heights)
     if unit_square:
-        x, y = _axes((x_label, 0.0, x_limit), (y_label, 0.0, 1.0), False, False)
+        x, y = _axes((x_label, 0.0, x_limit), (y_label, 0.0, 1.0))
     else:
         values = [value for _, _, points in drawn for value, _ in points]
         ends = min(values), max(*values, min(values) + 1)
-        x, y = _axes((x_label, *ends), (y_label, *_limits(heights, log_y)), False, log_y)
+        x, y = _axes((x_label, *ends), (y_label, *_limits(heights, log_y)), log_y=log_y)
     lines = [Line(name, style, _path(points, x, y)) for name, style, points in drawn]
     ends_text = "; ".join(f"{name} from {p[0][1]:.3g} to {p[-1][1]:.3g}" for name, _, p in drawn)
     description = f"{y_label} against {x_label}{', logarithmic' if log_y else ''}. {ends_text}."
@@ -180,11 +185,10 @@ def scatter_chart(
         return None
     heights = [edge for _, _, _, y, spread in points for edge in (y - spread, y + spread)]
     x_limits, y_limits = _limits([point[2] for point in points], True), _limits(heights, False)
-    x, y = _axes((x_label, *x_limits), (y_label, *y_limits), True, False, WIDE)
+    x, y = _axes((x_label, *x_limits), (y_label, *y_limits), log_x=True, width=WIDE)
     markers: list[Marker] = []
-    taken: list[tuple[float, float, float, float]] = []
     at = [(x.coordinate(value), y.length - y.coordinate(height)) for _, _, value, height, _ in points]
-    taken += [(left - 7, top - 7, left + 7, top + 7) for left, top in at]
+    taken = [(left - 7, top - 7, left + 7, top + 7) for left, top in at]
     for (name, style, value, height, spread), (left, top) in zip(points, at, strict=True):
         pixels = spread / (y.high - y.low) * y.length
         text = f"{name}: {value:.3g} {x_label}, {height:.3g} {y_label}"
@@ -197,18 +201,21 @@ def scatter_chart(
 def _free_spot(
     left: float, top: float, width: float, taken: list[tuple[float, float, float, float]], size: tuple[float, float]
 ) -> tuple[float | None, float, str]:
-    """Find a free location for a name beside its point; None, 0 if there is none (the legend has the name)."""
-    for x0, baseline, anchor in (
-        (left + 10, top + 4, "start"),
-        (left - 10 - width, top + 4, "end"),
-        (left - width / 2, top - 12, "middle"),
-        (left - width / 2, top + 20, "middle"),
+    """Find a free location for a name beside its point and add it to ``taken``; None if there is none.
+
+    Returns:
+        Location of the text, and to which end of the text it refers; the legend has the names without a location.
+    """
+    for x, baseline, anchor, x0 in (
+        (left + 10, top + 4, "start", left + 10),
+        (left - 10, top + 4, "end", left - 10 - width),
+        (left, top - 12, "middle", left - width / 2),
+        (left, top + 20, "middle", left - width / 2),
     ):
         box = x0, baseline - 10, x0 + width, baseline + 3
         inside = box[0] >= 0 and box[2] <= size[0] and box[1] >= 0 and box[3] <= size[1]
         if inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
             taken.append(box)
-            x = {"start": box[0], "end": box[2], "middle": (box[0] + box[2]) / 2}[anchor]
             return round(x, 1), round(baseline, 1), anchor
     return None, 0, "start"
 
@@ -228,7 +235,7 @@ def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[flo
         if len(scores)
     }
     top = max(float(share.max()) for share in shares.values())
-    x, y = _axes(("image score", low, high), ("share of images", 0.0, top * 1.05), False, False)
+    x, y = _axes(("image score", low, high), ("share of images", 0.0, top * 1.05))
     width = round(x.length / bins, 1)
     bars = [
         Bar(x.coordinate(edge), round(y.length - y.coordinate(height), 1), width, y.coordinate(height), kind)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib_plus.counts import counted
+from anomalib_plus.image_files import printable
 from anomalib_plus.option_types import at_least
 
-from .records import PaperNumbers, ResultsError, Store, read_published, read_store
+from .gallery import GalleryLimits
+from .records import PaperNumbers, Store, read_published, read_store
 from .summary import Summary
 
 SUFFIXES = (".html", ".md", ".csv")
@@ -17,26 +19,17 @@ SUFFIXES = (".html", ".md", ".csv")
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-plus report", description=__doc__)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder that the benchmark wrote to")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=_output,
-        action="append",
-        required=True,
-        help=f"file to write, ending in {', '.join(SUFFIXES)}; may be given several times",
-    )
+    parser.add_argument("-o", "--output", type=_output, action="append", required=True,
+                        help=f"file to write, ending in {', '.join(SUFFIXES)}; may be given several times")  # fmt: skip
     parser.add_argument("--title", default="Anomaly detection benchmark", help="title of the report")
     parser.add_argument("--rank-by", metavar="METRIC", help="metric that ranks the models (default: image_auroc)")
-    parser.add_argument(
-        "--examples",
-        type=at_least(0),
-        default=2,
-        help="heatmaps of each kind per model and category (default: 2; 0: none)",
-    )
-    parser.add_argument(
-        "--max-examples", type=at_least(0), default=400, help="heatmaps in all, to limit the file size (default: 400)"
-    )
-    parser.add_argument("--picture-size", type=at_least(1), default=144, help="longer side of an image (default: 144)")
+    limits = GalleryLimits()
+    parser.add_argument("--examples", type=at_least(0), default=limits.per_kind,
+                        help="heatmaps of a kind per model and category (default: %(default)s; 0: none)")  # fmt: skip
+    parser.add_argument("--max-examples", type=at_least(0), default=limits.examples,
+                        help="heatmaps in all, to limit the file size (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--picture-size", type=at_least(1), default=limits.pixels,
+                        help="longer side of an image (default: %(default)s)")  # fmt: skip
     return parser
 
 
@@ -66,31 +59,26 @@ def main(arguments: Sequence[str]) -> int:
             content = text.encode("utf-8", "backslashreplace")  # file names may contain bytes that are not UTF-8
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_bytes(content)
-            name = str(output).encode("utf-8", "backslashreplace").decode()
-            sys.stdout.write(f"{name}: {len(content) / 1e6:.2f} MB\n")
+            sys.stdout.write(f"{printable(output)}: {len(content) / 1e6:.2f} MB\n")
             if missing:
                 images = counted(missing, "image of the gallery is", "images of the gallery are")
                 _warn(f"{images} missing or cannot be read")
-    except (OSError, ResultsError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     _warn_about(store)
     return 0
 
 
 def _render(suffix: str, summary: Summary, papers: PaperNumbers, options: argparse.Namespace) -> tuple[str, int]:
-    if suffix == ".html":
-        from .gallery import GalleryLimits
-        from .page import render_page
-
-        limits = GalleryLimits(options.examples, options.picture_size, options.max_examples)
-        return render_page(summary, papers, limits, options.title)
-    if suffix == ".md":
-        from .markdown import render_markdown
-
-        return render_markdown(summary, papers, options.title), 0
+    from .markdown import render_markdown  # here, because --help should be fast
+    from .page import render_page
     from .spreadsheet import render_csv
 
-    return render_csv(summary, papers), 0
+    if suffix == ".html":
+        limits = GalleryLimits(options.examples, options.picture_size, options.max_examples)
+        return render_page(summary, papers, limits, options.title)
+    text = render_markdown(summary, papers, options.title) if suffix == ".md" else render_csv(summary, papers)
+    return text, 0
 
 
 def _warn_about(store: Store) -> None:

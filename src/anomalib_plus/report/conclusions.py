@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from scipy.stats import t
@@ -22,8 +22,7 @@ SHORT = f"fewer than {_FEW_STEPS} steps, or fewer than {_FEW_EPOCHS} epochs and 
 """Definition of a short training."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Mean difference of two models over ``n`` common seeds, with standard deviation and confidence interval."""
 
     mean: float
@@ -63,20 +62,14 @@ def beside_no_model(summary: Summary, data: str) -> str | None:
 
     Metrics without results on every category are left out.
     """
-    expected = len(summary.categories(data))
-
-    def mean(model: str, name: str) -> float | None:
-        found = summary.over_categories(data, model, name)
-        return found[0].mean if found and found[1] == expected else None
-
     marked = {summary.titles[r["job_id"]] for r in summary.store.finished if part(r, "model").get("no_model") is True}
     models = [model for rank, model in summary.ranking(data) if rank is not None and model not in marked]
     texts = []
     for baseline in (model for model in summary.models(data) if model in marked):
-        reached = {name: value for name in _AGAINST_NO_MODEL if (value := mean(baseline, name)) is not None}
+        reached = {name: own.mean for name in _AGAINST_NO_MODEL if (own := summary.over_all(data, baseline, name))}
         figures = ", ".join(f"{metric_title(name)} {percent(value)} %" for name, value in reached.items())
         behind = {
-            name: [model for model in models if (own := mean(model, name)) is not None and own <= value]
+            name: [model for model in models if (own := summary.over_all(data, model, name)) and own.mean <= value]
             for name, value in reached.items()
         }
         weak = "; ".join(f"in {metric_title(name)}, {_listed(found)}" for name, found in behind.items() if found)
@@ -87,32 +80,29 @@ def beside_no_model(summary: Summary, data: str) -> str | None:
 
 def _ranking(summary: Summary, data: str) -> str:
     metric = metric_title(summary.rank_by)
-    ranked = [(rank, model) for rank, model in summary.ranking(data) if rank is not None]
-    if not ranked:
+    ranks = {model: rank for rank, model in summary.ranking(data) if rank is not None}
+    if not ranks:
         return f"{data}: no model has results on every category, so none is ranked."
-    means = {
-        model: found[0].mean for _, model in ranked if (found := summary.over_categories(data, model, summary.rank_by))
-    }
-    leaders = [model for rank, model in ranked if rank == 1]
-    best = leaders[0]
+    means = {model: own.mean for model in ranks if (own := summary.over_all(data, model, summary.rank_by))}
+    leaders = [model for model, rank in ranks.items() if rank == 1]
+    best, *others = ranks
     if len(leaders) > 1:
         return f"{data}: {_listed(leaders)} share the highest {metric}, {percent(means[best])} %."
-    if len(ranked) == 1:
+    if not others:
         return f"{data}: {best} has {metric} {percent(means[best])} %. No other model has results on every category."
-    second = ranked[1][1]
+    gap = means[best] - means[others[0]]
     lead = (
-        f"{data}: {best} has the highest {metric}, {percent(means[best])} %, {_gap(means[best] - means[second])} "
-        f"points above {second}."
+        f"{data}: {best} has the highest {metric}, {percent(means[best])} %, "
+        f"{points(gap).removeprefix('+') if gap >= 0.0005 else 'less than 0.1'} points above {others[0]}."
     )
-    return f"{lead} {_support(summary, data, [model for _, model in ranked])}"
+    return f"{lead} {_support(summary, data, best, others)}"
 
 
-def _support(summary: Summary, data: str, ranked: list[str]) -> str:
-    """Tell whether the spread separates the best model from the others."""
-    best, second, *_ = ranked
-    figures = {model: summary.seed_averages(data, model, summary.rank_by) for model in ranked}
-    found = {model: difference(figures[best], figures[model]) for model in ranked[1:]}
-    near = found[second]
+def _support(summary: Summary, data: str, best: str, others: list[str]) -> str:
+    """Tell whether the spread separates the best model from the others, of which the second-best is the first."""
+    best_figures = summary.seed_averages(data, best, summary.rank_by)
+    found = {model: difference(best_figures, summary.seed_averages(data, model, summary.rank_by)) for model in others}
+    near = found[others[0]]
     if near is None:
         return "They share fewer than two seeds, so the spread is unknown and this may be chance."
     numbers = (
@@ -122,8 +112,8 @@ def _support(summary: Summary, data: str, ranked: list[str]) -> str:
     level = [model for model, each in found.items() if each is None or each.low <= _ROUNDING]
     if not level:
         return f"The spread allows calling it better than each of the others: {numbers}."
-    if second not in level:
-        return f"The spread allows calling it better than {second}, but not than {_listed(level)}: {numbers}."
+    if others[0] not in level:
+        return f"The spread allows calling it better than {others[0]}, but not than {_listed(level)}: {numbers}."
     return f"The spread does not allow calling it better than {_listed(level)}: {numbers}."
 
 
@@ -149,24 +139,16 @@ def short_training(records: Iterable[Record]) -> str | None:
 
 def short_trainings(summary: Summary, data: str) -> str | None:
     """Name the models of a data set with short trainings; None if there are none."""
-    lengths = {}
-    for model in summary.models(data):
-        if length := short_training(summary.finished(data, model)):
-            lengths[model] = length
-    if not lengths:
+    lengths = {model: short_training(summary.finished(data, model)) for model in summary.models(data)}
+    named = "; ".join(f"{model} ({length})" for model, length in lengths.items() if length)
+    if not named:
         return None
-    named = "; ".join(f"{model} ({length})" for model, length in lengths.items())
     return f"{data}: short trainings ({SHORT}), whose metrics and images do not show what the models can do: {named}."
 
 
 def _range(values: Iterable[float], unit: str) -> str:
-    low, high = min(values), max(values)
-    number = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
-    return f"{number} {unit}{'' if number == '1' else 's'}"
-
-
-def _gap(value: float) -> str:
-    return points(value).removeprefix("+") if value >= 0.0005 else "less than 0.1"
+    low, high = round(min(values)), round(max(values))
+    return counted(low, unit) if low == high else f"{low} to {high} {unit}s"
 
 
 def _listed(names: list[str]) -> str:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from anomalib_plus.benchmark.plan import with_variant
+
 from .records import Record, category, part
 
 _LONGEST_VALUE = 32
@@ -31,8 +33,7 @@ def _limit_words(name: str, number: str) -> str:
 
 def model_name(record: Record) -> str:
     """Return the model's label, with its variant in brackets."""
-    model = record["model"]
-    return f"{model['label']} ({model['variant']})" if model.get("variant") else model["label"]
+    return with_variant(record["model"]["label"], record["model"].get("variant"))
 
 
 def configuration_titles(records: Iterable[Record]) -> dict[str, str]:

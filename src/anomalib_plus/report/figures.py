@@ -1,10 +1,10 @@
 """Charts of the records: accuracy against speed, training losses, ROC and PRO curves, score histograms."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from statistics import mean
 
 from .charts import Chart, histogram_chart, line_chart, scatter_chart
-from .records import Record, finite, part, parts
+from .records import Record, finite, pairs, part, parts
 from .summary import Summary
 from .words import metric_title
 
@@ -13,11 +13,6 @@ CURVES = (  # name in the records, title, x label, y label, diagonal
     ("roc_pixel", "pixel ROC", "false positive rate", "true positive rate", True),
     ("pro", "PRO", "false positive rate", "per-region overlap", False),
 )
-_SPEEDS = {
-    "latency_ms_batch1": "latency of one image (ms)",
-    "latency_ms_batch": "latency of one batch (ms)",
-    "fit_seconds": "training time (s)",
-}
 
 
 def styles(summary: Summary) -> dict[str, int]:
@@ -26,23 +21,18 @@ def styles(summary: Summary) -> dict[str, int]:
 
 
 def speed_chart(summary: Summary, data: str) -> Chart | None:
-    """Draw the ranking metric against latency, or against the first other time that was measured."""
+    """Draw the ranking metric against the latency of one image."""
     style = styles(summary)
-    for cost, label in _SPEEDS.items():
-        points = []
-        for model in summary.models(data):
-            speed = summary.over_categories(data, model, cost)
-            accuracy = summary.over_categories(data, model, summary.rank_by)
-            if speed and accuracy:
-                spread = 100 * (accuracy[0].std or 0.0)
-                points.append((model, style[model], speed[0].mean, 100 * accuracy[0].mean, spread))
-        y_label = f"{metric_title(summary.rank_by)} (%)"
-        chart = scatter_chart(
-            f"{data}: {metric_title(summary.rank_by)} against {label.partition(' (')[0]}", label, y_label, points
-        )
-        if chart:
-            return chart
-    return None
+    points = []
+    for model in summary.models(data):
+        speed = summary.over_categories(data, model, "latency_ms_batch1")
+        accuracy = summary.over_categories(data, model, summary.rank_by)
+        if speed and accuracy:
+            spread = 100 * (accuracy[0].std or 0.0)
+            points.append((model, style[model], speed[0].mean, 100 * accuracy[0].mean, spread))
+    metric = metric_title(summary.rank_by)
+    title = f"{data}: {metric} against latency of one image"
+    return scatter_chart(title, "latency of one image (ms)", f"{metric} (%)", points)
 
 
 def training_charts(summary: Summary, data: str) -> list[tuple[Chart, list[tuple[str, int]]]]:
@@ -51,15 +41,15 @@ def training_charts(summary: Summary, data: str) -> list[tuple[Chart, list[tuple
     for model in summary.models(data):
         series = []
         for number, of_category in enumerate(summary.categories(data)):
-            runs = [parts(record, "training") for record in summary.finished(data, model, of_category)]
             losses: dict[float, list[float]] = {}
-            for row in (row for run in runs for row in run):
+            for row in (row for run in summary.finished(data, model, of_category) for row in parts(run, "training")):
                 epoch, loss = finite(row.get("epoch")), finite(row.get("train_loss"))
                 if epoch is not None and loss is not None:
                     losses.setdefault(epoch, []).append(loss)
-            points = [(epoch, sum(values) / len(values)) for epoch, values in sorted(losses.items())]
-            if points:
-                series.append((of_category, number, points))
+            if losses:
+                series.append(
+                    (of_category, number, [(epoch, mean(values)) for epoch, values in sorted(losses.items())])
+                )
         chart = line_chart(model, "epoch", "training loss", series)
         if chart:
             found.append((chart, [(category, number) for category, number, _ in series]))
@@ -72,7 +62,10 @@ def curve_charts(summary: Summary, data: str, of_category: str) -> list[Chart]:
     records = first_runs(summary, data, of_category)
     charts = []
     for name, title, x_label, y_label, diagonal in CURVES:
-        series = [(model, style[model], _curve(part(record, "curves").get(name))) for model, record in records.items()]
+        series = [
+            (model, style[model], pairs(part(part(record, "curves"), name), "x", "y"))
+            for model, record in records.items()
+        ]
         limits = [finite(part(record, "protocol").get("aupro_fpr_limit")) for record in records.values()]
         limit = max((value for value in limits if value), default=1.0) if name == "pro" else 1.0
         chart = line_chart(
@@ -87,9 +80,7 @@ def histograms(summary: Summary, data: str, of_category: str) -> list[Chart]:
     """Draw the image scores of good and defective test images, one chart per model: its run with the lowest seed."""
     charts = []
     for model, record in first_runs(summary, data, of_category).items():
-        scores = part(record, "scores")
-        pairs = zip(_sequence(scores.get("values")), _sequence(scores.get("labels")), strict=False)
-        known = [(number, bool(label)) for value, label in pairs if (number := finite(value)) is not None]
+        known = pairs(part(record, "scores"), "values", "labels")
         normal = [value for value, label in known if not label]
         chart = histogram_chart(model, normal, [value for value, label in known if label])
         if chart:
@@ -101,14 +92,3 @@ def first_runs(summary: Summary, data: str, of_category: str) -> Mapping[str, Re
     """Return the finished run with the lowest seed of each model."""
     runs = {model: summary.finished(data, model, of_category) for model in summary.models(data)}
     return {model: found[0] for model, found in runs.items() if found}
-
-
-def _curve(curve: Any) -> list[tuple[float, float]]:
-    if not isinstance(curve, Mapping):
-        return []
-    pairs = zip(_sequence(curve.get("x")), _sequence(curve.get("y")), strict=False)
-    return [(float(x), float(y)) for x, y in pairs if finite(x) is not None and finite(y) is not None]
-
-
-def _sequence(value: Any) -> Sequence:
-    return value if isinstance(value, list) else []

@@ -1,7 +1,7 @@
 """Heatmap gallery: images of a results folder, reduced and embedded in the page."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from .records import Record, finite, part, parts
+from .records import Record, finite, pairs, part, parts
 
 KINDS = {
     "worst_good": "highest score",
@@ -93,14 +93,11 @@ def choose(records: Iterable[Record], limits: GalleryLimits) -> tuple[dict[str, 
 def example(entry: Mapping[str, Any], record: Record, model: str, folder: Path, size: int) -> Example:
     """Convert a gallery entry, with images of at most ``size`` pixels wide and high."""
     path = str(entry.get("path") or "unnamed")
-    files = entry.get("files")
-    names = dict(files) if isinstance(files, Mapping) else {}
-    if names.get("overlay"):
-        names.pop("map", None)
+    names = part(entry, "files")
     images = [
         _embed(folder, str(names[role]), title, f"{title} of {path}, {model}", size)
         for role, title in _ROLES.items()
-        if names.get(role)
+        if names.get(role) and not (role == "map" and names.get("overlay"))
     ]
     score = finite(entry.get("score"))
     truth = {"0": "good", "1": "defective"}.get(str(entry.get("label")), "unlabelled")
@@ -121,23 +118,17 @@ def threshold(record: Record) -> float | None:
 
 def decisions(record: Record) -> str | None:
     """Describe the run's decisions on all test images; None if the record has no threshold."""
-    limit, scores = threshold(record), part(record, "scores")
+    limit, known = threshold(record), pairs(part(record, "scores"), "values", "labels")
     if limit is None:
         return None
-    values, labels = _numbers(scores.get("values")), _numbers(scores.get("labels"))
-    pairs = [(value, label) for value, label in zip(values, labels, strict=False) if None not in (value, label)]
-    rejected = {kind: [value > limit for value, label in pairs if label == kind] for kind in (0, 1)}  # type: ignore[operator]
+    rejected = [value > limit for value, label in known if label == 0]
+    accepted = [value <= limit for value, label in known if label == 1]
     source = part(record, "threshold").get("source")
-    accepted = [not each for each in rejected[1]]
     origin = f" ({source})" if source else ""
     return (
-        f"Threshold {limit:.4g}{origin}: {sum(rejected[0])} of {len(rejected[0])} good images are rejected, "
+        f"Threshold {limit:.4g}{origin}: {sum(rejected)} of {len(rejected)} good images are rejected, "
         f"{sum(accepted)} of {len(accepted)} defective ones accepted."
     )
-
-
-def _numbers(values: Any) -> Sequence[float | None]:
-    return [finite(value) for value in values] if isinstance(values, list) else []
 
 
 def _embed(folder: Path, name: str, role: str, alt: str, size: int) -> EmbeddedImage:

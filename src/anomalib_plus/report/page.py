@@ -43,9 +43,7 @@ def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, t
         **embed_script(script),
         "leaderboards": [tables.leaderboard(summary, data) for data in summary.data_sets],
         "category_tables": {data: tables.category_tables(summary, data) for data in summary.data_sets},
-        "paper_tables": [
-            tables.paper_table(compared, data) for data in summary.data_sets if any(c.data == data for c in compared)
-        ],
+        "paper_tables": [tables.paper_table(compared, data) for data in dict.fromkeys(row.data for row in compared)],
         "cost_tables": [tables.cost_table(summary, data) for data in summary.data_sets] if summary.costs else [],
         "speed_charts": [
             (chart, [(marker.name, marker.style) for marker in chart.markers])
@@ -67,15 +65,15 @@ def render_page(summary: Summary, papers: PaperNumbers, limits: GalleryLimits, t
         "protocol": settings.protocol(summary),
         "environment": settings.environment(summary),
         "arguments": settings.model_arguments(summary),
-        "model_styles": _finished_models(summary),
+        "model_styles": {data: _styles_of_finished(summary, data) for data in summary.data_sets},
     }
     return environment().get_template("report.html.j2").render(context), missing
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Summarise the benchmark: jobs, models, data sets, seeds, devices, time."""
-    ends = sorted(str(record["finished"]) for record in summary.records if record.get("finished"))
-    starts = sorted(str(record["started"]) for record in summary.records if record.get("started"))
+    ends = [str(record["finished"]) for record in summary.records if record.get("finished")]
+    starts = [str(record["started"]) for record in summary.records if record.get("started")]
     devices = {str(device) for r in summary.records if (device := part(r, "environment").get("device"))}
     planned = summary.store.planned
     found = [] if planned is None else [("planned jobs", str(planned))]
@@ -88,22 +86,13 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("device", ", ".join(sorted(devices)) or "unknown"),
     ]
     if starts and ends:
-        found.append(("run", f"{_minute(starts[0])} to {_minute(ends[-1])}"))
+        found.append(("run", f"{min(starts)[:16]} to {max(ends)[:16]}".replace("T", " ")))
     return found
 
 
-def _finished_models(summary: Summary) -> dict[str, list[tuple[str, int]]]:
-    """Return the models with results and their styles, by data set."""
-    found: dict[str, dict[str, int]] = {}
-    styles = figures.styles(summary)
-    for record in summary.store.finished:
-        title = summary.titles[record["job_id"]]
-        found.setdefault(record["data"]["label"], {})[title] = styles[title]
-    return {data: sorted(models.items(), key=lambda entry: entry[1]) for data, models in found.items()}
-
-
-def _minute(time: str) -> str:
-    return time[:16].replace("T", " ")
+def _styles_of_finished(summary: Summary, data: str) -> list[tuple[str, int]]:
+    """Return the models with results on a data set and their styles."""
+    return [(model, style) for model, style in figures.styles(summary).items() if summary.finished(data, model)]
 
 
 def _by_category(summary: Summary, draw: Any) -> dict[str, dict[str, list[Chart]]]:

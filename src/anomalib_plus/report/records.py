@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.benchmark.papers import PUBLISHED_FILE
+from anomalib_plus.benchmark.record import FORMAT
+from anomalib_plus.benchmark.store import FILE, is_named, read_plan
 from anomalib_plus.counts import counted
-
-FORMAT = 1
-FILE = "results.jsonl"
-PLAN = "plan.json"
-PUBLISHED = "published.json"
 
 Record = Mapping[str, Any]
 PaperNumbers = Mapping[tuple[str, str, str], float]
@@ -58,11 +56,11 @@ def read_store(folder: Path) -> Store:
     """Read ``results.jsonl``; incomplete lines are counted and skipped.
 
     Raises:
-        ResultsError: If the file is missing, empty, without a complete record or of another format, or the plan is
-            damaged.
+        ResultsError: If the file is missing, empty, without a complete record or of another format.
+        PlanError: If the plan is damaged.
     """
     path = folder / FILE
-    plan = _read_plan(folder / PLAN)
+    plan = read_plan(folder)
     if not path.is_file():
         msg = f"There is no {path}. Give the results folder of a benchmark."
         if plan:
@@ -83,14 +81,14 @@ def read_store(folder: Path) -> Store:
             msg = f"{path}, line {number} has format {record['format']}; this version reads format {FORMAT}."
             raise ResultsError(msg)
         else:
-            jobs.pop(record["job_id"], None)  # in the order, a repeated job counts as its last run
+            jobs.pop(record["job_id"], None)  # a repeated job has the place of its last run
             jobs[record["job_id"]] = record
     if not jobs:
         msg = f"{path} has no complete record: all of its {len(damaged)} lines are damaged. Run the benchmark again."
         raise ResultsError(msg)
     finished = [record for record in jobs.values() if record["status"] == "ok"]
     failed = [record for record in jobs.values() if record["status"] != "ok"]
-    missing = None if plan is None else [entry for entry in plan if entry["job_id"] not in jobs]
+    missing: list[Record] | None = None if plan is None else [entry for entry in plan if entry["job_id"] not in jobs]
     return Store(folder, finished, failed, damaged, missing)
 
 
@@ -100,7 +98,7 @@ def read_published(folder: Path) -> PaperNumbers:
     Raises:
         ResultsError: If the file is damaged.
     """
-    path = folder / PUBLISHED
+    path = folder / PUBLISHED_FILE
     if not path.exists():
         return {}
     try:
@@ -115,32 +113,11 @@ def read_published(folder: Path) -> PaperNumbers:
         raise ResultsError(msg) from error
 
 
-def _read_plan(path: Path) -> list[Record] | None:
-    """Read the entries of the plan; None if there is no plan."""
-    if not path.is_file():
-        return None
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        whole = all(_is_named(entry) and {"job_id", "seed"} <= entry.keys() for entry in entries)
-    except (ValueError, TypeError, LookupError, AttributeError):
-        whole = False
-    if not whole:
-        msg = f"{path} is damaged. Delete it; the report then does not list missing jobs."
-        raise ResultsError(msg)
-    return entries
-
-
-def _is_named(record: Any) -> bool:
-    """Return True if model, data set and category are named; raise a LookupError if one is missing."""
-    named = isinstance(record["model"]["label"], str) and isinstance(record["data"]["label"], str)
-    return named and "category" in record["data"]
-
-
 def _parse(line: str) -> Record | None:
     """Parse a line; None if it is incomplete or lacks a required key."""
     try:
         record = json.loads(line)
-        whole = _is_named(record) and {"format", "job_id", "status", "seed"} <= record.keys()
+        whole = is_named(record) and {"format", "job_id", "status", "seed"} <= record.keys()
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return record if whole else None
@@ -156,6 +133,13 @@ def parts(record: Record, name: str) -> list[Mapping[str, Any]]:
     """Return a list of objects inside a record, empty if it is missing."""
     value = record.get(name)
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def pairs(values: Mapping[str, Any], first: str, second: str) -> list[tuple[float, float]]:
+    """Return the pairs of two lists of numbers inside an object, without those of which one is not finite."""
+    lists = [value if isinstance(value := values.get(name), list) else [] for name in (first, second)]
+    numbers = zip(*(map(finite, one) for one in lists), strict=False)
+    return [(a, b) for a, b in numbers if a is not None and b is not None]
 
 
 def category(record: Record) -> str:

@@ -8,8 +8,6 @@ from typing import Any
 from .records import Record, part
 from .summary import Summary
 
-_UNIQUE_TO_JOBS = {"config_sha256"}
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -26,11 +24,8 @@ def protocol(summary: Summary) -> list[Setting]:
 
 def environment(summary: Summary) -> list[Setting]:
     """Collect versions, device, revision and weights, without values that are different for each job."""
-
-    def read(record: Record) -> dict[str, Any]:
-        return {name: value for name, value in part(record, "environment").items() if name not in _UNIQUE_TO_JOBS}
-
-    return _settings(summary, read)
+    found = _settings(summary, lambda record: part(record, "environment"))
+    return [setting for setting in found if setting.name != "config sha256"]
 
 
 def model_arguments(summary: Summary) -> dict[str, list[Setting]]:
@@ -49,18 +44,15 @@ def _settings(summary: Summary, read: Callable[[Record], Mapping[str, Any]]) -> 
 def _collect(
     records: Iterable[Record], read: Callable[[Record], Mapping[str, Any]], owner: Callable[[Record], str]
 ) -> list[Setting]:
-    values: dict[str, dict[str, list[str]]] = {}
+    values: dict[str, dict[str, dict[str, None]]] = {}  # by name and text; the innermost is an ordered set of owners
     for record in records:
         for name, value in read(record).items():
-            owners = values.setdefault(name, {}).setdefault(_text(value), [])
-            if owner(record) not in owners:
-                owners.append(owner(record))
-    return [
-        Setting(
-            name.replace("_", " "), [(text, owners if len(by_text) > 1 else []) for text, owners in by_text.items()]
-        )
-        for name, by_text in values.items()
-    ]
+            values.setdefault(name, {}).setdefault(_text(value), {})[owner(record)] = None
+    found = []
+    for name, by_text in values.items():
+        owned = [(text, list(owners) if len(by_text) > 1 else []) for text, owners in by_text.items()]
+        found.append(Setting(name.replace("_", " "), owned))
+    return found
 
 
 def _data_and_category(record: Record) -> str:

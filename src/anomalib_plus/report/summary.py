@@ -67,9 +67,16 @@ class Summary:
         """Labels of the data sets, including those on which every job failed."""
         return list(dict.fromkeys(record["data"]["label"] for record in self.records))
 
+    @cached_property
+    def _categories(self) -> dict[str, set[str]]:
+        return {
+            data: {category(record) for record in self.records if record["data"]["label"] == data}
+            for data in self.data_sets
+        }
+
     def categories(self, data: str) -> list[str]:
         """Return the categories of a data set, in alphabetical order."""
-        return sorted({category(record) for record in self.records if record["data"]["label"] == data})
+        return sorted(self._categories[data])
 
     def models(self, data: str | None = None) -> list[str]:
         """Return the titles of the models of a data set, or of all, in the order of their records."""
@@ -128,18 +135,22 @@ class Summary:
         """
         return self._over_categories.get((data, model, name))
 
+    def over_all(self, data: str, model: str, name: str) -> Figure | None:
+        """Return a metric or cost averaged over all categories of a data set; None if the model lacks one."""
+        found = self.over_categories(data, model, name)
+        return found[0] if found and found[1] == len(self._categories[data]) else None
+
     def ranking(self, data: str) -> list[tuple[int | None, str]]:
         """Return the models of a data set with their ranks, best first.
 
         Only models with the ranking metric on every category are ranked, because averages over different categories are
         not comparable; the others follow with rank None. Equal means share a rank.
         """
-        expected = len(self.categories(data))
         figures = {model: self.over_categories(data, model, self.rank_by) for model in self.models(data)}
-        complete = {model: found[0].mean for model, found in figures.items() if found and found[1] == expected}
-        partial = {model: found[0].mean if found else float("-inf") for model, found in figures.items()}
+        means = {model: found[0].mean if found else float("-inf") for model, found in figures.items()}
+        complete = {model: mean for model, mean in means.items() if self.over_all(data, model, self.rank_by)}
         order = sorted(complete, key=lambda model: -complete[model])
-        rest = sorted(partial.keys() - complete.keys(), key=lambda model: (-partial[model], model))
+        rest = sorted(means.keys() - complete.keys(), key=lambda model: (-means[model], model))
         ranks = {model: 1 + sum(other > complete[model] for other in complete.values()) for model in order}
         return [(ranks[model], model) for model in order] + [(None, model) for model in rest]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from .configurations import budget_words, model_name
 from .records import PaperNumbers, Record, category, part
@@ -38,28 +39,22 @@ def leaderboard(summary: Summary, data: str) -> Table:
     """Rank the models of a data set; only ranked models can be the best of a column."""
     ranking = summary.ranking(data)
     expected = len(summary.categories(data))
-    averages = {
-        (model, name): summary.over_categories(data, model, name) for _, model in ranking for name in summary.metrics
-    }
-    shown = [name for name in summary.metrics if any(averages[model, name] for _, model in ranking)]
+    complete = [model for rank, model in ranking if rank is not None]
+    shown = [name for name in summary.metrics if any(summary.over_categories(data, m, name) for _, m in ranking)]
     shown.sort(key=lambda name: name != summary.rank_by)
-    complete = {model for rank, model in ranking if rank is not None}
-
-    def best(name: str) -> float | None:
-        competing = [found for model in complete if (found := averages[model, name]) and found[1] == expected]
-        return max((figure.mean for figure, _ in competing), default=None)
-
-    champions = {name: best(name) for name in shown}
+    best = {
+        name: max((own.mean for model in complete if (own := summary.over_all(data, model, name))), default=None)
+        for name in shown
+    }
     rows = []
     for rank, model in ranking:
-        ranked_by = averages.get((model, summary.rank_by))
-        seeds = ranked_by[0].n if ranked_by else 0
-        covered = ranked_by[1] if ranked_by else 0
+        ranked_by = summary.over_categories(data, model, summary.rank_by)
+        seeds, covered = (ranked_by[0].n, ranked_by[1]) if ranked_by else (0, 0)
         cells = [Cell(model), Cell(MISSING) if rank is None else Cell(str(rank), rank)]
         for name in shown:
-            found = averages[model, name]
-            competes = model in complete and found is not None and found[1] == expected
-            cell = _figure_cell(found[0] if found else None, champions[name] if competes else None)
+            found = summary.over_categories(data, model, name)
+            competes = model in complete and summary.over_all(data, model, name)
+            cell = _figure_cell(found[0] if found else None, best[name] if competes else None)
             if found and covered and found[1] != covered:  # an average over other categories than the ranking metric
                 cell = Cell(f"{cell.text} ({found[1]} of {expected})", cell.value)
             cells.append(cell)
@@ -123,11 +118,11 @@ def comparisons(summary: Summary, papers: PaperNumbers) -> list[Comparison]:
                 ]
                 found += rows
                 if len(rows) > 1:
-                    mean = Figure(
-                        sum(row.measured.mean for row in rows) / len(rows), None, min(r.measured.n for r in rows)
+                    measured = Figure(
+                        mean(row.measured.mean for row in rows), None, min(row.measured.n for row in rows)
                     )
-                    paper = sum(row.paper for row in rows) / len(rows)
-                    found.append(Comparison(data, model, f"mean of {len(rows)}", metric, paper, mean))
+                    paper = mean(row.paper for row in rows)
+                    found.append(Comparison(data, model, f"mean of {len(rows)}", metric, paper, measured))
     return found
 
 

@@ -2,30 +2,18 @@
 
 import pytest
 
-from anomalib_plus.benchmark.choices import (
-    with_accelerator,
-    with_budget,
-    with_image_size,
-    with_models,
-    with_roots,
-)
+from anomalib_plus.benchmark.choices import with_budget, with_models, with_roots
 from anomalib_plus.benchmark.folders import find_categories, folder_titles
 from anomalib_plus.benchmark.plan import Budget, DataEntry, ModelEntry, Sweep, expand
 from anomalib_plus.benchmark.schema import PlanError
+from empty_layout import make_categories
 
 SWEEP = Sweep(
-    models=(ModelEntry("x.Ours"), ModelEntry("x.Theirs", trainer={"accelerator": "cpu", "precision": 32})),
+    models=(ModelEntry("x.Ours"), ModelEntry("x.Theirs")),
     data=(DataEntry("x.Data"),),
     budget=Budget(max_epochs=1),
 )
 ONE_MODEL = Sweep(SWEEP.models[:1], SWEEP.data, budget=SWEEP.budget)
-
-
-def layout(root, *names):
-    for name in names:
-        (root / name / "train" / "good").mkdir(parents=True)
-        (root / name / "test").mkdir()
-    return root
 
 
 def places(sweep):
@@ -37,7 +25,7 @@ def on(*entries):
 
 
 def test_other_roots_bring_their_categories_and_names(tmp_path):
-    first, second = layout(tmp_path / "one", "tile", "wood"), layout(tmp_path / "two", "cube")
+    first, second = make_categories(tmp_path / "one", "tile", "wood"), make_categories(tmp_path / "two", "cube")
     (first / "notes").mkdir()
     assert find_categories(first) == ["tile", "wood"]
     assert places(with_roots(ONE_MODEL, [first, second])) == [("one", "tile"), ("one", "wood"), ("two", "cube")]
@@ -45,13 +33,13 @@ def test_other_roots_bring_their_categories_and_names(tmp_path):
 
 
 def test_the_folder_names_the_data_whatever_the_plan_calls_them(tmp_path):
-    root = layout(tmp_path / "mine", "tile")
+    root = make_categories(tmp_path / "mine", "tile")
     labelled = on(DataEntry("x.Data", label="MVTec AD"), DataEntry("x.Data", label="BTAD"))
     assert places(with_roots(labelled, [root, root])) == [("mine", "tile")]
 
 
 def test_folders_of_one_name_have_their_parents_in_front_and_their_ids_as_before(tmp_path):
-    roots = [layout(tmp_path / name, "tile") for name in ("a/mine", "b/mine", "c")]
+    roots = [make_categories(tmp_path / name, "tile") for name in ("a/mine", "b/mine", "c")]
     assert folder_titles(roots) == ["a/mine", "b/mine", "c"]
     together = expand(with_roots(ONE_MODEL, roots))
     alone = [expand(with_roots(ONE_MODEL, [root]))[0] for root in roots]
@@ -72,7 +60,7 @@ def test_folders_of_one_name_have_their_parents_in_front_and_their_ids_as_before
     ],
 )
 def test_a_missing_folder_or_category_is_named(tmp_path, folder, categories, message):
-    layout(tmp_path / "one", "tile", "wood")
+    make_categories(tmp_path / "one", "tile", "wood")
     (tmp_path / "empty").mkdir()
     for name in ("01", "02"):
         (tmp_path / "other layout" / name / "train" / "ok").mkdir(parents=True)
@@ -96,11 +84,3 @@ def test_models_and_budget_can_be_chosen():
     with pytest.raises(PlanError, match="no model nobody; available: ours, theirs"):
         with_models(SWEEP, ["nobody"])
     assert with_budget(SWEEP, {"max_seconds": 9}).budget == Budget(max_seconds=9.0)
-
-
-def test_size_and_device_can_be_chosen():
-    assert with_image_size(SWEEP, [32, 48]).protocol.image_size == (32, 48)
-    with pytest.raises(PlanError, match="sizes must be positive"):
-        with_image_size(SWEEP, [0, 64])
-    trainers = [model.trainer for model in with_accelerator(SWEEP, "gpu").models]
-    assert trainers == [{"accelerator": "gpu"}, {"accelerator": "gpu", "precision": 32}]

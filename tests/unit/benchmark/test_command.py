@@ -10,24 +10,22 @@ import pytest
 import yaml
 
 from anomalib_plus import preset
-from anomalib_plus.benchmark import command, supervision
+from anomalib_plus.benchmark import command
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.ray_runner import write_files
 from anomalib_plus.cli import main
+from empty_layout import make_categories
 
-TESTS = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _stub(monkeypatch):
-    monkeypatch.setattr(supervision, "JOB_MODULE", "stub_job")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+pytestmark = pytest.mark.usefixtures("stub_jobs")
 
 
 @pytest.fixture
 def config(tmp_path) -> str:
     sweep = {
-        "models": [{"class_path": "x.Good"}, {"class_path": "x.Bad", "init_args": {"status": 9}}],
+        "models": [
+            {"class_path": "x.Good", "trainer": {"accelerator": "cpu", "precision": 32}},
+            {"class_path": "x.Bad", "init_args": {"status": 9}},
+        ],
         "data": [{"class_path": "x.Data", "categories": ["a"]}],
         "budget": {"max_epochs": 1},
     }
@@ -82,26 +80,11 @@ def test_brackets_in_names_are_no_markup(config, capsys):
 
 
 def test_options_choose_and_change(config):
-    choice = [
-        "--models",
-        "good",
-        "--seeds",
-        "4",
-        "5",
-        "--max-steps",
-        "7",
-        "--image-size",
-        "32",
-        "48",
-        "--accelerator",
-        "gpu",
-        "--output",
-        "here",
-    ]
-    assert main(["benchmark", "--config", config, *choice]) == 0
+    choice = "--models good --seeds 4 5 --max-steps 7 --image-size 32 48 --accelerator gpu --output here"
+    assert main(["benchmark", "--config", config, *choice.split()]) == 0
     found = results("here")
     assert [record["seed"] for record in found] == [4, 5]
-    assert found[0]["trainer"] == {"accelerator": "gpu"}
+    assert found[0]["trainer"] == {"accelerator": "gpu", "precision": 32}
     assert found[0]["budget"] == {"max_epochs": None, "max_steps": 7, "max_seconds": None, "max_cpu_seconds": None}
     assert found[0]["protocol"]["image_size"] == found[0]["protocol"]["map_size"] == [32, 48]
 
@@ -123,17 +106,14 @@ def test_a_dry_run_writes_nothing(config, capsys):
     ],
 )
 def test_mistakes_end_with_one_message(config, arguments, message, capsys):
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(SystemExit, match="2"):
         main(["benchmark", "--config", config, *arguments])
-    assert exit_.value.code == 2
     assert message in capsys.readouterr().err
 
 
 def test_reproduce_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
-    for name in ("pill", "screw"):
-        (tmp_path / name / "train" / "good").mkdir(parents=True)
-        (tmp_path / name / "test").mkdir()
-    command = ["reproduce", "fear", "--table", "1", "--data.root", str(tmp_path), "--max-epochs", "1", "--seeds", "97"]
+    root = str(make_categories(tmp_path, "pill", "screw"))
+    command = ["reproduce", "fear", "--table", "1", "--data.root", root, "--max-epochs", "1", "--seeds", "97"]
     for expected in ("2 jobs, 0 of them finished", "2 jobs, 2 of them finished"):
         assert main(command) == 0
         shown = capsys.readouterr().out
@@ -141,18 +121,16 @@ def test_reproduce_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
         assert expected in shown
         assert re.search(r"pill +fear_image_auroc_percent +92\.40 +97\.00 +\+4\.60", shown)
     assert len(results("results/reproduce/fear")) == 2
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(SystemExit, match="2"):
         main([*command, "--data.category", "pil"])
-    assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert f"There is no category pil in {tmp_path}; available: pill, screw." in error
     assert "fetch" not in error
 
 
 def test_one_category_of_a_table_runs_by_a_preset_and_is_printed_as_that(tmp_path, capsys):
-    (tmp_path / "screw" / "train" / "good").mkdir(parents=True)
-    (tmp_path / "screw" / "test").mkdir()
-    command = ["reproduce", "fear", "--table", "1", "--data.root", str(tmp_path), "--seeds", "97", "--preset"]
+    root = str(make_categories(tmp_path, "screw"))
+    command = ["reproduce", "fear", "--table", "1", "--data.root", root, "--seeds", "97", "--preset"]
     assert main([*command, "small", "--set", "segmentation_width=4"]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"paper +preset small/fear +difference", shown)
@@ -166,8 +144,7 @@ def test_one_category_of_a_table_runs_by_a_preset_and_is_printed_as_that(tmp_pat
     assert (record["budget"]["max_seconds"], record["budget"]["max_epochs"]) == (600.0, None)
     assert (record["protocol"]["image_size"], record["data"]["arguments"]["train_batch_size"]) == ([128, 128], 8)
 
-    (tmp_path / "pill" / "train" / "good").mkdir(parents=True)
-    (tmp_path / "pill" / "test").mkdir()
+    make_categories(tmp_path, "pill")
     assert main([*command, "small", "--set", "segmentation_width=4", "--categories", "screw"]) == 0
     shown = capsys.readouterr().out
     assert "1 job, 1 of them finished" in shown
@@ -181,9 +158,8 @@ def test_one_category_of_a_table_runs_by_a_preset_and_is_printed_as_that(tmp_pat
 
 def test_without_ray_the_way_out_is_named(config, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(SystemExit, match="2"):
         main(["benchmark", "--config", config, "--runner", "ray"])
-    assert exit_.value.code == 2
     assert "pip install" in capsys.readouterr().err
 
 

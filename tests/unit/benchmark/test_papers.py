@@ -24,16 +24,16 @@ from anomalib_plus.benchmark.papers import (
 from anomalib_plus.benchmark.plan import PlanError, expand
 from anomalib_plus.benchmark.protocol import METRICS
 from anomalib_plus.benchmark.record import COSTS
+from empty_layout import make_categories
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-TABLES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper]["tables"]]
-FIGURES = [(paper, number) for paper in paper_names() for number in load_recipes()[paper].get("figures", ())]
 ENTRIES = [
     (paper, name, kind)
     for paper in paper_names()
     for kind in KINDS
     for name in load_recipes()[paper].get(f"{kind}s", ())
 ]
+TABLES, FIGURES = ([entry[:2] for entry in ENTRIES if entry[2] == kind] for kind in ("table", "figure"))
 LANDED = {name.lower(): getattr(anomalib_plus.models, name) for name in anomalib_plus.models.__all__}
 
 
@@ -85,19 +85,12 @@ def test_each_paper_has_the_metric_and_the_categories_that_it_reports():
 
 
 @pytest.mark.parametrize(("paper", "name", "kind"), ENTRIES)
-def test_models_have_the_arguments(paper, name, kind):
-    parameters = set(inspect.signature(LANDED[paper]).parameters)
+def test_models_have_the_arguments_and_each_name_stands_for_one_training(paper, name, kind):
+    parameters, by_name = set(inspect.signature(LANDED[paper]).parameters), {}
     for cell in cells(paper, name, kind):
-        for arguments in cell.variants.values():
+        for variant, arguments in cell.variants.items():
             assert set(arguments) <= parameters
-
-
-def test_names_of_rows_stand_for_one_training_each():
-    for entry in ENTRIES:
-        by_name = {}
-        for cell in cells(*entry):
-            for name, arguments in cell.variants.items():
-                assert by_name.setdefault(name.lower(), arguments) == arguments, (entry, name)
+            assert by_name.setdefault(variant.lower(), arguments) == arguments, variant
 
 
 @pytest.mark.parametrize(("paper", "number"), FIGURES)
@@ -107,10 +100,8 @@ def test_figures_have_rows_without_printed_numbers(paper, number):
     assert all(cell.paper is None and cell.metric in METRICS and cell.categories for cell in found)
 
 
-@pytest.mark.parametrize("paper", ["astmfr"])
-@pytest.mark.parametrize("number", [5])
-def test_columns_of_our_method_that_are_not_run_have_a_reason(paper, number):
-    recipe, table = load_recipe(paper, number), load_table(paper, number)
+def test_columns_of_our_method_that_are_not_run_have_a_reason():
+    recipe, table = load_recipe("astmfr", 5), load_table("astmfr", 5)
     assert {*recipe["columns"], *recipe["not_run"]} == set(table[0]) - {"student", "notes"}
     assert all(len(reason) > 20 for reason in recipe["not_run"].values())
 
@@ -132,8 +123,7 @@ def test_mnist_agrees_with_its_config():
 
 
 @pytest.mark.parametrize(
-    ("paper", "number", "kind"),
-    [("rbae", 1, "table"), ("ramfae", 1, "table"), ("rbae", 3, "figure"), ("nobody", 1, "table")],
+    ("paper", "number", "kind"), [("rbae", 1, "table"), ("ramfae", 1, "table"), ("rbae", 3, "figure")]
 )
 def test_what_cannot_be_reproduced_is_said(paper, number, kind):
     with pytest.raises(PlanError, match="no"):
@@ -145,7 +135,7 @@ def test_tables_and_figures_are_listed_and_a_figure_runs(tmp_path, capsys):
     listed = capsys.readouterr().out
     assert "table 9: " in listed
     assert "figure 6: " in listed
-    root = layout(tmp_path / "mine", "cube")
+    root = make_categories(tmp_path / "mine", "cube")
     assert reproduce.main(["astmfr", "--figure", "6", "--data.root", str(root), "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("to do") == 5
@@ -162,27 +152,24 @@ def test_missing_data_give_one_sentence(capsys, tmp_path):
     assert str(tmp_path) in shown
 
 
-def layout(root, *names):
-    for name in names:
-        (root / name / "train" / "good").mkdir(parents=True)
-        (root / name / "test").mkdir()
-    return root
+def jobs_of(paper, number, chosen, root, **changes):
+    sweep = reproduce.build_sweep(load_recipe(paper, number), chosen, "mvtec", root, changes)
+    return reproduce.needed_jobs(expand(sweep), chosen)
 
 
 def test_only_possible_cells_run(tmp_path):
-    layout(tmp_path, "wood", "zipper")
+    make_categories(tmp_path, "wood", "zipper")
     chosen = reproduce.possible_cells(cells("tsdn", 4), ["wood", "zipper"], own_data=False)
     assert {cell.column for cell in chosen} == {"Zipper", "Wood"}
     assert reproduce.possible_cells(cells("fear", 4), ["zipper"], own_data=False) == []
-    sweep = reproduce.build_sweep(load_recipe("tsdn", 4), chosen, "mvtec", tmp_path, {"sigma": 2.0})
-    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    jobs = jobs_of("tsdn", 4, chosen, tmp_path, sigma=2.0)
     assert len(jobs) == 6 * 2
     assert {job.model["arguments"]["sigma"] for job in jobs} == {2.0}
     assert {tuple(job.protocol["image_size"]) for job in jobs} == {(352, 352)}
 
 
 def test_own_data_run_every_row_and_compare_nothing(tmp_path, capsys):
-    root = layout(tmp_path / "mine", "cube")
+    root = make_categories(tmp_path / "mine", "cube")
     chosen = reproduce.possible_cells(cells("fear", 4), ["cube"], own_data=True)
     assert len(chosen) == 4 * 3
     assert all(cell.paper is None and cell.categories == ("cube",) for cell in chosen)
@@ -193,8 +180,7 @@ def test_own_data_run_every_row_and_compare_nothing(tmp_path, capsys):
 
 def test_a_category_without_defects_of_a_size_is_left_out_of_the_average(tmp_path):
     chosen = [cell for cell in cells("astmfr", 3) if cell.column == "large_gt20pct"]
-    sweep = reproduce.build_sweep(load_recipe("astmfr", 3), chosen, "mvtec", tmp_path, {})
-    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    jobs = jobs_of("astmfr", 3, chosen, tmp_path)
     values = {"screw": None, "bottle": 0.9}
     records = {
         job.job_id: {"status": "ok", "metrics": {"image_auroc_large": values.get(job.data["category"], 0.5)}}
@@ -213,17 +199,12 @@ def test_a_category_without_defects_of_a_size_is_left_out_of_the_average(tmp_pat
 
 def test_our_numbers_and_their_differences(tmp_path, capsys):
     chosen = [cell for cell in cells("ramfae", 4) if cell.row in ("wood", "bottle")]
-    sweep = reproduce.build_sweep(load_recipe("ramfae", 4), chosen, "mvtec", tmp_path, {})
-    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    jobs = jobs_of("ramfae", 4, chosen, tmp_path)
     by_map = {"gmsd": 0.8, "ssim": 0.95, "msgms": 0.9}
-    records = {
-        job.job_id: {
-            "status": "ok",
-            "metrics": {"pixel_auroc_per_image": by_map[job.model["arguments"].get("anomaly_map", "msgms")]},
-        }
-        for job in jobs
-        if job.data["category"] == "wood"
-    }
+    records = {}
+    for job in (job for job in jobs if job.data["category"] == "wood"):
+        value = by_map[job.model["arguments"].get("anomaly_map", "msgms")]
+        records[job.job_id] = {"status": "ok", "metrics": {"pixel_auroc_per_image": value}}
     numbers = [reproduce.our_number(cell, jobs, records) for cell in chosen]
     assert numbers == [None, 0.95]
     reproduce.print_cells(chosen, numbers, Console(width=120))
@@ -234,8 +215,7 @@ def test_our_numbers_and_their_differences(tmp_path, capsys):
 
 def test_trained_parameters_are_compared_in_millions(tmp_path, capsys):
     chosen = [cell for cell in cells("astmfr", 5) if cell.row == "full" and cell.column != "pixel_auroc"]
-    sweep = reproduce.build_sweep(load_recipe("astmfr", 5), chosen, "mvtec", tmp_path, {})
-    jobs = reproduce.needed_jobs(expand(sweep), chosen)
+    jobs = jobs_of("astmfr", 5, chosen, tmp_path)
     record = {"status": "ok", "metrics": {"image_auroc": 0.98}, "costs": {"trainable_parameters": 33_211_200}}
     numbers = [reproduce.our_number(cell, jobs, {job.job_id: record for job in jobs}) for cell in chosen]
     reproduce.print_cells(chosen, numbers, Console(width=120))

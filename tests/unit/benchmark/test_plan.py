@@ -9,6 +9,7 @@ from anomalib_plus import preset
 from anomalib_plus.benchmark.choices import with_budget, with_roots
 from anomalib_plus.benchmark.plan import Job, Sweep, expand, load
 from anomalib_plus.benchmark.schema import PlanError
+from empty_layout import make_categories
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "benchmark"
 SWEEPS = sorted(file for file in CONFIGS.glob("*.yaml") if file.stem != "gpu")  # which lists costs to measure
@@ -131,18 +132,10 @@ def test_an_unreadable_file_is_named(tmp_path):
         load(Sweep, tmp_path / "list.yaml")
 
 
-def mvtec_folders(root, *names):
-    for name in names:
-        (root / name / "train" / "good").mkdir(parents=True)
-        (root / name / "test").mkdir()
-    return root
-
-
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_our_sweeps_can_be_planned(file, tmp_path):
-    root = mvtec_folders(tmp_path, "tile")
     sweep = load(Sweep, file)
-    jobs = expand(sweep if file.stem == "smoke" else with_roots(sweep, [root]))
+    jobs = expand(sweep if file.stem == "smoke" else with_roots(sweep, [make_categories(tmp_path, "tile")]))
     assert len(jobs) >= 12
     assert sum("anomalib_plus.models" in job.model["class_path"] for job in jobs) >= 2
 

@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from anomalib_plus.benchmark import ray_runner
-from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
 from anomalib_plus.benchmark.ray_runner import Share, threads_per_job
 from anomalib_plus.benchmark.record import new_record
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
+from stub_job import make_job
 
 ERRORS = ("WorkerCrashedError", "NodeDiedError", "ObjectLostError", "OutOfMemoryError")
 EXCEPTIONS = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
@@ -48,11 +48,7 @@ class StandIn:
 
 @pytest.fixture
 def job():
-    return Job(
-        model={"label": "M", "class_path": "x.M", "arguments": {}, "variant": None},
-        data={"label": "D", "class_path": "x.D", "category": "c", "arguments": {}},
-        seed=0, budget={"max_epochs": 1}, protocol={"image_size": [8, 8]}, trainer={},
-    )  # fmt: skip
+    return make_job()
 
 
 @pytest.fixture

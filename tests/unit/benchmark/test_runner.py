@@ -13,36 +13,21 @@ import pytest
 from rich.console import Console
 
 from anomalib_plus.benchmark import process, supervision
-from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.progress import SweepProgress
 from anomalib_plus.benchmark.record import failed, new_record, now
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
+from stub_job import make_job as job
 
 TESTS = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _stub(monkeypatch):
-    monkeypatch.setattr(supervision, "JOB_MODULE", "stub_job")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+pytestmark = pytest.mark.usefixtures("stub_jobs")
 
 
 @pytest.fixture
 def store(tmp_path):
     return ResultStore(tmp_path / "results")
-
-
-def job(seed=0, timeout=None, **wish):
-    return Job(
-        model={"label": "Stub", "class_path": "x.Stub", "arguments": wish, "variant": None},
-        data={"label": "Data", "class_path": "x.Data", "category": "c", "arguments": {}},
-        seed=seed,
-        budget={"max_epochs": 1, "max_steps": None, "max_seconds": None, "max_cpu_seconds": None},
-        protocol={"image_size": [64, 64]},
-        trainer={},
-        timeout_seconds=timeout,
-    )
 
 
 def run(jobs, store, workers=2, **options):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from anomalib_plus.benchmark.schema import PlanError
-from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.benchmark.store import ResultStore, read_plan
 
 
 def record(job_id, status="ok", **more):
@@ -55,6 +55,15 @@ def test_nan_is_refused_rather_than_written(store):
     assert [found["job_id"] for found in store.records()] == ["b"]
 
 
+def in_three_processes(target, store):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=target, args=(store.folder, writer)) for writer in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+
 def append_many(folder, writer):
     store = ResultStore(folder)
     for number in range(25):
@@ -63,16 +72,9 @@ def append_many(folder, writer):
 
 
 def test_many_writers_lose_and_repeat_nothing(store):
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=append_many, args=(store.folder, writer)) for writer in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    in_three_processes(append_many, store)
     lines = [json.loads(line)["job_id"] for line in store.file.read_text().splitlines()]
-    assert sorted(lines) == sorted(
-        [f"{w}-{n}" for w in range(3) for n in range(25)] + [f"shared-{n}" for n in range(25)]
-    )
+    assert sorted(lines) == sorted(f"{name}-{number}" for name in (0, 1, 2, "shared") for number in range(25))
 
 
 def test_a_claim_excludes_others_until_it_is_released(store):
@@ -103,47 +105,49 @@ def test_a_killed_process_frees_its_claim(store):
     assert store.claim("a") is not None
 
 
-def planned(store):
-    return [entry["job_id"] for entry in store.plan()]
+def entries(*names):
+    job = {"model": {"label": "M"}, "data": {"label": "D", "category": "c"}, "seed": 0}
+    return [{"job_id": name, **job} for name in names]
+
+
+def planned(folder):
+    return [entry["job_id"] for entry in read_plan(folder)]
 
 
 def test_plans_add_up_and_are_whole_at_any_moment(store, monkeypatch):
-    assert store.plan() == []
-    store.add_to_plan([{"job_id": "a"}, {"job_id": "b"}])
-    store.add_to_plan([{"job_id": "b"}, {"job_id": "c"}])
-    assert planned(ResultStore(store.folder)) == ["a", "b", "c"]
+    assert read_plan(store.folder) is None
+    store.add_to_plan(entries("a", "b"))
+    store.add_to_plan(entries("b", "c"))
+    assert planned(store.folder) == ["a", "b", "c"]
 
     def power_cut(descriptor):
         raise OSError("no power")
 
     monkeypatch.setattr(os, "fsync", power_cut)
-    store.add_to_plan([{"job_id": "a"}])  # nothing new, nothing written
+    store.add_to_plan(entries("a"))  # nothing new, nothing written
     with pytest.raises(OSError, match="no power"):
-        store.add_to_plan([{"job_id": "d"}])
-    assert planned(store) == ["a", "b", "c"]
+        store.add_to_plan(entries("d"))
+    assert planned(store.folder) == ["a", "b", "c"]
     monkeypatch.undo()
-    store.add_to_plan([{"job_id": "d"}])
-    assert planned(store) == ["a", "b", "c", "d"]
+    store.add_to_plan(entries("d"))
+    assert planned(store.folder) == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"jobs": [1]}', '{"jobs": [{}]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"jobs": [1]}', '{"jobs": [{}]}', '{"jobs": [{"job_id": "a", "seed": 0}]}']
+)
 def test_a_damaged_plan_is_named(store, content):
     (store.folder / "plan.json").write_text(content)
     with pytest.raises(PlanError, match=r"plan\.json is damaged.*Delete it"):
-        store.add_to_plan([{"job_id": "a"}])
+        store.add_to_plan(entries("a"))
 
 
 def add_one_by_one(folder, writer):
     store = ResultStore(folder)
     for number in range(10):
-        store.add_to_plan([{"job_id": f"{writer}-{number}"}])
+        store.add_to_plan(entries(f"{writer}-{number}"))
 
 
 def test_sweeps_that_start_together_lose_no_entry(store):
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=add_one_by_one, args=(store.folder, writer)) for writer in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert sorted(planned(store)) == sorted(f"{writer}-{number}" for writer in range(3) for number in range(10))
+    in_three_processes(add_one_by_one, store)
+    assert sorted(planned(store.folder)) == sorted(f"{writer}-{number}" for writer in range(3) for number in range(10))

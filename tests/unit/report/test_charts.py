@@ -80,12 +80,9 @@ def test_charts_of_a_results_folder(summary: Summary) -> None:
     assert [marker.name for marker in speed.markers] == [m for m in summary.models("Parts") if m != "Hopeless"]
     assert speed.x.logarithmic
     assert speed.markers[0].x < speed.markers[-1].x
-    assert [chart.title for chart in curve_charts(summary, "Parts", "nut")] == [
-        "nut: image ROC",
-        "nut: pixel ROC",
-        "nut: PRO",
-    ]
-    roc, _, pro = curve_charts(summary, "Parts", "nut")
+    curves = curve_charts(summary, "Parts", "nut")
+    assert [chart.title for chart in curves] == ["nut: image ROC", "nut: pixel ROC", "nut: PRO"]
+    roc, _, pro = curves
     assert (roc.x.high, pro.x.high) == (1.0, 0.3)
     assert (roc.diagonal, pro.diagonal) == (True, False)
     assert len(roc.lines) == 5

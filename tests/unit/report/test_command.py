@@ -32,9 +32,7 @@ def test_failed_jobs_and_damaged_lines_are_told_and_no_error(
     with (small_results / "results.jsonl").open("a") as file:
         file.write('{"format": 1, "torn')
     assert main([str(small_results), "-o", "report.html", "-o", "report.md"]) == 0
-    assert "damaged lines of results/results.jsonl were not read: 3" in capsys.readouterr().err.replace(
-        str(small_results.parent) + "/", ""
-    )
+    assert f"damaged lines of {small_results}/results.jsonl were not read: 3" in capsys.readouterr().err
     for name in ("report.html", "report.md"):
         assert "not read: 3." in Path(name).read_text()
     only_failed = write_store(Path("failed"), [failed("A", "bolt", 0)])
@@ -82,10 +80,7 @@ def test_papers_are_compared(small_results: Path) -> None:
         (["results", "-o", "report.pdf"], "report.pdf has none of the suffixes .html, .md, .csv"),
         (["results"], "required: -o/--output"),
         (["results", "-o", "taken.html"], "taken.html"),
-        (
-            ["results", "-o", "report.html", "--rank-by", "beauty"],
-            "no record has the metric beauty; available: image_auroc",
-        ),
+        (["results", "-o", "report.html", "--rank-by", "beauty"], "the metric beauty; available: image_auroc"),
         (["results", "-o", "report.html", "--examples", "-1"], "-1 is less than 0"),
         (["results", "-o", "report.html", "--max-examples", "-1"], "-1 is less than 0"),
         (["results", "-o", "report.html", "--picture-size", "0"], "0 is less than 1"),
@@ -97,9 +92,8 @@ def test_wrong_arguments_are_named(
     Path("taken.html").mkdir()
     Path("empty").mkdir()
     Path("empty/results.jsonl").touch()
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(SystemExit, match="2"):
         main(arguments)
-    assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error

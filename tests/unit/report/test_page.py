@@ -19,18 +19,8 @@ from anomalib_plus.report.summary import Summary
 from synthetic_results import add_gallery, failed, merged, record, write_plan, write_store
 
 PAPERS = {("Fast", "bolt", "image_auroc"): 0.95, ("Fast", "nut", "image_auroc"): 0.9}
-SECTIONS = [
-    "leaderboard",
-    "heatmaps",
-    "categories",
-    "papers",
-    "costs",
-    "training",
-    "curves",
-    "scores",
-    "failures",
-    "protocol",
-]
+SECTIONS = ["leaderboard", "heatmaps", "categories", "papers", "costs"]
+SECTIONS += ["training", "curves", "scores", "failures", "protocol"]
 VOID = {"meta", "link", "img", "br"}
 
 
@@ -71,6 +61,14 @@ def render(summary: Summary, papers: dict | None = None, limits: GalleryLimits |
     return page, Elements(page)
 
 
+def rendered(folder: Path, *records: dict[str, Any], limits: GalleryLimits | None = None) -> Elements:
+    return render(Summary(read_store(write_store(folder, records))), limits=limits)[1]
+
+
+def sections(elements: Elements) -> list[str | None]:
+    return [section["id"] for section in elements.named("section")]
+
+
 @pytest.fixture(scope="module")
 def page(summary: Summary) -> str:
     return render(summary, PAPERS)[0]
@@ -99,7 +97,7 @@ def test_the_policy_allows_our_script_alone(page: str, elements: Elements) -> No
 
 
 def test_every_section_is_there_and_linked(elements: Elements) -> None:
-    assert [section["id"] for section in elements.named("section")] == SECTIONS
+    assert sections(elements) == SECTIONS
     links = [link["href"] for link in elements.named("a")]
     assert links[0] == "#content"
     assert {f"#{name}" for name in SECTIONS} <= set(links)
@@ -154,18 +152,12 @@ HOSTILE = "</title></script><script>alert(1)</script><img src=x onerror=alert(1)
 
 def hostile_records(folder: Path) -> list[dict[str, Any]]:
     made = record(
-        HOSTILE,
-        HOSTILE,
-        data=HOSTILE,
-        variant=HOSTILE,
+        HOSTILE, HOSTILE, data=HOSTILE, variant=HOSTILE, started=HOSTILE, finished=HOSTILE,
         model={"class_path": HOSTILE, "arguments": {HOSTILE: HOSTILE}},
         protocol={HOSTILE: HOSTILE, "mask_rule": HOSTILE},
         environment={"device": HOSTILE, "git_commit": HOSTILE},
-        metrics={HOSTILE: 0.5},
-        costs={HOSTILE + "s": 1.0},
-        started=HOSTILE,
-        finished=HOSTILE,
-    )
+        metrics={HOSTILE: 0.5}, costs={HOSTILE + "s": 1.0},
+    )  # fmt: skip
     add_gallery(made, folder)
     for entry in made["gallery"]:
         entry |= {"kind": HOSTILE, "path": HOSTILE}
@@ -182,7 +174,7 @@ def test_what_a_record_says_stays_text(tmp_path: Path) -> None:
     assert all(attributes["src"].startswith("data:") for attributes in elements.named("img"))
     assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
     assert elements.text.count(HOSTILE) > 30
-    assert [section["id"] for section in elements.named("section")] == SECTIONS
+    assert sections(elements) == SECTIONS
 
 
 def test_images_that_are_missing_broken_or_elsewhere_are_named_not_read(tmp_path: Path) -> None:
@@ -205,8 +197,7 @@ def test_records_with_nothing_but_a_status(tmp_path: Path) -> None:
     died = {name: value for name, value in failed("Other", "bolt", 0).items() if name in kept}
     summary = Summary(read_store(write_store(tmp_path, [bare, died | {"seed": None}])))
     _, elements = render(summary, PAPERS)
-    shown = [section["id"] for section in elements.named("section")]
-    assert shown == ["leaderboard", "categories", "failures", "protocol"]
+    assert sections(elements) == ["leaderboard", "categories", "failures", "protocol"]
     assert "the record gives no message" in elements.text
 
 
@@ -215,8 +206,7 @@ def test_odd_values_inside_records_leave_gaps(tmp_path: Path) -> None:
         curves={"roc_image": {"x": [0, None, 1], "y": [0, 0.5, 1]}, "roc_pixel": None, "pro": {"x": None, "y": 3}},
         scores={"values": [0.1, None, 0.3], "labels": [0, 1, None]},
     ) | {"training": [{"epoch": 0, "train_loss": None}, {"epoch": 1}, None], "gallery": [{"kind": "best"}, 3]}
-    _, elements = render(Summary(read_store(write_store(tmp_path, [odd]))))
-    shown = [section["id"] for section in elements.named("section")]
+    shown = sections(rendered(tmp_path, odd))
     assert "training" not in shown
     assert {"curves", "scores", "heatmaps"} <= set(shown)
 
@@ -229,7 +219,7 @@ def test_a_page_of_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
     write_plan(tmp_path, planned)
     part = render(Summary(read_store(tmp_path)))[1]
     assert "3 of 5 planned jobs have no result" in part.text
-    assert [section["id"] for section in part.named("section")][-2:] == ["missing", "protocol"]
+    assert sections(part)[-2:] == ["missing", "protocol"]
     assert {"href": "#missing"} in part.named("a")
     assert re.search(r"Slow\s+Parts\s+nut\s+0, 1, 2\s+3", part.text)
     assert "planned jobs5" in part.text
@@ -242,7 +232,7 @@ def test_good_parts_are_shown_with_the_decision_on_them(tmp_path: Path) -> None:
     for entry, score in zip(made["gallery"], (0.9, 0.5, 0.7, 0.51, 0.1), strict=True):
         entry["score"] = score
     made["scores"] = {"values": [0.2, 0.51, 0.5, 0.9, 0.4, None], "labels": [0, 0, 1, 1, 1, 1]}
-    elements = render(Summary(read_store(write_store(tmp_path, [made]))))[1]
+    elements = rendered(tmp_path, made)
     text = " ".join(elements.text.split())
     shown = [
         "good, highest score test/good/worst_good.png score 0.51, rejected, wrongly",
@@ -263,7 +253,7 @@ def test_records_without_threshold_and_overlay_still_have_heatmaps(tmp_path: Pat
     del made["threshold"]
     for entry in made["gallery"]:
         del entry["files"]["overlay"]
-    elements = render(Summary(read_store(write_store(tmp_path, [made]))))[1]
+    elements = rendered(tmp_path, made)
     assert sum(image["alt"].startswith("anomaly map") for image in elements.named("img")) == 5
     assert "rejected" not in elements.text.replace("rejects", "")
 
@@ -272,8 +262,7 @@ def test_the_page_is_bounded_and_every_model_keeps_its_first_examples(tmp_path: 
     made = [add_gallery(record(label), tmp_path) for label in ("Fast", "Slow", "Third")]
     for each in made:
         each["gallery"] *= 2
-    summary = Summary(read_store(write_store(tmp_path, made)))
-    elements = render(summary, limits=GalleryLimits(per_kind=2, examples=18))[1]
+    elements = rendered(tmp_path, *made, limits=GalleryLimits(per_kind=2, examples=18))
     assert elements.text.count("score 0.") == 18
     # All 15 first examples, then 3 second ones, those of the first kind.
     assert elements.text.count("worst_good.png") == 6
@@ -285,6 +274,6 @@ def test_the_page_is_bounded_and_every_model_keeps_its_first_examples(tmp_path: 
 def test_short_trainings_are_named_beside_their_images(tmp_path: Path) -> None:
     short = add_gallery(record("Short", costs={"epochs": 3, "steps": 24}), tmp_path)
     long = add_gallery(record("Long", costs={"epochs": 300, "steps": 2400}), tmp_path)
-    text = " ".join(render(Summary(read_store(write_store(tmp_path, [short, long]))))[1].text.split())
+    text = " ".join(rendered(tmp_path, short, long).text.split())
     assert text.count("short training: 3 epochs, 24 steps") == 1
     assert "what the models can do: Short (3 epochs, 24 steps)." in text

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.report import ResultsError, read_store
 from anomalib_plus.report.configurations import budget_words, configuration_titles
-from anomalib_plus.report.records import finite
+from anomalib_plus.report.records import finite, read_published
 from synthetic_results import merged, record, write_plan, write_store
 
 
@@ -63,11 +64,10 @@ def test_what_is_planned_and_has_no_record_is_missing(tmp_path: Path) -> None:
     assert (read_store(tmp_path).planned, read_store(tmp_path).shortfall) == (4, None)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"jobs": [{"job_id": "a", "seed": 0}]}'])
-def test_a_damaged_plan_is_named(tmp_path: Path, content: str) -> None:
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     write_store(tmp_path, [record()])
-    (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(ResultsError, match=r"plan\.json is damaged\. Delete it"):
+    (tmp_path / "plan.json").write_text("[]")
+    with pytest.raises(PlanError, match=r"plan\.json is damaged\. Delete it"):
         read_store(tmp_path)
 
 
@@ -75,6 +75,23 @@ def test_a_sweep_that_was_killed_before_its_first_result_is_named(tmp_path: Path
     write_plan(tmp_path, [record(seed=seed) for seed in range(3)])
     with pytest.raises(ResultsError, match="of 3 planned jobs, none has finished"):
         read_store(tmp_path)
+
+
+PUBLISHED = {"model": "package.models.Net", "category": "bolt", "metric": "aupro", "value": 0.9}
+
+
+def test_published_numbers_by_model_category_and_metric(tmp_path: Path) -> None:
+    assert read_published(tmp_path) == {}, "as in results of earlier versions"
+    unknown, other = PUBLISHED | {"metric": "image_auroc", "value": None}, PUBLISHED | {"category": "nut", "value": 0.4}
+    (tmp_path / "published.json").write_text(json.dumps([PUBLISHED, unknown, other]))
+    assert read_published(tmp_path) == {("Net", "bolt", "aupro"): 0.9, ("Net", "nut", "aupro"): 0.4}
+
+
+@pytest.mark.parametrize("content", ["[", "{}x", "[1]", '[{"model": "a.B"}]', "3"])
+def test_a_damaged_file_of_published_numbers_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "published.json").write_text(content)
+    with pytest.raises(ResultsError, match=r"published\.json is damaged"):
+        read_published(tmp_path)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, "0.5", True, [], {}])

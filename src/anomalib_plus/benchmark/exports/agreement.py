@@ -52,13 +52,11 @@ def predict_all(predict: Predict, images: Sequence[Images]) -> Predictions:
         if bad:
             msg = f"{name} is NaN or infinite for {bad} of {len(outputs)} images: do not use this backend."
             raise FloatingPointError(msg)
-    return Predictions(
-        np.concatenate([output["pred_score"].reshape(-1) for output in outputs]),
-        np.concatenate([output["pred_label"].reshape(-1) for output in outputs])
-        if "pred_label" in outputs[0]
-        else None,
-        [output["anomaly_map"].reshape(output["anomaly_map"].shape[-2:]) for output in outputs],
-    )
+    scores = np.concatenate([output["pred_score"].reshape(-1) for output in outputs])
+    decided = "pred_label" in outputs[0]
+    decisions = np.concatenate([output["pred_label"].reshape(-1) for output in outputs]) if decided else None
+    maps = [output["anomaly_map"] for output in outputs]
+    return Predictions(scores, decisions, [one.reshape(one.shape[-2:]) for one in maps])
 
 
 def compare(predictions: Predictions, reference: Predictions, labels: NDArray[np.bool_]) -> dict[str, Any]:
@@ -67,14 +65,14 @@ def compare(predictions: Predictions, reference: Predictions, labels: NDArray[np
     The AUROC is None where the images are all normal or all anomalous.
     """
     maps = zip(predictions.maps, reference.maps, strict=True)
-    both_classes = labels.any() and not labels.all()
+    changed, image_auroc = None, None
+    if predictions.decisions is not None and reference.decisions is not None:
+        changed = int((predictions.decisions != reference.decisions).sum())
+    if labels.any() and not labels.all():
+        image_auroc = float(area_under_roc(torch.from_numpy(predictions.scores), torch.from_numpy(labels)))
     return {
         "score_difference": float(np.abs(predictions.scores - reference.scores).max()),
         "map_difference": float(np.max([np.abs(ours - theirs).max() for ours, theirs in maps])),  # Python's hides NaN
-        "decisions_changed": None
-        if predictions.decisions is None or reference.decisions is None
-        else int((predictions.decisions != reference.decisions).sum()),
-        "image_auroc": float(area_under_roc(torch.from_numpy(predictions.scores), torch.from_numpy(labels)))
-        if both_classes
-        else None,
+        "decisions_changed": changed,
+        "image_auroc": image_auroc,
     }

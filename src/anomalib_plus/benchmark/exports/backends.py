@@ -69,35 +69,32 @@ def open_backends(
     return backends, errors
 
 
-def eager_backend(model: Any) -> Predict:
-    """Eager forward pass of the module, as it is exported."""
-    return _torch_backend(model)
+def eager_backend(run: Callable[[Tensor], Any]) -> Predict:
+    """Eager forward pass of a module, as it is exported, or of another function of the images."""
 
-
-def engine_backend(model: Any) -> Predict:
-    """Module as anomalib's engine runs it, which resizes images with antialiasing."""
-    return _torch_backend(lambda images: _predict_resized(model, pre_process(model.pre_processor, images)))
-
-
-def compiled_backend(model: Any) -> Predict:
-    """Module with its network compiled by ``torch.compile``; resizing is left out, it would be recompiled per size."""
-    twin = copy.copy(model)
-    twin._modules = {**model._modules, "model": torch.compile(model.model, dynamic=False)}
-    return _torch_backend(twin)
-
-
-def _predict_resized(model: Any, images: Tensor) -> Any:
-    outputs = model.model(images)
-    return model.post_processor(outputs) if model.post_processor else outputs
-
-
-def _torch_backend(run: Callable[[Tensor], Any]) -> Predict:
     @torch.inference_mode()
     def predict(images: Images) -> Outputs:
         outputs = run(torch.from_numpy(images))._asdict()
         return {name: value.numpy() for name, value in outputs.items() if value is not None}
 
     return predict
+
+
+def engine_backend(model: Any) -> Predict:
+    """Module as anomalib's engine runs it, which resizes images with antialiasing."""
+
+    def run(images: Tensor) -> Any:
+        outputs = model.model(pre_process(model.pre_processor, images))
+        return model.post_processor(outputs) if model.post_processor else outputs
+
+    return eager_backend(run)
+
+
+def compiled_backend(model: Any) -> Predict:
+    """Module with its network compiled by ``torch.compile``; resizing is left out, it would be recompiled per size."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "model": torch.compile(model.model, dynamic=False)}
+    return eager_backend(twin)
 
 
 def onnx_backend(path: Path, threads: int) -> Predict:

@@ -17,9 +17,9 @@ from rich.console import Console
 from anomalib_plus.benchmark.choices import with_budget, with_models
 from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.exports.formats import FORMATS
-from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan, with_folder
+from anomalib_plus.benchmark.exports.plan import RECORD, TASK, DeploymentPlan
 from anomalib_plus.benchmark.exports.tables import print_tables, tables, to_markdown
-from anomalib_plus.benchmark.plan import label_of, load
+from anomalib_plus.benchmark.plan import DataEntry, label_of, load, with_variant
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.record import package_version
 from anomalib_plus.benchmark.schema import PlanError
@@ -58,24 +58,24 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         plan = _apply(load(DeploymentPlan, options.config), options)
-    except (PlanError, ValueError) as error:
+    except ValueError as error:
         parser.error(str(error))
     threads = options.threads or usable_cores()
     folder = options.output or Path(plan.output or f"results/deployment/{options.config.stem}")
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for index, model in enumerate(plan.models):
-        title = " ".join(filter(None, [label_of(model), model.variant and f"({model.variant})"]))
-        console.print(f"{index + 1} of {len(plan.models)}: {title}", soft_wrap=True)
+        name = with_variant(label_of(model), model.variant)
+        console.print(f"{index + 1} of {len(plan.models)}: {name}", soft_wrap=True)
         record = measure_apart(plan, index, threads, folder)
         if record["error"] is not None:
             console.print(f"  failed: {record['error']}", soft_wrap=True, markup=False)
         records.append(record)
         found = tables(records, plan.batch_sizes)
         # Written after every model, so that an interruption loses the current one only.
-        content = {"environment": _environment(threads), "models": records}
-        (folder / "records.json").write_text(json.dumps(content, indent=1))
-        (folder / "tables.md").write_text(_heading(plan, threads) + to_markdown(found))
+        environment = _environment(threads)
+        (folder / "records.json").write_text(json.dumps({"environment": environment, "models": records}, indent=1))
+        (folder / "tables.md").write_text(_heading(environment, plan) + to_markdown(found))
     print_tables(found, console)
     console.print(f"Written to {folder}", soft_wrap=True)
     return int(any(table.title == "Failures" for table in found))
@@ -105,7 +105,8 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
         msg = "--data.root and --data.category must be given together."
         raise PlanError(msg)
     if options.root is not None:
-        plan = with_folder(plan, options.root, options.category)
+        arguments = plan.data.init_args | {"root": str(options.root), "category": options.category}
+        plan = replace(plan, data=DataEntry("anomalib_plus.data.MVTec", init_args=arguments))
     if options.models:
         plan = with_models(plan, options.models)
     if options.max_epochs is not None:
@@ -118,8 +119,12 @@ def _apply(plan: DeploymentPlan, options: argparse.Namespace) -> DeploymentPlan:
 
 
 def _environment(threads: int) -> dict[str, Any]:
+    import torch  # here, because --help should be fast
+
+    from anomalib_plus.benchmark.environment import device_name
+
     return {
-        "device": _processor(),
+        "device": device_name(torch.device("cpu")),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
@@ -127,15 +132,7 @@ def _environment(threads: int) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    import torch  # here, because --help should be fast
-
-    from anomalib_plus.benchmark.environment import device_name
-
-    return device_name(torch.device("cpu"))
-
-
-def _heading(plan: DeploymentPlan, threads: int) -> str:
-    packages = ", ".join(f"{name} {package_version(name)}" for name in _PACKAGES[1:])
+def _heading(environment: dict[str, Any], plan: DeploymentPlan) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     data = plan.data.init_args.get("category", "")
-    return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"
+    return f"{environment['device']}, {environment['threads']} threads; {packages}; {data}.\n\n"

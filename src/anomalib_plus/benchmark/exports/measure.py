@@ -36,8 +36,6 @@ from anomalib_plus.benchmark.training import Trained, build_and_fit, load_class,
 from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.files import replace_file
 
-MIB = 2**20
-
 
 def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dict[str, Any]:
     """Train, export to ``folder``, compare and time a model of the plan.
@@ -63,7 +61,8 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         reference = agreement.predict_all(predictors[EAGER], samples.images)
         backends |= _compare(predictors, reference, samples)
         running = {name: predict for name, predict in predictors.items() if backends[name]["error"] is None}
-        for name, figures in _time(running, _timed_images(model, samples), plan.batch_sizes).items():
+        resized = torch.cat([pre_process(model.pre_processor, torch.from_numpy(image)) for image in samples.images])
+        for name, figures in _time(running, resized.numpy(), plan.batch_sizes).items():  # of the networks alone
             backends[name] |= figures
     in_engine = agreement.predict_all(engine_backend(model), samples.images)
     return {
@@ -72,7 +71,7 @@ def measure(plan: DeploymentPlan, index: int, threads: int, folder: Path) -> dic
         "class_path": entry.class_path,
         "arguments": entry.init_args,
         "error": None,
-        "image_size": list(pre_process(model.pre_processor, torch.from_numpy(samples.images[0])).shape[-2:]),
+        "image_size": list(resized.shape[-2:]),
         "images": len(samples.images),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "formats": formats,
@@ -116,7 +115,7 @@ def _export_all(
         records[name] = {"error": error}
         if exported is not None:
             exports[name] = exported
-            records[name] |= {"mib": exported.size / MIB, "seconds": exported.seconds, "path": str(exported.path)}
+            records[name] |= {"mib": exported.size / 2**20, "seconds": exported.seconds, "path": str(exported.path)}
     return records, exports
 
 
@@ -130,12 +129,6 @@ def _compare(
         if predictions is not None:
             records[name] |= agreement.compare(predictions, reference, samples.labels)
     return records
-
-
-def _timed_images(model: Any, samples: agreement.Samples) -> Images:
-    """Resize the test images to the model's size, so that the times are those of the network."""
-    resized = [pre_process(model.pre_processor, torch.from_numpy(image)) for image in samples.images]
-    return torch.cat(resized).numpy()
 
 
 def _time(predictors: Mapping[str, Predict], images: Images, batch_sizes: tuple[int, ...]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Plan of exports and their comparison, read from YAML."""
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from anomalib_plus.benchmark.exports.formats import FORMATS
@@ -55,10 +54,3 @@ class DeploymentPlan:
         if self.images is not None and self.images < 1:
             msg = f"images must be positive, got {self.images}."
             raise ValueError(msg)
-
-
-def with_folder(plan: DeploymentPlan, root: Path, category: str) -> DeploymentPlan:
-    """Return the plan on a category in MVTec layout."""
-    arguments = {name: value for name, value in plan.data.init_args.items() if name not in ("root", "category")}
-    arguments |= {"root": str(root), "category": category}
-    return replace(plan, data=DataEntry("anomalib_plus.data.MVTec", init_args=arguments))

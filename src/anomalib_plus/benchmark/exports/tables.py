@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from anomalib_plus.benchmark.exports.formats import EAGER
+from anomalib_plus.benchmark.plan import with_variant
 
 _NOTHING = "\N{EN DASH}"
 
@@ -79,7 +80,7 @@ def _print_upright(title: str, columns: Sequence[str], rows: Sequence[Sequence[s
 
 
 def _title(record: dict[str, Any]) -> str:
-    return f"{record['label']} ({record['variant']})" if record["variant"] else record["label"]
+    return with_variant(record["label"], record["variant"])
 
 
 def _names(records: Sequence[dict[str, Any]], part: str) -> list[str]:
@@ -92,10 +93,8 @@ def _latency(records: Sequence[dict[str, Any]], size: str) -> Rows:
     for record in records:
         backends = record["backends"]
         cells = [_number(backends.get(name, {}).get("latency_ms", {}).get(size)) for name in names]
-        gains = [
-            (entry["speed_up"][size], name) for name, entry in backends.items() if "speed_up" in entry and name != EAGER
-        ]
-        best = max(gains) if gains else None
+        timed = {name: entry for name, entry in backends.items() if "speed_up" in entry and name != EAGER}
+        best = max(((entry["speed_up"][size], name) for name, entry in timed.items()), default=None)
         pixels = "x".join(map(str, record["image_size"]))
         rows.append([_title(record), pixels, *cells, f"{best[0]:.2f} ({best[1]})" if best else _NOTHING])
     title = f"Median milliseconds of a batch of {size}, and how many times as fast as eager the fastest backend is"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from anomalib_plus.benchmark.quality import qualities
+
 DRAWS = 1000
 _INTERVAL = (2.5, 97.5)
 MOST_LOSS = 0.02
@@ -22,8 +24,7 @@ class Score:
         low: Lower end of its 95 percent bootstrap interval.
         high: Upper end.
         aupro: AUPRO, None without masks.
-        quality: Mean of both, or the image AUROC alone where a candidate has no AUPRO. Few images have few scores but
-            many pixels, so the mean varies less than the image AUROC.
+        quality: See :func:`~anomalib_plus.benchmark.quality.qualities`.
         latency_ms: Milliseconds of the network on one image, not exported.
         effort: What orders candidates by speed: milliseconds, or operations where a build must be repeatable.
         behind: Lower end of the 95 percent interval of the difference of image AUROC to the best; positive if worse.
@@ -102,17 +103,16 @@ def compare(
     once = np.ones((1, len(labels)))
     drawn = {label: auroc(values, labels, weights) for label, values in scores.items()}
     found = {label: float(auroc(values, labels, once)[0]) for label, values in scores.items()}
-    known = {label: aupro for label, aupro in aupros.items() if aupro is not None}
-    qualities = found if len(known) < len(scores) else {label: (found[label] + known[label]) / 2 for label in scores}
-    best = min(scores, key=lambda label: (-qualities[label], -found[label], efforts[label]))
+    quality = qualities(found, aupros)
+    best = min(scores, key=lambda label: (-quality[label], -found[label], efforts[label]))
     ranked = []
     for label in scores:
         low, high = np.nanpercentile(drawn[label], _INTERVAL)
         behind = float(np.nanpercentile(drawn[best] - drawn[label], _INTERVAL[0]))
-        is_level = behind <= 0 and qualities[best] - qualities[label] < MOST_LOSS
+        is_level = behind <= 0 and quality[best] - quality[label] < MOST_LOSS
         of_images = (found[label], float(low), float(high))
         speed = (latencies[label], efforts[label])
-        ranked.append(Score(label, *of_images, aupros[label], qualities[label], *speed, behind, is_level))
+        ranked.append(Score(label, *of_images, aupros[label], quality[label], *speed, behind, is_level))
     return sorted(ranked, key=lambda score: score.rank_key)
 
 

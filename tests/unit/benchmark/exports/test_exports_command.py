@@ -72,9 +72,7 @@ def test_nothing_is_cut_at_any_width(width: int) -> None:
         "torch.compile",
         "torch.export",
         "ONNX Runtime",
-        "OpenVINO FP32",
-        "OpenVINO FP16",
-        "OpenVINO INT8",
+        *(f"OpenVINO {p}" for p in ("FP32", "FP16", "INT8")),
     ]
     columns = ["model", "pixels", *names, "best / eager"]
     rows = [["AstMFR (EfficientNet-Lite)", "256x256", *(f"{7 * n}.25" for n in range(7)), "3.00 (OpenVINO FP32)"]]
@@ -89,12 +87,7 @@ def test_nothing_is_cut_at_any_width(width: int) -> None:
     shown = stream.getvalue()
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown
     assert max(map(len, shown.splitlines())) <= width
-    cells = [
-        word
-        for columns, rows in ((each.columns, each.rows) for each in found)
-        for row in (columns, *rows)
-        for word in row
-    ]
+    cells = [cell for table in found for row in (table.columns, *table.rows) for cell in row]
     words = [word for cell in cells if cell != error for word in cell.split()]
     assert [word for word in words if word not in shown and not (word in {"model", "what"} and width < 100)] == []
     assert error.replace(" ", "") in "".join(re.findall(r"[^\s│]+", shown))
@@ -167,11 +160,7 @@ def test_openvino_tells_nobody_of_its_use(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("label", "message"),
-    [
-        ("Dies", "Killed by SIGABRT. See"),
-        ("Sleeps", "Not finished after 30 seconds. See"),
-    ],
+    ("label", "message"), [("Dies", "Killed by SIGABRT. See"), ("Sleeps", "Not finished after 30 seconds. See")]
 )
 def test_the_death_of_a_process_is_a_record(
     label: str, message: str, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
