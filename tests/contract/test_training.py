@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from anomalib.data import ImageBatch, MVTecAD
+from anomalib.data.utils import read_image
 from anomalib.models import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import seed_everything
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
+
+from anomalib_plus.training.kept_images import KeepImages
 
 from .conftest import Surfaces
 from .epoch_history import EpochHistory
@@ -23,7 +26,7 @@ Weights = dict[str, torch.Tensor]
 def train_with_seed(small_model: SmallModel, datamodule: MVTecAD, seed: int) -> Weights:
     seed_everything(seed, verbose=False)
     model = small_model.build()
-    quiet_engine(max_epochs=1).fit(model, datamodule=datamodule)
+    quiet_engine(max_epochs=2).fit(model, datamodule=datamodule)
     return model.state_dict()
 
 
@@ -44,8 +47,18 @@ def test_loss_falls_on_a_repeated_batch(small_model: SmallModel, ordered_loader:
     assert sum(history.losses[-5:]) < 0.8 * sum(history.losses[:5])
 
 
-def test_a_seed_repeats_a_training_and_another_seed_does_not(small_model: SmallModel, surfaces: Surfaces) -> None:
-    first, second, other = (train_with_seed(small_model, surfaces(), seed) for seed in (1, 1, 2))
+def test_a_seed_repeats_a_training_and_another_seed_does_not(
+    small_model: SmallModel, surfaces: Surfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(
+        "anomalib.data.datasets.base.image.read_image",
+        lambda path, as_tensor: read.append(str(path)) or read_image(path, as_tensor=as_tensor),
+    )
+    first, other = (train_with_seed(small_model, surfaces(), seed) for seed in (1, 2))
+    assert sum("/train/" in path for path in read) == 2 * 6, "each training image once in a training"
+    monkeypatch.setattr(KeepImages, "setup", lambda *_, **__: None)
+    second = train_with_seed(small_model, surfaces(), 1)
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert [name for name in first if not torch.equal(first[name], other[name])] != []
 

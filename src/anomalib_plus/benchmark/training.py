@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.processor_timer import ProcessorTimer
+from anomalib_plus.training.kept_images import KeepImages
 from anomalib_plus.validation import SyntheticValidation
 
 _NEVER = 10**9
@@ -104,7 +105,8 @@ def build_and_fit(
     )
     datamodule.prepare_data()  # not part of the training time
     history = TrainingHistory()
-    engine = Engine(default_root_dir=folder, **{**trainer, "callbacks": [*trainer["callbacks"], history]})
+    callbacks = [*trainer["callbacks"], history, KeepImages()]  # for anomalib's models too
+    engine = Engine(default_root_dir=folder, **{**trainer, "callbacks": callbacks})
     started = time.perf_counter()
     engine.fit(model=built, datamodule=datamodule)
     engine.trainer.validate(built, datamodule=datamodule, verbose=False)

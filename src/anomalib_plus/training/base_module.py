@@ -22,6 +22,7 @@ from anomalib_plus.training.configuration import ConfigurationMixin
 from anomalib_plus.training.finite_loss import FiniteLoss, check_weights
 from anomalib_plus.training.fit_check import FitCheck
 from anomalib_plus.training.input_check import ImageFileCheck, ValueRangeCheck
+from anomalib_plus.training.kept_images import KeepImages
 from anomalib_plus.training.last_epoch import LastEpochCheckpoint
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
 from anomalib_plus.training.threshold_check import ThresholdCheck
@@ -52,7 +53,7 @@ class BaseModule(ConfigurationMixin, AugmenterMixin, CheckedCheckpointMixin, Exp
         checks = [ImageFileCheck(), FitCheck(), ThresholdCheck(), FiniteLoss()]
         states = [SafeCheckpoints(), RandomStatesInCheckpoint(), LastEpochCheckpoint(), PrepareAugmenter()]
         # Last, because it checks the pre-processor's output.
-        return [*checks, *states, *super().configure_callbacks(), ValueRangeCheck()]  # type: ignore[misc]
+        return [*checks, *states, KeepImages(), *super().configure_callbacks(), ValueRangeCheck()]  # type: ignore[misc]
 
     def prepare_data(self) -> None:
         """Raise an error that names missing masks and broken links, before anomalib's datamodules fail on them."""

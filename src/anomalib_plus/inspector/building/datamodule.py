@@ -5,14 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem
-from anomalib.data.utils import LabelName, Split, read_image
+from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data.utils import LabelName, Split
 from pandas import DataFrame
-from torch import Tensor
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Compose, Resize
-from torchvision.tv_tensors import Image, Mask
 
 FILE = "splits.json"
 """File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``) of each split."""
@@ -21,48 +16,12 @@ _EVALUATION = {"comparison": ("selection", "selection"), "finish": ("originals",
 """Splits for validation and test, for each use."""
 
 
-_MOST_KEPT = 2**30
-"""Bytes of resized images that a dataset keeps in memory."""
-
-
-class GoodImages(AnomalibDataset):
-    """Good images, resized when they are read and then kept in memory.
-
-    A camera's image takes far longer to read and to resize than a small network takes for a training step.
-
-    Args:
-        samples: Table with ``image_path``.
-    """
-
-    def __init__(self, samples: DataFrame) -> None:
-        super().__init__()
-        self.samples = samples
-        self.resize: Resize | None = None
-        self._kept: dict[int, Tensor] = {}
-
-    def __getitem__(self, index: int) -> ImageItem:
-        """Return the image (3, H, W) in [0, 1] with an empty mask (H, W)."""
-        path = self.samples.iloc[index].image_path
-        image = self._kept.get(index)
-        if image is None:
-            image = read_image(path, as_tensor=True).as_subclass(Tensor)
-            if self.resize is not None:
-                image = self.resize(image)
-                if (len(self._kept) + 1) * image.nbytes <= _MOST_KEPT:
-                    self._kept[index] = image
-        mask = torch.zeros(image.shape[1:], dtype=torch.uint8)
-        return ImageItem(image=Image(image), gt_mask=Mask(mask), gt_label=torch.tensor(0), image_path=path)
-
-
 class SplitData(AnomalibDataModule):
     """Training, validation and test images, from a build's file of splits.
 
     While models are compared, the selection set is for validation and test; nothing reads the calibration set. When one
     is finished, the calibration set is for the test, and the selection set's good images, as they are, for the
     validation: EfficientAd, for one, fits the scale of its maps to the images that a datamodule has for that.
-
-    Sets without defects give images resized by the first transform of the trained model's pre-processor, if that is a
-    ``Resize`` to one size. The pre-processor then has nothing left to resize, so the model sees the same values.
 
     Args:
         root: Folder with the file.
@@ -113,25 +72,6 @@ class SplitData(AnomalibDataModule):
         if self.validation != self.test:
             self.val_data = _dataset(self.content[self.validation], Split.VAL)
 
-    def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training images."""
-        self._set_resizing(self.train_data)
-        return super().train_dataloader()
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation images."""
-        self._set_resizing(self.val_data)
-        return super().val_dataloader()
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test images."""
-        self._set_resizing(self.test_data)
-        return super().test_dataloader()
-
-    def _set_resizing(self, data: AnomalibDataset) -> None:
-        if isinstance(data, GoodImages) and self.trainer is not None:
-            data.resize = _resizing(self.trainer.lightning_module)
-
 
 def _dataset(entries: list[dict[str, Any]], split: Split) -> AnomalibDataset:
     """Make a dataset; it has masks only if every defective image has one."""
@@ -146,14 +86,6 @@ def _dataset(entries: list[dict[str, Any]], split: Split) -> AnomalibDataset:
         }
     )
     samples.attrs["task"] = "segmentation" if has_masks else "classification"
-    if not any(entry["label"] for entry in entries):
-        return GoodImages(samples)
     dataset = AnomalibDataset()
     dataset.samples = samples
     return dataset
-
-
-def _resizing(model: Any) -> Resize | None:
-    transform = getattr(getattr(model, "pre_processor", None), "transform", None)
-    first = transform.transforms[0] if isinstance(transform, Compose) and transform.transforms else transform
-    return first if isinstance(first, Resize) and len(first.size or ()) == 2 else None

@@ -3,15 +3,10 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from anomalib.data.utils import read_image
-from anomalib.pre_processing import PreProcessor
 from PIL import Image
-from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
 from anomalib_plus.inspector.building.datamodule import SplitData
 from anomalib_plus.inspector.building.selection_images import bad_parts, entry, write_synthetic
@@ -129,37 +124,3 @@ def test_the_datamodule_gives_each_split_to_its_use(tmp_path, use):
     assert len(few.train_data) == 1
     with pytest.raises(ValueError, match="has the digest d, not e: run the build again"):
         SplitData(tmp_path, "e")
-
-
-@pytest.mark.parametrize("normalised", [False, True])
-def test_good_images_are_resized_once_as_the_model_would(tmp_path, normalised, monkeypatch):
-    paths = [*save_parts(tmp_path / "good", 2), *save_parts(tmp_path / "good", 2, first=2, size=64)]
-    images = [entry(path, str(path)) for path in paths]
-    content = {"digest": "d", "training": images, "calibration": images, "originals": [], "selection": images}
-    (tmp_path / "splits.json").write_text(json.dumps(content))
-    resize = Resize((20, 30), antialias=True)
-    pre_processor = PreProcessor(Compose([resize, Normalize([0.5] * 3, [0.2] * 3)]) if normalised else resize)
-    data = SplitData(tmp_path, "d", "finish", train_batch_size=2)
-    data.setup("fit")
-    monkeypatch.setattr(data, "trainer", SimpleNamespace(lightning_module=SimpleNamespace(pre_processor=pre_processor)))
-    expected = {str(path): pre_processor.transform(read_image(path, as_tensor=True)[None]) for path in paths}
-    loaders = data.train_dataloader(), data.test_dataloader()
-    for attempt in range(2):
-        for batch in (batch for loader in loaders for batch in loader):
-            assert batch.image.shape[1:] == (3, 20, 30)
-            for path, image in zip(batch.image_path, pre_processor.transform(batch.image), strict=True):
-                torch.testing.assert_close(image, expected[path][0], rtol=0, atol=1e-6)
-        if attempt == 0:
-            shutil.rmtree(tmp_path / "good")
-
-
-@pytest.mark.parametrize("transform", [None, Resize(20), Compose([CenterCrop(20), Resize((20, 30))])])
-def test_images_stay_as_they_are_where_the_model_does_not_begin_by_resizing(tmp_path, transform, monkeypatch):
-    images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 2)]
-    content = {"digest": "d", "training": images, "calibration": images, "originals": [], "selection": images}
-    (tmp_path / "splits.json").write_text(json.dumps(content))
-    data = SplitData(tmp_path, "d", "finish")
-    data.setup("fit")
-    model = SimpleNamespace(pre_processor=transform and PreProcessor(transform))
-    monkeypatch.setattr(data, "trainer", SimpleNamespace(lightning_module=model))
-    assert next(iter(data.train_dataloader())).image.shape == (2, 3, 48, 48)
