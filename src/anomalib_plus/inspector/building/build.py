@@ -112,8 +112,9 @@ class Build:
             self.bad = selection_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
         self.findings.append(defects(len(self.bad)))
+        seen = self.image_size if options.tile is None else (options.tile, options.tile)
         for candidate in find_candidates(options.models):
-            lack = missing_parts(candidate)
+            lack = missing_parts(candidate, seen)
             if lack is None:
                 self.candidates.append(candidate)
             else:
