@@ -130,35 +130,36 @@ class Halving:
             if not found.scores:
                 listing = "\n".join(f"  {label}: {reason}" for label, reason in found.failures.items())
                 msg = (
-                    f"Every candidate failed; the logs are in {self.store.folder}, and without this folder the build "
-                    f"tries again:\n{listing}"
+                    f"Every candidate failed; the logs are in {self.store.folder}. Repair the cause, and run the same "
+                    f"command again:\n{listing}"
                 )
                 raise RuntimeError(msg)
             labels = self._next(rounds)
         return rounds
 
     def _next(self, rounds: Sequence[Round]) -> list[str]:
-        """Return the candidates of the next round; none when one can be chosen."""
+        """Return the candidates of the next round; none when one can be chosen.
+
+        A build that goes on computes them anew, because a candidate that had failed may have succeeded now.
+        """
         found, planned = rounds[-1], self.state.get("rounds")
-        if len(rounds) < len(planned):
-            return planned[len(rounds)]["labels"]
-        if planned[-1]["is_last"] or self.state.get("final") or len(found.scores) == 1:
+        if planned[len(rounds) - 1]["is_last"] or len(found.scores) == 1:
             return []
         if len(found.labels) > _LAST_ROUND:
             return [score.label for score in found.scores[: math.ceil(len(found.labels) / 2)]]
-        return self._runners_up(found)
+        is_planned = len(rounds) < len(planned)
+        return [] if self.state.get("final") and not is_planned else self._runners_up(found, is_planned)
 
-    def _runners_up(self, found: Round) -> list[str]:
+    def _runners_up(self, found: Round, is_planned: bool) -> list[str]:
         """Return the chosen candidate and the runners-up for a last round, if it leaves time that they can use."""
         chosen = choose(found.scores, None)[0][0].label
         timed = [score.label for score in found.scores if self.entries[score.label].budget is None][:_RUNNERS_UP]
         if self.entries[chosen].budget is None or not timed:
             return []
-        if self.limits.steps is None:
-            seconds = self._last_seconds(len(timed))
-            if seconds < _LONGER * found.budget["max_seconds"]:
-                return []
-        return [chosen, *timed]
+        has_time = self.limits.steps is not None or (
+            self._last_seconds(len(timed)) >= _LONGER * found.budget["max_seconds"]
+        )
+        return [chosen, *timed] if is_planned or has_time else []
 
     def _last_seconds(self, timed: int) -> float:
         """Seconds of training in a last round: half of what is left, because the winner may have to train again."""
@@ -171,7 +172,8 @@ class Halving:
             is_last = number > 0 and len(planned[-1]["labels"]) <= _LAST_ROUND
             budget = self._budget(number, labels, is_last)
             planned = [*planned, {"labels": labels, "budget": asdict(budget), "is_last": is_last}]
-            self.state.put("rounds", planned)
+        planned[number]["labels"] = labels
+        self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
         limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else counted(budget.max_steps, "step")
         self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
@@ -203,8 +205,12 @@ class Halving:
         return expand(sweep)
 
     def _run_jobs(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs that have no result yet, and once more those that failed in an earlier run of the build."""
         self.store.add_to_plan(job.entry for job in jobs)
-        todo = unfinished(jobs, self.store)
+        todo = unfinished(jobs, self.store, retry_failed=True)
+        known = self.store.states()
+        if failed := [job.model["label"] for job in todo if job.job_id in known]:
+            self.console.print(f"Failed before, tried once more: {', '.join(failed)}")
         workers = min(self.limits.workers, max(len(todo), 1))
         progress = _Progress(len(jobs), len(jobs) - len(todo), workers, self.console)
         progress.state = self.state

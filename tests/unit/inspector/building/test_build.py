@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,24 @@ def test_an_interrupted_build_goes_on(options, monkeypatch):
     assert "Going on with the build" in build(options)
     assert len(runs(options)) == len(done) + 2  # one job of the round, and the end
     assert read_bundle_info(options.output).choices[-1].startswith("Fast: ")
+
+
+def test_a_failed_candidate_is_tried_once_more_when_the_build_is_started_again(options, tmp_path):
+    def rounds():
+        return json.loads((options.output / "work" / "state.json").read_text())["rounds"]
+
+    flaky = {"quality": 5.0, "fails_first": True}
+    models = {"Flaky": flaky, "Broken": SIX["Broken"], **THREE}
+    wanted = {"models": (write_candidates(tmp_path / "flaky.yaml", **models),), "steps": None, "minutes": 10.0}
+    build(options, **wanted)
+    planned, before = rounds(), Counter(runs(options))
+    text = build(options, **wanted)
+    assert "Failed before, tried once more: Flaky, Broken" in text
+    assert [each["budget"] for each in rounds()] == [each["budget"] for each in planned]
+    short, longer = (f"{each['budget']['max_seconds']:g}" for each in planned)
+    again = Counter(runs(options)) - before
+    assert again == Counter([f"Broken {short}", f"Flaky {short}", f"Flaky {longer}", "finish Flaky"])
+    assert read_bundle_info(options.output).choices[-1].startswith("Flaky: ")
 
 
 def test_the_next_candidate_is_taken_where_one_fails_or_is_too_slow(options, tmp_path):
