@@ -23,6 +23,7 @@ from rich.text import Text
 
 import _anomalib_plus_autoload as autoload
 from anomalib_plus import __version__, register
+from anomalib_plus.counts import counted
 
 Status = Literal["ok", "warning", "error"]
 
@@ -112,7 +113,7 @@ def check_device() -> Check:
         return Check("device", "ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
     if torch.backends.mps.is_available():
         return Check("device", "ok", "MPS (Apple GPU)")
-    cpu = f"CPU, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    cpu = f"CPU, {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count() or 1, 'core')}"
     if shutil.which("nvidia-smi") and torch.version.cuda is None:
         return Check(
             "device", "warning", f"{cpu}; the NVIDIA GPU is unused: this torch has no CUDA", "install a CUDA torch"

@@ -21,6 +21,7 @@ import anomalib_plus.data
 import anomalib_plus.models
 from anomalib_plus import __version__, doctor
 from anomalib_plus.cli import main
+from anomalib_plus.counts import counted
 from anomalib_plus.doctor import Check
 from anomalib_plus.layers import weight_packages
 
@@ -128,7 +129,7 @@ def test_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    assert f"{torch.get_num_threads()} threads" in doctor.check_device().detail
+    assert f"{counted(torch.get_num_threads(), 'thread')} on" in doctor.check_device().detail
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(torch.version, "cuda", None)
     assert doctor.check_device().status == "warning"

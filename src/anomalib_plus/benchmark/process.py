@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from anomalib_plus.counts import counted
+
 SUPERVISED = "--supervised"
 """Argument that tells the module to call :func:`end_with_parent`."""
 _POLL_SECONDS = 0.2
@@ -78,7 +80,7 @@ class ModuleProcess:
         """Return kind and description of the failure of a process that left no result."""
         status = self.process.wait()
         if self._timed_out:
-            return "timeout", f"Not finished after {self.timeout_seconds:g} seconds."
+            return "timeout", f"Not finished after {counted(self.timeout_seconds or 0, 'second')}."
         if status == -signal.SIGKILL:
             return "out_of_memory", "Killed by signal 9: probably by the system, out of memory."
         if status < 0:

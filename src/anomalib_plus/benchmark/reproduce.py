@@ -40,6 +40,7 @@ from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.recipe_preset import with_preset
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 
 
 def available_categories(kind: str, root: Path) -> list[str]:
@@ -232,7 +233,8 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
     missing = [] if own_data else [cell for cell in wanted if not set(cell.categories) <= present]
     if missing:
-        text = f"{len(missing)} of {len(wanted)} cells need categories that are not in {root}."
+        cells = f"of {counted(len(wanted), 'cell')}"
+        text = f"{counted(len(missing), f'{cells} needs', f'{cells} need')} categories that are not in {root}."
         console.print(printable(text), soft_wrap=True)
     folder = options.output or Path("results/reproduce", (preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:

@@ -138,10 +138,10 @@ def _calibration_images(datamodule: Any) -> DataLoader:
     labels = np.array([sample.label for sample in read_samples(data)])
     if len(np.unique(labels)) < 2:
         logger.warning(
-            "INT8 takes its value ranges from the validation images, and all %d of them are %s. Without images of both "
+            "INT8 takes its value ranges from the validation images, which are all %s (%d). Without images of both "
             "kinds, bad parts may score like good ones: pass a datamodule that validates on both.",
-            len(labels),
             "bad" if labels.any() else "good",
+            len(labels),
         )
     return DataLoader(
         Subset(data, spread_over_labels(labels, _IMAGES)),

@@ -113,8 +113,8 @@ class BundleInfo:
         scores = np.sort(np.asarray(self.calibration_scores, np.float64))
         if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
             msg = (
-                f"A bundle needs the finite scores of one or more good calibration images, got {scores.size} of which "
-                f"{int(np.isfinite(scores).sum())} are finite: build it again with more good images."
+                f"A bundle needs the finite scores of one or more good calibration images, got {scores.size}, "
+                f"{int(np.isfinite(scores).sum())} of them finite: build it again with more good images."
             )
             raise BundleError(msg)
         object.__setattr__(self, "calibration_scores", tuple(scores.tolist()))

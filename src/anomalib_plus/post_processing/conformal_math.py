@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
+from anomalib_plus.counts import counted
+
 _ROUNDING = 1e-9
 """Relative error of a result such as ``125 * (1 - 0.176)`` or ``1 / (1 / 49)``, which must not be rounded up."""
 
@@ -129,6 +131,8 @@ def _finite(scores: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
         raise ValueError(msg)
     unusable = int((~np.isfinite(values)).sum())
     if unusable:
-        msg = f"{unusable} of {len(values)} scores of good images are NaN or infinite, so they give no threshold."
+        scores_of = f"of {counted(len(values), 'score')} of good images"
+        found = counted(unusable, f"{scores_of} is", f"{scores_of} are")
+        msg = f"{found} NaN or infinite, so they give no threshold."
         raise ValueError(msg)
     return values

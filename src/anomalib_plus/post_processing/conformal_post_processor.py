@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics import CatMetric
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.post_processing.conformal_math import (
     conformal_rank,
@@ -191,7 +192,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         found = self.budget
         expected = max(self.false_positive_rate, self.supported_rate)
         return (
-            f"thresholds from {self.n} good validation images: score {found['image_threshold']:.4g}, map "
+            f"thresholds from {counted(self.n, 'good validation image')}: score {found['image_threshold']:.4g}, map "
             f"{found['pixel_threshold']:.4g}. The expected false-alarm rate is at most {expected:.2%}, if "
             f"production looks like these images; for this set of images it is at most {found['bound']:.2%} with a "
             f"confidence of {self.confidence:.0%}."
@@ -242,11 +243,11 @@ class ConformalPostProcessor(RegionPostProcessor):
             logger.warning("%s: no good images in validation, so there are no thresholds. %s", model, HOLD_OUT)
         elif self.n < images_needed(rate):
             logger.warning(
-                "%s: %d good validation images cannot keep a false-alarm rate of %.3g, which needs at least %d. The "
+                "%s: %s cannot keep a false-alarm rate of %.3g, which needs at least %d. The "
                 "threshold is their largest score; the smallest rate that they allow is %.3g. Validate on more good "
                 "images, or set false_positive_rate=%.3g.",
                 model,
-                self.n,
+                counted(self.n, "good validation image"),
                 rate,
                 images_needed(rate),
                 self.supported_rate,

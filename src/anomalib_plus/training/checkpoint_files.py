@@ -16,6 +16,8 @@ from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from anomalib_plus.counts import counted
+
 ORIGIN = "anomalib_plus"
 """Key of a checkpoint's entry with model and version."""
 PART_SUFFIX = ".part"
@@ -173,7 +175,7 @@ def _damage(path: str | Path) -> str:
         size = Path(path).stat().st_size
     except OSError:  # a URL (s3://), or removed meanwhile
         return "damaged or incomplete"
-    return f"damaged or incomplete ({size} bytes)" if size else "empty"
+    return f"damaged or incomplete ({counted(size, 'byte')})" if size else "empty"
 
 
 def _can_be_read(path: str | Path) -> bool:

@@ -113,7 +113,7 @@ def test_bad_file_stops_the_run_before_any_step(
     file, start = RUNS[run]
     damage(category / file)
     model = Recorder()
-    with pytest.raises(ValueError, match=f"(?s)1 image files cannot be used.*{file}: .*{fault}"):
+    with pytest.raises(ValueError, match=f"(?s)1 image file cannot be used.*{file}: .*{fault}"):
         start(trainer, model, category)
     assert model.steps == []
     assert model.was_set_up == ("loaders" in run or "folder" in run), "a datamodule is checked before anything else"
@@ -157,7 +157,7 @@ def test_error_names_three_files_of_a_kind_and_counts_the_rest(category: Path) -
     with pytest.raises(ValueError, match="6 image files") as error:
         check_datasets([datamodule.train_data])
     headline, deep, cut = str(error.value).splitlines()
-    assert headline == "6 image files cannot be used; repair or remove them:"
+    assert headline == "6 image files cannot be used; repair or remove:"
     assert "002.png and 2 more: has pixels of more than 8 bits" in deep
     assert "003.png" not in deep
     assert cut.endswith("005.png: is damaged or cut off")
@@ -207,7 +207,7 @@ def test_masks_that_mark_nothing_are_named_once(
         Image.new("L", (64, 64)).save(category / "ground_truth" / "defect" / f"00{index}_mask.png")
     trainer.test(Recorder(), datamodule=_mvtec(category), verbose=False)
     (warning,) = [record.getMessage() for record in caplog.records if "all black" in record.getMessage()]
-    assert warning.startswith(f"{black} of 3 masks of anomalous images are all black: ")
+    assert warning.startswith(f"{black} of 3 masks of anomalous images {'is' if black == 1 else 'are'} all black: ")
     assert all((f"00{index}_mask.png" in warning) == (index < black) for index in range(3))
 
 

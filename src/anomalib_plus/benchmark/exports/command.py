@@ -23,6 +23,7 @@ from anomalib_plus.benchmark.plan import label_of, load
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.record import package_version
 from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.counts import counted
 
 MEASURE_MODULE = "anomalib_plus.benchmark.exports.measure"
 """Module that measures a model, run in a process of its own."""
@@ -138,4 +139,4 @@ def _processor() -> str:
 def _heading(plan: DeploymentPlan, threads: int) -> str:
     packages = ", ".join(f"{name} {package_version(name)}" for name in _PACKAGES[1:])
     data = plan.data.init_args.get("category", "")
-    return f"{_processor()}, {threads} threads; {packages}; {data}.\n\n"
+    return f"{_processor()}, {counted(threads, 'thread')}; {packages}; {data}.\n\n"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
 from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_folders, check_format, check_roi
@@ -282,9 +283,10 @@ def _check_number(found: Survey) -> None:
     if len(found.images) >= LEAST_IMAGES:
         return
     reasons = "".join(f"\n  {name} {reason}" for name, reason in found.unusable[:5])
-    more = f" {len(found.unusable)} files cannot be used, for example:{reasons}" if reasons else ""
+    more = f" {counted(len(found.unusable), 'file')} cannot be used, for example:{reasons}" if reasons else ""
+    usable = counted(len(found.images), "usable image")
     msg = (
-        f"{found.folder} has {len(found.images)} usable images of good parts: {LEAST_IMAGES} are the least, and up to "
-        f"about 250 each one helps.{more}"
+        f"{found.folder} has {usable} of good parts: {LEAST_IMAGES} are the least, and up to about 250 each one "
+        f"helps.{more}"
     )
     raise ValueError(msg)

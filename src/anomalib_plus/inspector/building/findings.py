@@ -63,9 +63,8 @@ def _files(survey: Survey) -> Finding:
         listing = _listing([f"{name} ({count})" for name, count in folders.most_common()])
         decided.append(f"they lie in {len(folders)} folders ({listing}), and all are taken for good parts")
     if survey.copies:
-        decided.append(
-            f"{len(survey.copies)} exact copies are left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})"
-        )
+        copies = counted(len(survey.copies), "exact copy is", "exact copies are")
+        decided.append(f"{copies} left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})")
     if survey.unusable:
         reasons = [f"{name} {reason}" for name, reason in survey.unusable]
         decided.append(f"{len(reasons)} cannot be used: {_listing(reasons)}")
@@ -109,7 +108,8 @@ def _colours(survey: Survey) -> Finding:
         return Finding("Colours", "grey images", "The three channels that the networks take are equal.")
     grey = sum(image.is_grey for image in survey.images)
     if grey:
-        seen = f"{grey} of {len(survey.images)} images are grey, the others coloured"
+        grey_ones = counted(grey, f"of {len(survey.images)} images is", f"of {len(survey.images)} images are")
+        seen = f"{grey_ones} grey, the others coloured"
         return Finding("Colours", seen, "All are used; if two cameras are mixed, build an inspector for each.")
     return Finding("Colours", "coloured images, 8 bits", "Colours are used.")
 

@@ -175,8 +175,7 @@ class Halving:
         planned[number]["labels"] = labels
         self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
-        limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else counted(budget.max_steps, "step")
-        self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
+        self.console.print(f"\nRound {number + 1}, training of {in_words(asdict(budget))} each: {', '.join(labels)}")
         jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
         self._run_jobs(list(jobs.values()))
         found = Round(labels, planned[number]["budget"])
@@ -254,6 +253,12 @@ class Halving:
         )
 
 
+def in_words(budget: Mapping[str, Any]) -> str:
+    """Say what a training may use: "20 seconds", "1 step"."""
+    units = {name: name.removeprefix("max_").removesuffix("s") for name in budget}
+    return " and ".join(counted(value, units[name]) for name, value in budget.items() if value)
+
+
 def default_workers() -> int:
     """Trainings at a time: small networks use one core each better than several cores one after the other."""
     return 1 if torch.cuda.is_available() else min(usable_cores(), _MOST_WORKERS)
@@ -274,7 +279,8 @@ def time_finding(candidates: int, limits: Limits) -> Finding:
     for _ in range(rounds):
         jobs, competing = jobs + competing, math.ceil(competing / 2)
     least = (jobs * (_FIRST_OVERHEAD + _LEAST_SECONDS) / limits.workers + LEAST_END) / 60
-    seen = f"{limits.seconds / 60:g} minutes for {counted(candidates, 'candidate')} in {counted(rounds, 'round')}"
+    minutes = counted(limits.seconds / 60, "minute")
+    seen = f"{minutes} for {counted(candidates, 'candidate')} in {counted(rounds, 'round')}"
     if 60 * least > limits.seconds:
         decided = (
             f"Too little: expect {least:.0f}, with hardly any training. Give more, or fewer candidates (--models)."

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
 from anomalib_plus.image_files import find_image_files, inspect_mask, printable
 
@@ -86,10 +87,8 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
         found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}
         if not len(set(found.values())) == len(images) == len(files):
             reason = describe_unpaired(masks_of, files) or "Some images have several masks or share one."
-            msg = (
-                f"{len(images)} images of bad parts, {len(files)} masks. {reason} Give each image one mask of the same "
-                "name, or leave out --masks."
-            )
+            numbers = f"{counted(len(images), 'image')} of bad parts, {counted(len(files), 'mask')}"
+            msg = f"{numbers}. {reason} Give each image one mask of the same name, or leave out --masks."
             raise ValueError(msg)
         _check_sizes(found)
     return [entry(image, str(image), 1, mask, "bad part") for image, mask in found.items()]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from anomalib_plus.counts import counted
 from anomalib_plus.post_processing.conformal_math import images_needed
 from anomalib_plus.validation.holding_out import hold_out
 
@@ -55,8 +56,8 @@ def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
     """
     n, parts = len(groups), len(set(groups))
     few = (
-        f"The {n} images are taken for images of {parts} parts, too few for three splits: take images of more parts, "
-        "or change --group-by."
+        f"The {n} images are taken for images of {counted(parts, 'part')}, too few for three splits: take images of "
+        "more parts, or change --group-by."
     )
     if parts < _SPLITS:
         raise ValueError(few)
