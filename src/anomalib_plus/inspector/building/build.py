@@ -16,7 +16,6 @@ from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
 from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_folders, check_format, check_roi
 from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
-from anomalib_plus.inspector.building.changes import changes
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding, competition, defects, find, region
 from anomalib_plus.inspector.building.finish import BUNDLE, finish_in_process
@@ -30,7 +29,7 @@ from anomalib_plus.inspector.building.halving import (
     remaining_budget,
     time_finding,
 )
-from anomalib_plus.inspector.building.outcome import Outcome
+from anomalib_plus.inspector.building.outcome import Outcome, changes
 from anomalib_plus.inspector.building.ranking import Score, choose
 from anomalib_plus.inspector.building.splits import LEAST_IMAGES, Splits, divide
 from anomalib_plus.inspector.building.state import BuildState

@@ -87,17 +87,8 @@ class _Progress(SweepProgress):
 class Halving:
     """Rounds of jobs on the selection images.
 
-    Args:
-        entries: Candidates.
-        data: Arguments of :class:`~anomalib_plus.inspector.building.datamodule.SplitData`.
-        sources: For each test image, in the order of its path, the part that it shows; those of one part are drawn
-            together.
-        image_size: Height and width of the networks' input.
-        seed: Seed of trainings and draws.
-        limits: Time or steps, and workers.
-        store: Store of the jobs.
-        state: Progress of the build.
-        console: Where to print.
+    ``data`` are the arguments of :class:`.SplitData`, ``sources`` the parts that the test images show, in the order of
+    their paths: images of one part are drawn together.
     """
 
     def __init__(

@@ -14,33 +14,25 @@ from anomalib_plus.post_processing.conformal_math import clopper_pearson, smalle
 
 @dataclass
 class Outcome:
-    """Everything that a build found and decided.
-
-    Args:
-        options: Arguments of the build.
-        findings: What it saw in the images.
-        left_out: Candidates that lack something, with the reason.
-        rounds: Rounds of the comparison.
-        chosen: The model of the inspector.
-        reason: Why it was chosen.
-        tries: Candidates that were to be chosen before but could not be finished.
-        record: Record of its training, calibration and export.
-        splits: Images of each split.
-        seconds: Time of the build so far.
-        changes: What is different from the build before.
-    """
+    """Everything that a build found and decided."""
 
     options: Options
     findings: Sequence[Finding]
     left_out: Mapping[str, str]
+    """Candidates that lack something, with the reason."""
     rounds: Sequence[Round]
     chosen: Candidate
     reason: str
+    """Why it was chosen."""
     tries: Sequence[str]
+    """Sentences on candidates that were to be chosen before it but could not be finished."""
     record: Mapping[str, Any]
+    """Result of :func:`.finish_in_process`."""
     splits: Mapping[str, Any]
     seconds: float
+    """Time of the build so far."""
     changes: list[str] = field(default_factory=list)
+    """Sentences on what is different from the build before."""
 
     @property
     def label(self) -> str:
@@ -138,3 +130,34 @@ def _level(labels: Sequence[str]) -> str:
     if not labels:
         return ""
     return f"; {' and '.join(labels)} {_is(len(labels))} level within the spread"
+
+
+def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """Compare the summaries of two builds in sentences; none for a first build, which has none ``before``."""
+    if before is None:
+        return []
+    found = [*_files(before["files"], now["files"])]
+    for name, value in now["settings"].items():
+        if (old := before["settings"].get(name)) != value:
+            found.append(f"{name} was {_text(old)} and is {_text(value)}.")
+    if before["model"] != now["model"]:
+        found.append(f"The model was {before['model']} and is {now['model']}.")
+    for name, what in (("rejected", "Rejected held-out good parts"), ("found", "Defects found")):
+        if before[name] != now[name]:
+            (old, of_old), (new, of_new) = before[name], now[name]
+            found.append(f"{what}: {old} of {of_old} before, {new} of {of_new} now.")
+    return found or ["Nothing is different from the build before."]
+
+
+def _files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    new, gone = len(now.keys() - before.keys()), len(before.keys() - now.keys())
+    edited = sum(before[name] != now[name] for name in before.keys() & now.keys())
+    if not (new or gone or edited):
+        return []
+    return [f"Images of good parts: {new} new, {gone} gone, {edited} with another content."]
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return "not given"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -14,14 +14,8 @@ _DEFECTS_PER_IMAGE = 2
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
-    """Return one image as plain data; images of one ``source`` are resampled together."""
-    return {
-        "image": str(image),
-        "label": label,
-        "mask": str(mask) if mask else None,
-        "source": source,
-        "kind": kind,
-    }
+    """Return one image as plain data; ``source`` is the image of the part that it was made from."""
+    return {"image": str(image), "label": label, "mask": str(mask) if mask else None, "source": source, "kind": kind}
 
 
 def write_synthetic(images: Sequence[Path], folder: Path, seed: int, roi: Path | None = None) -> list[dict[str, Any]]:

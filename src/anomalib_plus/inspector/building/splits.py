@@ -44,12 +44,9 @@ def counts(n: int, rate: float) -> tuple[int, int, int]:
 
 
 def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
-    """Split images at random; those of one group stay together.
+    """Split images at random by :func:`counts`; those of one group stay together.
 
-    Args:
-        groups: Name of the group of each image.
-        rate: False-alarm rate that the calibration should support.
-        seed: Seed of the draw.
+    ``groups`` are the names of the images' groups.
 
     Raises:
         ValueError: If there are too few groups for three splits.

@@ -33,7 +33,7 @@ class SurveyedImage:
 
 @dataclass(frozen=True)
 class Survey:
-    """Result of a image at a folder.
+    """What is known of the images in a folder.
 
     Args:
         folder: The folder.
