@@ -6,7 +6,6 @@ been trained on. Imports neither torch nor anomalib.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,13 @@ from anomalib_plus.counts import counted
 
 _ROUNDING = 1e-9
 """Relative error of a result such as ``125 * (1 - 0.176)`` or ``1 / (1 / 49)``, which must not be rounded up."""
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ``ValueError`` unless an argument is between 0 and 1."""
+    if not 0 < value < 1:
+        msg = f"{name} must be between 0 and 1, got {value}."
+        raise ValueError(msg)
 
 
 def conformal_rank(n: int, rate: float) -> int:
@@ -31,9 +37,7 @@ def conformal_rank(n: int, rate: float) -> int:
     if n < 1:
         msg = f"A threshold needs the score of at least one good image, got {n}."
         raise ValueError(msg)
-    if not 0 < rate < 1:
-        msg = f"false_positive_rate must be between 0 and 1, got {rate}."
-        raise ValueError(msg)
+    check_share("false_positive_rate", rate)
     exact = (n + 1) * (1 - rate)
     return min(n, max(1, math.ceil(exact - _ROUNDING * exact)))
 
@@ -101,9 +105,7 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
     if not 0 <= k <= n:
         msg = f"The number of events must be between 0 and the number of trials {n}, got {k}."
         raise ValueError(msg)
-    if not 0 < confidence < 1:
-        msg = f"confidence must be between 0 and 1, got {confidence}."
-        raise ValueError(msg)
+    check_share("confidence", confidence)
     tail = (1 - confidence) / 2
     lower = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
     upper = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
@@ -124,7 +126,7 @@ def false_alarm_bound(n: int, rank: int, confidence: float = 0.95) -> float:
     return 1.0 if rank >= n + 1 else float(betaincinv(n - rank + 1, rank, confidence))
 
 
-def _finite(scores: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
+def _finite(scores: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     if not len(values):
         msg = "A threshold needs the score of at least one good image, got 0."

@@ -16,6 +16,7 @@ from torchmetrics import CatMetric
 from anomalib_plus.counts import counted
 from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.post_processing.conformal_math import (
+    check_share,
     conformal_rank,
     conformal_threshold,
     false_alarm_bound,
@@ -76,8 +77,8 @@ class ConformalPostProcessor(RegionPostProcessor):
 
     def __init__(self, false_positive_rate: float = 0.01, roi: RegionChoice = None, confidence: float = 0.95) -> None:
         super().__init__(roi)
-        _check_share("false_positive_rate", false_positive_rate)
-        _check_share("confidence", confidence)
+        check_share("false_positive_rate", false_positive_rate)
+        check_share("confidence", confidence)
         self.false_positive_rate = false_positive_rate
         self.confidence = confidence
         for name in _CALIBRATION:
@@ -217,7 +218,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         Raises:
             ValueError: If the rate is not between 0 and 1.
         """
-        _check_share("false_positive_rate", rate)
+        check_share("false_positive_rate", rate)
         self.false_positive_rate = rate
         for name in _CALIBRATION:
             self.set_scores(name, getattr(self, name))
@@ -287,12 +288,6 @@ def normalize(scores: Tensor, threshold: Tensor, scale: Tensor) -> Tensor:
     distance = steps.abs()
     normalized = torch.where(steps > 0, 1 - 0.5 / (1 + distance.log1p()), 0.5 / (1 + distance))
     return torch.where(threshold.isnan(), scores, normalized)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        msg = f"{name} must be between 0 and 1, got {value}."
-        raise ValueError(msg)
 
 
 def _scale(threshold: Tensor, values: Tensor) -> Tensor:
