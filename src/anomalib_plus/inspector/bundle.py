@@ -44,10 +44,7 @@ def _versions() -> dict[str, str]:
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed package; "unknown" if its distribution has another name.
-
-    One of these is ``onnxruntime-gpu``.
-    """
+    """Return the version of an installed package; "unknown" if its distribution has another name (onnxruntime-gpu)."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -168,8 +165,8 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
     except (TypeError, ValueError) as error:  # a value is missing or of another type
         msg = f"{INFO_FILE} of the bundle {printable(folder)} is incomplete ({error}): build the bundle again."
         raise BundleError(msg) from error
-    if find_spec(RUNTIMES[info.format]) is None:
-        runtime = RUNTIMES[info.format]
+    runtime = RUNTIMES[info.format]
+    if find_spec(runtime) is None:
         msg = (
             f"The bundle {printable(folder)} has the format {info.format} and needs {runtime}, which is not installed: "
             f"pip install {runtime}"

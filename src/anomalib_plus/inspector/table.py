@@ -93,11 +93,7 @@ class ResultTable:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append a text completely or not at all.
-
-    Raises:
-        OSError: If writing fails, for example on a full disk.
-    """
+    """Append a text completely or, with an ``OSError`` such as on a full disk, not at all."""
     with path.open("ab", buffering=0) as file:
         before = file.seek(0, io.SEEK_END)
         content = text.encode()
@@ -125,11 +121,9 @@ def remove_incomplete_line(path: Path) -> None:
 
 
 def as_json_line(row: Mapping[str, str], texts: Sequence[str]) -> str:
-    """Convert a row of a table to a line of JSON, with numbers as numbers and null for empty and infinite ones.
+    """Convert a row, cells by column, to a line of JSON: ``texts`` name the columns that hold no numbers.
 
-    Args:
-        row: Cells by column.
-        texts: Columns of texts; the others hold numbers.
+    Empty and infinite numbers become null.
     """
     values = {name: cell.removeprefix("'") if name in texts else as_number(cell) for name, cell in row.items()}
     return json.dumps(values) + "\n"

@@ -25,11 +25,7 @@ def check_share(name: str, value: float) -> None:
 
 
 def conformal_rank(n: int, rate: float) -> int:
-    """Rank of the score that is the threshold: ``ceil((n + 1) * (1 - rate))``, at most n.
-
-    Args:
-        n: Number of calibration scores.
-        rate: Upper bound of the expected false-alarm rate.
+    """Rank of the threshold for a false-alarm rate among n scores: ``ceil((n + 1) * (1 - rate))``, at most n.
 
     Raises:
         ValueError: If there are no scores, or the rate is not between 0 and 1.
@@ -89,15 +85,9 @@ def images_needed(rate: float) -> int:
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Compute the two-sided Clopper-Pearson interval of a rate.
+    """Compute the two-sided Clopper-Pearson interval, in [0, 1], of the rate of k events in n trials.
 
-    Args:
-        k: Number of events.
-        n: Number of trials.
-        confidence: Probability that the interval contains the rate, at least.
-
-    Returns:
-        Lower and upper bound, in [0, 1]; (0, 1) if ``n`` is 0.
+    It contains the rate with a probability of at least ``confidence``; (0, 1) without trials.
 
     Raises:
         ValueError: If ``k`` is not between 0 and ``n``, or ``confidence`` not between 0 and 1.
@@ -113,15 +103,10 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
 
 
 def false_alarm_bound(n: int, rank: int, confidence: float = 0.95) -> float:
-    """Upper bound of the false-alarm rate of a threshold chosen on one set of calibration images.
+    """Upper bound of the false-alarm rate of a threshold, the score of a ``rank`` from 1 among n calibration images.
 
     ``conformal_threshold`` bounds the rate on average over calibration sets. For one set, the rate is at most this
     bound with a probability of ``confidence``: the one-sided Clopper-Pearson bound of ``n - rank`` events in n trials.
-
-    Args:
-        n: Number of calibration images.
-        rank: Rank of the threshold among their scores, from 1.
-        confidence: Probability, between 0 and 1.
     """
     return 1.0 if rank >= n + 1 else float(betaincinv(n - rank + 1, rank, confidence))
 

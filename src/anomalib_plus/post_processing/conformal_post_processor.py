@@ -128,14 +128,7 @@ class ConformalPostProcessor(RegionPostProcessor):
     def p_value(self, pred_score: Tensor) -> Tensor:
         """Compute the conformal p-values of normalised scores: the share of good images that score as high.
 
-        Args:
-            pred_score: Any shape.
-
-        Returns:
-            Same shape, float64, in [1 / (n + 1), 1].
-
-        Raises:
-            ValueError: If there are no calibration scores yet.
+        Any shape; float64, in [1 / (n + 1), 1]. Needs a validation.
         """
         values = p_values(pred_score.detach().cpu().numpy(), self.calibration_scores.cpu().numpy())
         return torch.from_numpy(np.asarray(values))
@@ -158,11 +151,7 @@ class ConformalPostProcessor(RegionPostProcessor):
             self._new_pixel_scores.update(maps.flatten(1).amax(1)[good].float())
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute thresholds and scales.
-
-        Raises:
-            ValueError: If a score of a good image is NaN or infinite.
-        """
+        """Compute thresholds and scales; raise ``ValueError`` if a score of a good image is NaN or infinite."""
         collected = {}
         for name, metric in zip(_CALIBRATION, (self._new_image_scores, self._new_pixel_scores), strict=True):
             collected[name] = torch.as_tensor(metric.compute() if metric.update_called else []).flatten().sort().values
@@ -213,11 +202,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         getattr(self, f"{level}_scale").copy_(scale)
 
     def set_false_positive_rate(self, rate: float) -> None:
-        """Compute the thresholds of another rate from the scores of the last validation.
-
-        Raises:
-            ValueError: If the rate is not between 0 and 1.
-        """
+        """Compute the thresholds of another rate, between 0 and 1, from the scores of the last validation."""
         check_share("false_positive_rate", rate)
         self.false_positive_rate = rate
         for name in _CALIBRATION:
@@ -277,12 +262,8 @@ def normalize(scores: Tensor, threshold: Tensor, scale: Tensor) -> Tensor:
     """Map scores to values between 0 and 1, strictly increasing, 0.5 at the threshold; part of exported graphs.
 
     Below the threshold the value is ``0.5 / (1 + d)``, above it ``1 - 0.5 / (1 + log(1 + d))``, where ``d`` is the
-    distance from the threshold in units of ``scale``. The logarithm keeps scores far above apart in float32.
-
-    Args:
-        scores: Any shape and range.
-        threshold: Scalar; if NaN, the scores are returned unchanged.
-        scale: Scalar, positive.
+    distance from the threshold in units of ``scale``. The logarithm keeps scores far above apart in float32. Scores of
+    any shape and range; they are returned unchanged if the threshold is NaN.
     """
     steps = (scores - threshold) / scale
     distance = steps.abs()

@@ -209,11 +209,7 @@ class Tiled(BaseModule, AnomalibModule):
     ) -> Path:
         """Export to ONNX for images of one size, which the graph cuts by slices; see anomalib's ``to_onnx``.
 
-        Args:
-            export_root: Folder of the export.
-            model_file_name: Name of the file.
-            input_size: Height and width of the camera's images; may be left out if the pre-processor resizes them.
-            **kwargs: See anomalib.
+        ``input_size`` is that of the camera's images; it may be left out if the pre-processor resizes them.
 
         Raises:
             ValueError: If the size is not known.

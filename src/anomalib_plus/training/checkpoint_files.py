@@ -43,11 +43,7 @@ class SafeCheckpointIO(CheckpointIO):
         self.inner = inner
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the checkpoint.
-
-        Raises:
-            OSError: If that fails; an existing file stays intact.
-        """
+        """Write the checkpoint; see :func:`write_whole`."""
         if storage_options is not None or not is_local(path):
             self.inner.save_checkpoint(checkpoint, path, storage_options)
         else:
@@ -87,11 +83,7 @@ class SafeCheckpoints(Callback):
             trainer.strategy.checkpoint_io = SafeCheckpointIO(current)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check at the start of the fit that checkpoints can be written.
-
-        Raises:
-            OSError: If they cannot.
-        """
+        """Raise ``OSError`` at the start of the fit if checkpoints cannot be written."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for callback in trainer.checkpoint_callbacks:
                 folder = getattr(callback, "dirpath", None)

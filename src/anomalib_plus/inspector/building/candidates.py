@@ -48,22 +48,14 @@ class Candidate(ModelEntry):
 
 @dataclass(frozen=True)
 class CandidateFile:
-    """Content of ``candidates.yaml``.
-
-    Args:
-        presets: Take every preset of a model too.
-        models: Further candidates.
-    """
+    """Content of ``candidates.yaml``; with ``presets``, every preset of a model is a candidate too."""
 
     presets: bool = False
     models: tuple[Candidate, ...] = field(default_factory=tuple)
 
 
 def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
-    """Return the candidates by label, all if nothing is ``wanted``.
-
-    Args:
-        wanted: Labels, presets, or YAML files of candidates.
+    """Return the candidates that are ``wanted`` by label, preset or YAML file of candidates; all if none is.
 
     Raises:
         ValueError: If a label is unknown, two candidates have the same label, or a file is wrong.
@@ -92,9 +84,7 @@ def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
 def missing_parts(candidate: Candidate, image_size: tuple[int, int]) -> str | None:
     """Say what a candidate lacks, without a download, and how to get it; None if it has all.
 
-    Args:
-        candidate: The candidate.
-        image_size: Height and width of the networks' input.
+    ``image_size`` is height and width of the networks' input.
     """
     if min(image_size) < (side := candidate.least_side):
         return f"takes images of at least {side}x{side} pixels: --image-size {side} {side}"

@@ -57,8 +57,8 @@ def finish_in_process(
         entry: The chosen candidate.
         data: Arguments of the datamodule.
         budget: Limits of the training.
-        options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads`` and ``info``: what is
-            known for the bundle's description.
+        options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads`` and ``info``, which is
+            known of the bundle's description.
         timeout_seconds: Time after which the process is ended.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -31,11 +31,7 @@ def counts(n: int, rate: float) -> tuple[int, int, int]:
     """Return the numbers of images for training, selection and calibration.
 
     60, 20 and 20 percent; from 72 training images on, calibration gets more until it supports the rate, as long as 40
-    percent remain for training.
-
-    Args:
-        n: Number of images, at least ``LEAST_IMAGES``.
-        rate: False-alarm rate that the calibration should support.
+    percent remain for training. ``n`` is at least ``LEAST_IMAGES``.
     """
     selection = min(max(round(_SHARE * n), _LEAST_SELECTION), _MOST_SELECTION)
     kept = round(min((1 - 2 * _SHARE) * n, max(_ENOUGH_TRAINING, 2 * _SHARE * n)))
