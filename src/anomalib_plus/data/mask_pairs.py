@@ -72,7 +72,7 @@ def describe_unpaired(masks_of: Mapping[Path, Sequence[Path]], masks: Sequence[P
     return f"Images without a mask: {shorten(without)}. Masks without an image: {shorten(unused)}."
 
 
-def shorten(paths: Sequence[Path], shown: int = 3) -> str:
+def shorten(paths: Sequence[Path | str], shown: int = 3) -> str:
     """Format the first few paths and the number of the others; "none" for an empty list."""
     names = ", ".join(printable(path) for path in paths[:shown]) or "none"
     return names if len(paths) <= shown else f"{names} and {len(paths) - shown} more"

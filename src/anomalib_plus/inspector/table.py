@@ -17,14 +17,10 @@ _BLOCK = 1 << 16
 
 
 class ResultTable:
-    """Append-only CSV file with one physical line per image.
+    """Append-only CSV file with one physical line per image, which is created or continued.
 
     An incomplete last line, left by a crash, is removed, so that its image is inspected again. Other processes cannot
     write to the table as long as this one runs.
-
-    Args:
-        path: The file, which is created or continued.
-        columns: Names of the columns.
 
     Raises:
         OSError: If the file cannot be read and written.
@@ -63,16 +59,9 @@ class ResultTable:
                 yield dict(zip_longest(self._columns, cells[: len(self._columns)], fillvalue=""))
 
     def append(self, values: Mapping[str, object]) -> dict[str, str]:
-        """Append a row.
+        """Append values by column, missing ones empty, and return the row as :meth:`rows` will read it.
 
-        Args:
-            values: Values by column; missing ones stay empty. Texts are written as :func:`as_cell` returns them.
-
-        Returns:
-            The row as :meth:`rows` will read it.
-
-        Raises:
-            OSError: If writing fails, for example on a full disk. The table is as before.
+        Texts are written as :func:`as_cell` returns them. If writing fails, the table is as before.
         """
         row = {column: str(values.get(column, "")) for column in self._columns}
         row |= {column: as_cell(value) for column, value in values.items() if isinstance(value, str)}

@@ -85,7 +85,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     parsed = vars(parser.parse_args(arguments))
     dry_run = parsed.pop("dry_run")
-    options = Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in parsed.items()})
+    for name in {"models", "image_size"} & parsed.keys():
+        parsed[name] = tuple(parsed[name])
+    options = Options(**parsed)
     if options.masks and not options.bad:
         parser.error("--masks belong to bad parts: give their images by --bad.")
     if options.roi and not options.roi.is_file():
