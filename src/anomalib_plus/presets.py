@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-_FOLDERS = ("small",)
-"""Folders of ``configs`` with presets; the others hold recipes for one data set, and no settings of models."""
+_FOLDER = "small"
+"""Folder of ``configs`` with presets; the others hold recipes for one data set, and no settings of models."""
 
 
 def preset_names() -> list[str]:
     """Return the names of all presets, e.g. ``small/tsdn``."""
-    return [f"{folder}/{file.stem}" for folder in _FOLDERS for file in sorted((_configs() / folder).glob("*.yaml"))]
+    return [f"{_FOLDER}/{file.stem}" for file in sorted((_configs() / _FOLDER).glob("*.yaml"))]
 
 
 def preset_path(name: str) -> Path:

@@ -105,11 +105,7 @@ class RegionPostProcessor(PostProcessor):
         del trainer, args, kwargs
         self.post_process_batch(outputs, self.limit_to_roi(outputs, pl_module))
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
-    ) -> None:
-        """Limit maps and scores to the region, normalise and threshold."""
-        self.on_test_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+    on_predict_batch_end = on_test_batch_end
 
     def post_process_batch(self, batch: Batch, masks: Tensor | None = None) -> None:
         """Normalise and threshold a batch; maps become 0 outside of the masks."""

@@ -1,7 +1,8 @@
 """Outcome of a build in words and numbers."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anomalib_plus.benchmark.plan import label_of
@@ -10,6 +11,9 @@ from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding
 from anomalib_plus.inspector.building.halving import Round, in_words
 from anomalib_plus.post_processing.conformal_math import clopper_pearson, smallest_rate
+
+_NO_SETTINGS = {"good", "output", "masks", "workers"}
+"""Options that a later build need not name: the images are compared by their content."""
 
 
 @dataclass
@@ -98,28 +102,14 @@ class Outcome:
         return sentences
 
     def summary(self, files: Mapping[str, str]) -> dict[str, Any]:
-        """Return what the next build compares itself with; ``files`` are hashes by name."""
-        options = self.options
-        return {
-            "files": dict(files),
-            "settings": {
-                "--bad": str(options.bad) if options.bad else None,
-                "--roi": str(options.roi) if options.roi else None,
-                "--minutes": options.minutes,
-                "--steps": options.steps,
-                "--false-alarms": options.false_alarms,
-                "--models": list(options.models),
-                "--max-latency-ms": options.max_latency_ms,
-                "--format": options.format,
-                "--image-size": list(options.image_size) if options.image_size else None,
-                "--tile": options.tile,
-                "--group-by": options.group_by,
-                "--seed": options.seed,
-            },
-            "model": self.label,
-            "rejected": list(self.false_alarms()),
-            "found": list(self.found()),
+        """Return what the next build compares itself with, as JSON holds it; ``files`` are hashes by name."""
+        settings = {
+            f"--{name.replace('_', '-')}": value
+            for name, value in asdict(self.options).items()
+            if name not in _NO_SETTINGS
         }
+        results = {"model": self.label, "rejected": self.false_alarms(), "found": self.found()}
+        return json.loads(json.dumps({"files": dict(files), "settings": settings, **results}, default=str))
 
 
 def _is(count: int) -> str:
