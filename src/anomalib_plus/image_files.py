@@ -63,15 +63,9 @@ def find_image_files(
     """List the files of a folder that are named like images, broken links included.
 
     Hidden files and folders are left out: previews, rubbish bins, what macOS writes beside each file (``._0001.jpg``).
-
     The order is alphabetical, the files of a folder before those of its subfolders. Links to folders are not followed.
-
-    Args:
-        folder: The folder.
-        recursive: Search its subfolders too.
-        on_error: Called for each folder that cannot be read; raises the error by default.
-        suffixes: Endings of the names. With ``PHOTO_SUFFIXES``, photographs in formats that are not read are listed
-            too, so that :func:`inspect_image` can tell of them.
+    ``on_error`` is called for each folder that cannot be read. With ``suffixes=PHOTO_SUFFIXES``, photographs in formats
+    that are not read are listed too, so that :func:`inspect_image` can tell of them.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

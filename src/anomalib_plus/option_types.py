@@ -9,13 +9,11 @@ def at_least(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:
     """Return a function that reads a whole number from ``minimum`` to ``maximum``."""
 
     def integer(text: str) -> int:
-        if int(text) < minimum:
-            msg = f"{text} is less than {minimum}"
+        value = int(text)
+        if not minimum <= value <= maximum:
+            msg = f"{text} is less than {minimum}" if value < minimum else f"{text} is more than {maximum}"
             raise ArgumentTypeError(msg)
-        if int(text) > maximum:
-            msg = f"{text} is more than {maximum}"
-            raise ArgumentTypeError(msg)
-        return int(text)
+        return value
 
     return integer
 

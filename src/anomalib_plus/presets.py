@@ -12,21 +12,17 @@ from typing import Any
 
 import yaml
 
-_FOLDERS = ("small",)
-"""Folders of ``configs`` with presets; the others hold recipes for one data set, and no settings of models."""
+_FOLDER = "small"
+"""Folder of ``configs`` with presets; the others hold recipes for one data set, and no settings of models."""
 
 
 def preset_names() -> list[str]:
     """Return the names of all presets, e.g. ``small/tsdn``."""
-    return [f"{folder}/{file.stem}" for folder in _FOLDERS for file in sorted((_configs() / folder).glob("*.yaml"))]
+    return [f"{_FOLDER}/{file.stem}" for file in sorted((_configs() / _FOLDER).glob("*.yaml"))]
 
 
 def preset_path(name: str) -> Path:
-    """Return the file of a preset, for ``anomalib train --config``.
-
-    Raises:
-        ValueError: If there is no such preset; the message lists all.
-    """
+    """Return the file of a preset, for ``anomalib train --config``; the error for an unknown name lists all."""
     known = preset_names()
     if name not in known:
         msg = f"There is no preset {name!r}; available: {', '.join(known)}."
@@ -38,9 +34,6 @@ def preset(name: str) -> dict[str, Any]:
     """Return the content of a preset: ``model`` with ``class_path`` and ``init_args``, ``trainer``; no data.
 
     ``TSDN.from_config(preset("small/tsdn"))`` builds the model.
-
-    Raises:
-        ValueError: If there is no such preset; the message lists all.
     """
     return yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))
 

@@ -19,12 +19,8 @@ class SeededCLI(AnomalibCLI):
     An integer is the seed, True draws one, False does not seed. The seed is stored in ``config.yaml`` beside the
     results, so that the run can be repeated.
 
-    Where standard output is no terminal, or with ``quiet``, a line per epoch replaces the bar.
-
-    Args:
-        args: Arguments of the command.
-        run: Run the command.
-        quiet: Leave out the tables of the layers and of the test metrics too.
+    Where standard output is no terminal, or with ``quiet``, a line per epoch replaces the bar; ``quiet`` also leaves
+    out the tables of the layers and of the test metrics.
     """
 
     def __init__(self, args: Sequence[str] | None = None, run: bool = True, quiet: bool = False) -> None:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "add_a_model.md"
+from page_code import blocks
+
 CHECK = """
 import torch
 from anomalib.models import get_model, list_models
@@ -19,9 +20,9 @@ assert torch.equal(loaded.eval().model(images).anomaly_map, model.eval().model(i
 
 
 def test_the_blocks_of_the_page_make_a_model(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    named = {match[1]: block for block in blocks if (match := re.match(r"# (\S+\.py)\n", block))}
-    (script,) = [block for block in blocks if block not in named.values()]
+    code = blocks("add_a_model.md", "python")
+    named = {match[1]: block for block in code if (match := re.match(r"# (\S+\.py)\n", block))}
+    (script,) = [block for block in code if block not in named.values()]
     assert len(named) == 4
     for name, block in named.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -156,7 +156,7 @@ def test_pictures_are_written_under_every_name(zoo: Zoo) -> None:
 def test_bad_files_alone_are_refused_by_name_and_reason(zoo: Zoo) -> None:
     for path in zoo.bad:
         for skip in (False, True):  # nothing is left to predict
-            with pytest.raises(ValueError, match="1 of 1 images cannot be used") as error:
+            with pytest.raises(ValueError, match="1 of 1 image cannot be used") as error:
                 PredictImages(path, skip_bad_images=skip)
             assert f"{printable(path)}: {inspect_image(path, decode=True).fault}" in str(error.value)
 
@@ -232,7 +232,7 @@ def test_training_on_the_zoo_is_refused_before_the_first_step(zoo: Zoo, tmp_path
     with pytest.raises(ValueError, match=r"4 images are broken links.*link (first|itself)\.png"):
         quiet_engine(max_epochs=1).fit(model, datamodule=datamodule)
     datamodule = Folder(name="zoo", root=zoo.folder, normal_dir=["cut", "formats", "bombs", "names"], num_workers=0)
-    with pytest.raises(ValueError, match=r"image files cannot be used; repair or remove them:\n") as error:
+    with pytest.raises(ValueError, match=r"image files cannot be used; repair or remove:\n") as error:
         quiet_engine(max_epochs=1).fit(model, datamodule=datamodule)
     assert "89478485 pixels" in str(error.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from PIL import Image
 
 from anomalib_plus import RamFAE, __version__
 from anomalib_plus.cli import OWN_COMMANDS, main
+from anomalib_plus.deployment.exporting import UntrainedModelError
 from anomalib_plus.option_types import at_least
 from anomalib_plus.seeded_cli import SeededCLI
-from anomalib_plus.training.checkpoint_files import CheckpointError
 
 SMALL_MODEL = ["--model", "RamFAE", "--model.widths", "[4,8,16,32]"]
 CPU = ["--trainer.accelerator", "cpu", "--trainer.logger", "false"]
@@ -42,12 +41,12 @@ def build(*options: str, subcommand: str = "fit", cli: type[AnomalibCLI] = Seede
     return cli([subcommand, *SMALL_MODEL, *CPU, "--data", "MVTec", *options], run=False)
 
 
-@pytest.mark.parametrize("subcommand", ["fit", "train"])
-def test_equal_seeds_give_equal_weights(subcommand):
-    first = build("--seed_everything", "3", subcommand=subcommand)
-    assert torch.equal(weights(first), weights(build("--seed_everything", "3", subcommand=subcommand)))
-    assert not torch.equal(weights(first), weights(build("--seed_everything", "4", subcommand=subcommand)))
-    assert first.config[subcommand]["seed_everything"] == 3
+def test_equal_seeds_give_equal_weights():
+    fit, train = (build("--seed_everything", "3", subcommand=name) for name in ("fit", "train"))
+    assert torch.equal(weights(fit), weights(train))
+    assert not torch.equal(weights(fit), weights(build("--seed_everything", "4")))
+    assert fit.config["fit"]["seed_everything"] == train.config["train"]["seed_everything"] == 3
+    assert os.environ["PL_SEED_WORKERS"] == "1"
 
 
 def test_anomalibs_own_parser_still_ignores_the_seed():
@@ -65,23 +64,13 @@ def test_seed_of_a_config_file(tmp_path, seed):
     assert torch.equal(weights(build("--config", str(config))), expected)
 
 
-def test_workers_are_seeded_too():
-    build("--seed_everything", "3")
-    assert os.environ["PL_SEED_WORKERS"] == "1"
-
-
-def test_without_a_seed_one_is_drawn_and_kept(monkeypatch):
-    first = build()
-    monkeypatch.delenv("PL_GLOBAL_SEED")
-    second = build()
-    assert not torch.equal(weights(first), weights(second))
-    repeated = build("--seed_everything", str(first.config["fit"]["seed_everything"]))
-    assert torch.equal(weights(first), weights(repeated))
-
-
-def test_processes_of_one_training_share_the_drawn_seed():
+def test_without_a_seed_one_is_drawn_and_kept_and_the_processes_of_a_training_share_it(monkeypatch):
     first = build()  # leaves PL_GLOBAL_SEED, which Lightning's launcher hands to the other processes
     assert torch.equal(weights(first), weights(build()))
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert not torch.equal(weights(first), weights(build()))
+    repeated = build("--seed_everything", str(first.config["fit"]["seed_everything"]))
+    assert torch.equal(weights(first), weights(repeated))
 
 
 def test_false_leaves_the_generators_alone():
@@ -100,13 +89,6 @@ def test_impossible_seed(seed):
         build("--seed_everything", seed)
 
 
-def test_runs_a_command_of_anomalib(mvtec_layout):
-    data = ["--data", "MVTec", "--data.root", str(mvtec_layout), "--data.category", "surface"]
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
-    assert main(["fit", *SMALL_MODEL, *CPU, *data, "--data.num_workers", "0", *limits, "--seed_everything", "11"]) == 0
-    assert list(Path("results/RamFAE/MVTec/surface").rglob("*.ckpt"))
-
-
 def test_config_names_both_classes_and_can_be_fed_back(tmp_path, capsys):
     logging.root.setLevel(logging.INFO)  # as in a process of its own, where anomalib's logger prints what it likes
     with pytest.raises(SystemExit) as exit_:
@@ -119,7 +101,7 @@ def test_config_names_both_classes_and_can_be_fed_back(tmp_path, capsys):
     assert cli.datamodule.category == "02"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("arguments", [[], ["-h"]])
 def test_help_shows_both_worlds(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -147,15 +129,23 @@ def test_wrong_command(command, hint, capsys):
         assert f" {known}" in said
 
 
-@pytest.mark.parametrize("command", OWN_COMMANDS)
-def test_help_of_own_commands_loads_no_torch(command):
-    code = (
-        "import sys; from anomalib_plus.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "finally: print({'torch', 'anomalib', 'matplotlib'} & sys.modules.keys(), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=True)
-    assert done.stderr == "set()\n"
+HELP = """
+import sys
+from anomalib_plus.cli import OWN_COMMANDS, main
+for command in OWN_COMMANDS:
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+    print(command, "loaded", {"torch", "anomalib", "matplotlib"} & sys.modules.keys())
+"""
+
+
+def test_own_commands_explain_themselves_without_loading_torch():
+    shown = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
+    for command in OWN_COMMANDS:
+        assert f"usage: anomalib-plus {command} " in shown
+        assert f"{command} loaded set()\n" in shown
 
 
 @pytest.fixture
@@ -183,24 +173,24 @@ def checkpoint():
     ],
     ids=["other arguments", "no checkpoint", "no data", "bad data", "bad argument"],
 )
-def test_user_errors_are_printed_without_a_traceback(options, message, checkpoint, capfd, monkeypatch):
+def test_user_errors_are_printed_without_a_traceback(options, message, checkpoint, capfd):
     for folder in ("images", "bad"):
         Path(folder).mkdir()
     Image.new("RGB", (64, 64)).save("images/image.png")
     Path("bad/image.png").write_bytes(Path("images/image.png").read_bytes()[:60])
-    arguments = ["predict", *SMALL_MODEL, *CPU, *options]
-    assert main(arguments) == 1
+    assert main(["predict", *SMALL_MODEL, *CPU, *options]) == 1
     said = capfd.readouterr().err
     assert re.search(rf"(?s)\nanomalib-plus: .*{message}.*\n\(ANOMALIB_PLUS_TRACEBACK=1 shows where [^\n]*\n$", said)
     assert "Traceback" not in said
-    monkeypatch.setenv("ANOMALIB_PLUS_TRACEBACK", "1")
-    with pytest.raises((ValueError, OSError, CheckpointError)):
-        main(arguments)
 
 
-def test_an_export_without_a_checkpoint_is_refused(capfd):
-    assert main(["export", *SMALL_MODEL, *CPU, "--export_type", "torch"]) == 1
+def test_an_export_without_a_checkpoint_is_refused_and_a_variable_shows_where(capfd, monkeypatch):
+    arguments = ["export", *SMALL_MODEL, *CPU, "--export_type", "torch"]
+    assert main(arguments) == 1
     assert "anomalib-plus: This RamFAE was neither trained" in capfd.readouterr().err
+    monkeypatch.setenv("ANOMALIB_PLUS_TRACEBACK", "1")
+    with pytest.raises(UntrainedModelError):
+        main(arguments)
 
 
 @pytest.mark.parametrize(
@@ -217,12 +207,3 @@ def test_faults_in_the_code_keep_their_traceback(fault, monkeypatch):
     with pytest.raises(Exception, match=r".") as raised:
         main(["train"])
     assert len(raised.traceback) > 2
-
-
-@pytest.mark.parametrize("command", OWN_COMMANDS)
-def test_own_command_explains_itself(command, capsys):
-    assert callable(import_module(OWN_COMMANDS[command].module).main)
-    with pytest.raises(SystemExit) as exit_:
-        main([command, "--help"])
-    assert exit_.value.code == 0
-    assert f"anomalib-plus {command}" in capsys.readouterr().out

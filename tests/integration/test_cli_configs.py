@@ -1,7 +1,6 @@
 """Every YAML file below ``configs``, but for the benchmark's, and every row of a paper can be parsed and built."""
 
 import json
-import re
 import shlex
 from importlib import import_module
 from inspect import signature
@@ -18,6 +17,7 @@ import anomalib_plus.models
 from anomalib_plus.benchmark.papers import KINDS, cells, load_recipe, load_recipes, paper_names
 from anomalib_plus.cli import main
 from anomalib_plus.transforms import PerlinAnomaly, build_augmenter
+from page_code import blocks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent.name not in ("benchmark", "deployment"))
@@ -98,7 +98,7 @@ def test_one_argument_of_the_synthetic_anomalies_is_exchanged_on_the_command_lin
 
 def test_the_commands_of_the_page_on_transforms_exchange_the_synthetic_anomalies(parser, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    (block,) = re.findall(r"```bash\n(.*?)```", Path("docs/transforms.md").read_text(), flags=re.DOTALL)
+    (block,) = blocks("transforms.md", "bash")
     commands = [shlex.split(line) for line in block.splitlines()]
     assert [command[:2] for command in commands] == [["anomalib", "train"]] * 2
     for command in commands:

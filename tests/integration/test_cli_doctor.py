@@ -21,6 +21,7 @@ import anomalib_plus.data
 import anomalib_plus.models
 from anomalib_plus import __version__, doctor
 from anomalib_plus.cli import main
+from anomalib_plus.counts import counted
 from anomalib_plus.doctor import Check
 from anomalib_plus.layers import weight_packages
 
@@ -39,19 +40,14 @@ def test_fitting_version(monkeypatch, installed):
 @pytest.mark.parametrize("installed", ["2.6.9", "2.8.0", "3.0"])
 def test_other_version(monkeypatch, installed):
     monkeypatch.setattr(metadata, "version", lambda name: installed)
-    check = doctor.check_requirement(ANOMALIB)
-    assert check.status == "error"
-    assert installed in check.detail
-    assert check.fix == "pip install 'anomalib<2.8,>=2.7'"
+    detail, fix = f"{installed} is installed, <2.8,>=2.7 is needed", "pip install 'anomalib<2.8,>=2.7'"
+    assert doctor.check_requirement(ANOMALIB) == Check("anomalib", "error", detail, fix)
 
 
 def test_missing_distribution():
-    check = doctor.check_requirement(Requirement("no-such-distribution>=1"))
-    assert (check.status, check.detail, check.fix) == (
-        "error",
-        "not installed",
-        "pip install 'no-such-distribution>=1'",
-    )
+    name = "no-such-distribution"
+    missing = Check(name, "error", "not installed", f"pip install '{name}>=1'")
+    assert doctor.check_requirement(Requirement(f"{name}>=1")) == missing
 
 
 def test_versions_follow_our_metadata(monkeypatch):
@@ -128,7 +124,7 @@ def test_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    assert f"{torch.get_num_threads()} threads" in doctor.check_device().detail
+    assert f"{counted(torch.get_num_threads(), 'thread')} on" in doctor.check_device().detail
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(torch.version, "cuda", None)
     assert doctor.check_device().status == "warning"
@@ -214,11 +210,8 @@ def test_weights_in_torchs_cache_only(caches):
     assert (check.status, check.fix) == ("warning", f"pass weights={file}")
 
 
-def test_weights_that_can_be_downloaded(caches):
+def test_weights_that_can_be_downloaded_or_not(caches):
     assert doctor.check_backbone(WIDE, "AstMFR", True).detail == "not cached; the first use downloads it (AstMFR)"
-
-
-def test_weights_out_of_reach(caches):
     check = doctor.check_backbone(WIDE, "AstMFR", False)
     assert check.status == "warning"
     assert f"hf download timm/{WIDE} model.safetensors" in check.fix
@@ -272,22 +265,17 @@ def test_folders_that_anomalib_refuses(monkeypatch, tmp_path, capsys):
     assert doctor.check_path(Path()).status == "warning"
 
 
-def test_healthy_machine(monkeypatch, capsys):
+def test_healthy_machine_and_output_of_imports_stays_out_of_the_json(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "check_device", lambda: print("noise") or Check("device", "ok", "CPU"))
     assert main(["doctor", "--offline", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert "noise" in printed.err
     assert report["status"] in {"ok", "warning"}
     checks = {check["name"]: check for check in report["checks"]}
     assert "RamFAE" in checks["models"]["detail"]
     assert {"MVTec", "BTAD"} <= set(checks["data"]["detail"].split(", "))
     assert {"python", "anomalib-plus", "torch", "device", "Hugging Face hub"} <= set(checks)
-
-
-def test_output_of_imports_stays_out_of_the_json(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "check_device", lambda: print("noise") or Check("device", "ok", "CPU"))
-    main(["doctor", "--offline", "--json"])
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)
-    assert "noise" in printed.err
 
 
 def test_each_check_is_one_line_and_each_fix_another(capsys):

@@ -35,6 +35,7 @@ def test_quiet_prints_one_line_per_event(mvtec_layout: Path) -> None:
 
 def test_a_log_file_has_a_line_per_epoch_by_default(mvtec_layout: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *RUN, str(mvtec_layout)]) == 0
+    assert list(Path("results/RamFAE/MVTec/surface").rglob("*.ckpt"))
     shown = capfd.readouterr()
     assert re.search(EPOCHS, shown.out)
     assert "RamFAEModel" in shown.out  # the table of the layers

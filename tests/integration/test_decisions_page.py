@@ -6,7 +6,6 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,18 +17,15 @@ from jsonargparse import ArgumentParser
 
 from anomalib_plus import AstMFR, ConformalPostProcessor, DecisionEvaluator, RegionVisualizer
 from anomalib_plus.post_processing.conformal_math import false_alarm_bound, images_needed
+from page_code import DOCS, blocks, page, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "decisions.md"
+PAGE = "decisions.md"
 SMALL = (
     "--model.teacher test_resnet --model.student test_efficientnet --model.pre_trained false "
     "--model.pre_processor anomalib.pre_processing.PreProcessor "
     "--model.pre_processor.transform torchvision.transforms.v2.Resize --model.pre_processor.transform.size [64,64] "
     "--trainer.max_epochs 1 --trainer.accelerator cpu --data.num_workers 0"
 )
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -44,12 +40,12 @@ def parts(mvtec_layout: Path, left_mask: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_command_ends_with_thresholds_and_pictures(parts: Path, caplog: pytest.LogCaptureFixture) -> None:
-    command, _ = blocks("bash")
+    command, _ = blocks(PAGE, "bash")
     program, *arguments = shlex.split(command.replace("\\\n", " "))
     assert program == "anomalib"
     with caplog.at_level("INFO"):
         AnomalibCLI([*arguments, *SMALL.split()])
-    assert re.search(r"AstMFR: thresholds from \d good validation images: score 0\.\d+", caplog.text)
+    assert re.search(r"AstMFR: thresholds from 1 good validation image: score 0\.\d+", caplog.text)
     assert "cannot keep a false-alarm rate of 0.05, which needs at least 19" in caplog.text
     assert "no defect among the validation images" not in caplog.text
     assert "AstMFR at its threshold, with intervals of 95% confidence:\n  good: " in caplog.text
@@ -61,16 +57,15 @@ def test_the_command_ends_with_thresholds_and_pictures(parts: Path, caplog: pyte
 def test_the_false_alarms_are_counted(
     mvtec_layout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = re.search(r"python (docs/examples/\S+)", blocks("bash")[1])[1]
-    names = runpy.run_path(str(PAGE.parents[1] / script))
+    script = re.search(r"python (docs/examples/\S+)", blocks(PAGE, "bash")[1])[1]
+    names = runpy.run_path(str(DOCS.parent / script))
     padim = {"backbone": "test_resnet", "layers": ["layer1"], "pre_trained": False, "n_features": 4}
     scope = names["main"].__globals__
     scope |= {"MODELS": {"PaDiM": ("anomalib.models.Padim", padim)}, "SIZE": (32, 32), "offer_lite_weights": list}
     monkeypatch.setattr(sys, "argv", ["", str(mvtec_layout / "surface"), "--rate", "0.3"])
     names["main"]()
     head, _, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line]
-    page = PAGE.read_text()
-    assert f"| {' | '.join(head)} |" in page
+    assert f"| {' | '.join(head)} |" in page(PAGE)
     assert [row[:4] for row in rows] == [["surface", "PaDiM", *each] for each in (
         ("at random", "no"), ("by part", "no"), ("by part", "yes"),
     )]  # fmt: skip
@@ -79,8 +74,7 @@ def test_the_false_alarms_are_counted(
 
 def test_the_code_runs(parts: Path) -> None:
     torch.manual_seed(0)
-    names: dict[str, Any] = {}
-    exec("\n".join(blocks("python")), names)
+    names = run("\n".join(blocks(PAGE, "python")), PAGE)
     budget = names["model"].post_processor.budget
     assert budget["n"] == 1
     assert budget["supported_rate"] == 0.5
@@ -89,7 +83,7 @@ def test_the_code_runs(parts: Path) -> None:
 
 
 def test_the_yaml_builds_what_it_says(parts: Path) -> None:
-    (section,) = (yaml.safe_load(block) for block in blocks("yaml"))
+    (section,) = (yaml.safe_load(block) for block in blocks(PAGE, "yaml"))
     arguments = section["model"]["init_args"]
     small = {"teacher": "test_resnet", "student": "test_efficientnet", "pre_trained": False}
     parser = ArgumentParser()
@@ -105,7 +99,7 @@ def test_the_yaml_builds_what_it_says(parts: Path) -> None:
 
 
 def test_the_table_is_right() -> None:
-    rows = re.findall(r"^\| ([\d.]+) % \| (\d+) \| ([\d.]+) % \|$", PAGE.read_text(), flags=re.MULTILINE)
+    rows = re.findall(r"^\| ([\d.]+) % \| (\d+) \| ([\d.]+) % \|$", page(PAGE), flags=re.MULTILINE)
     assert len(rows) == 5
     for rate, needed, bound in rows:
         assert images_needed(float(rate) / 100) == int(needed)

@@ -3,7 +3,6 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -13,28 +12,10 @@ from PIL import Image
 from anomalib_plus.cli import main
 from anomalib_plus.data.demo_surfaces import writing
 from anomalib_plus.inspector import read_bundle_info
+from page_code import DOCS, blocks, page, replaced, run
 from part_images import draw_part, save_parts
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
-
-
-def replaced(code: str, changes: dict[str, str]) -> str:
-    """Replace each text, which must be there."""
-    for written, small in changes.items():
-        assert written in code
-        code = code.replace(written, small)
-    return code
-
-
-def run(code: str, page: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(code, page, "exec"), names)
-    return names
+ROOT = DOCS.parent
 
 
 @pytest.fixture
@@ -75,8 +56,7 @@ def test_the_build_command_of_the_guide(parts: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_benchmark_commands_of_the_choice(mvtec_layout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (DOCS / "choose_a_model.md").read_text()
-    commands = re.findall(r"anomalib-plus (benchmark [^`\n]*)", page)
+    commands = re.findall(r"anomalib-plus (benchmark [^`\n]*)", page("choose_a_model.md"))
     assert len(commands) == 2
     for command in commands:
         arguments = replaced(command, {"configs/": f"{ROOT}/configs/", "FOLDER": str(mvtec_layout)})
@@ -88,29 +68,25 @@ def test_the_benchmark_commands_of_the_choice(mvtec_layout: Path, capsys: pytest
 
 def test_measured_values_are_those_of_the_benchmark_page() -> None:
     """In both guides, every value with its standard deviation, and every row of the table of models."""
-    measured = (DOCS / "benchmark.md").read_text()
+    measured = page("benchmark.md")
     rows = re.findall(
         r"^\| (tiles|cubes|leather) \| (\S+) \| ([\d.]+) ±.*?\| ([\d.]+) ± [\d.]+ \| [^|]+\|$", measured, re.MULTILINE
     )
     values = {(data, model): figures for data, model, *figures in rows}
     assert len(values) == 24
-    table = re.findall(r"^\| (\S+) \| (?:yes|no) \| (.*) \|$", (DOCS / "choose_a_model.md").read_text(), re.MULTILINE)
+    table = re.findall(r"^\| (\S+) \| (?:yes|no) \| (.*) \|$", page("choose_a_model.md"), re.MULTILINE)
     assert len(table) == 8
     for model, cells in table:
         columns = zip(*(values[data, model] for data in ("tiles", "cubes", "leather")), strict=True)
         assert cells.split(" | ") == [figure for column in columns for figure in column], model
-    short = re.findall(
-        r"^\| \[(\w+)\].*?\| (\w+) \| ([\d.]+ ± [\d.]+) \|", (DOCS / "how_long_to_train.md").read_text(), re.MULTILINE
-    )
+    short = re.findall(r"^\| \[(\w+)\].*?\| (\w+) \| ([\d.]+ ± [\d.]+) \|", page("how_long_to_train.md"), re.MULTILINE)
     assert len(short) == 5
     assert [model for model, data, value in short if f"| {data} | **{model}** | {value} |" not in measured] == []
 
 
 def test_the_curve_of_a_training(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks("how_long_to_train.md", "python")
-    changes = {
-        "max_epochs=50, check_val_every_n_epoch=5": "max_epochs=2, check_val_every_n_epoch=1",
-    }
+    changes = {"max_epochs=50, check_val_every_n_epoch=5": "max_epochs=2, check_val_every_n_epoch=1"}
     run(replaced(code, changes), "how_long_to_train.md")
     assert len(re.findall(r"step \d+: [01]\.\d{3}\n", capsys.readouterr().out)) == 2
 

@@ -1,6 +1,5 @@
 """Bundles of a real model in every format decide as anomalib's inferencers do."""
 
-import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,10 @@ from PIL import Image
 
 from anomalib_plus.inspector import BundleInfo, Inspector, UnreadableImageError, write_bundle_info
 from anomalib_plus.models import RamFAE
+from page_code import blocks, run
 from small_ramfae import train_small_ramfae
 from tiny_bundle import tiny_model
 
-PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 FORMATS = {"openvino": ExportType.OPENVINO, "onnx": ExportType.ONNX, "torch": ExportType.TORCH}
 
 
@@ -93,9 +92,8 @@ def test_decisions_are_those_of_anomalib(
 def test_a_network_of_fixed_shape_makes_a_bundle(exported: dict[str, Path], images: list[Path], tmp_path: Path) -> None:
     """The network is written by the example of docs/deploy.md."""
     whole = Inspector.load(make_bundle(exported["openvino"], "openvino", tmp_path / "weights" / "openvino"))
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    (block,) = (block for block in blocks if "read_with_fixed_shape" in block)
-    exec(compile(block, str(PAGE), "exec"), {})
+    (block,) = (block for block in blocks("deploy.md", "python") if "read_with_fixed_shape" in block)
+    run(block, "deploy.md")
     fixed = tmp_path / "fixed"
     fixed.mkdir()
     for suffix in (".xml", ".bin"):

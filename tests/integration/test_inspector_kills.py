@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import shutil
 import signal
@@ -19,17 +18,8 @@ from tiny_bundle import write_tiny_bundle
 
 RUN = "import sys; from anomalib_plus.cli import main; sys.exit(main())"
 COMMANDS = {
-    "score": [
-        "score",
-        "bundle",
-        "inbox",
-        "--output",
-        "outbox/results.csv",
-        "--overlays",
-        "outbox/overlays",
-        "--resume",
-    ],
-    "watch": ["watch", "bundle", "inbox", "outbox", "--interval", "0.01"],
+    "score": "score bundle inbox --output outbox/results.csv --overlays outbox/overlays --resume",
+    "watch": "watch bundle inbox outbox --interval 0.01",
 }
 PARTS = 300
 
@@ -48,7 +38,7 @@ def inbox(tmp_path: Path) -> Path:
 
 
 def start(command: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", RUN, *COMMANDS[command]], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", RUN, *COMMANDS[command].split()], stdout=subprocess.PIPE, text=True)
 
 
 def rows() -> int:
@@ -97,11 +87,10 @@ def test_nothing_is_lost_or_counted_twice(inbox: Path, command: str, kills: int)
             overlay.load()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_a_station_stops_cleanly(inbox: Path, number: signal.Signals) -> None:
+def test_a_station_stops_cleanly_in_the_middle(inbox: Path) -> None:
     process = start("watch")
     wait_for_rows(process, 3)
-    os.kill(process.pid, number)
+    process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert printed.endswith(" stopped\n")

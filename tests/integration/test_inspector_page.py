@@ -1,6 +1,5 @@
 """The examples of docs/inspector.md run as they stand there."""
 
-import re
 import shlex
 import shutil
 from pathlib import Path
@@ -11,13 +10,10 @@ from PIL import Image
 
 from anomalib_plus.cli import main
 from anomalib_plus.inspector import Inspector
+from page_code import blocks, page, run
 from tiny_bundle import write_tiny_bundle
 
-PAGE = Path(__file__).parents[2] / "docs" / "inspector.md"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+PAGE = "inspector.md"
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +27,18 @@ def _bundle_and_parts(tmp_path: Path) -> None:
 def test_python(capsys: pytest.CaptureFixture[str]) -> None:
     Path("weights").mkdir()
     shutil.copytree("inspector", "weights/onnx")
-    for block in blocks("python"):
-        exec(compile(block, str(PAGE), "exec"), {})
+    for block in blocks(PAGE, "python"):
+        run(block, PAGE)
     assert capsys.readouterr().out == "reject 1.0 0.01 (20, 30)\n"
     assert Inspector.load("weights/onnx").info.supported_rate == 0.2
 
 
 def test_commands() -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("anomalib-plus ")]
+    lines = [line for block in blocks(PAGE, "bash") for line in block.splitlines() if line.startswith("anomalib-plus ")]
     assert [main(shlex.split(line)[1:]) for line in lines] == [1, 0]
     for name in ("results.csv", "results.jsonl", "overlays"):
-        assert f"`{name}" in PAGE.read_text()
+        assert f"`{name}" in page(PAGE)
         assert (Path("outbox") / name).exists()
     columns = Path("scores.csv").read_text().splitlines()[0].split(",")
-    assert [name for name in columns if f"`{name}`" not in PAGE.read_text()] == []
+    assert [name for name in columns if f"`{name}`" not in page(PAGE)] == []
     assert Path("overlays/parts/0001.png.png").is_file()

@@ -12,16 +12,13 @@ from anomalib.models import AnomalibModule
 
 import anomalib_plus
 from anomalib_plus import ConformalPostProcessor, DecisionEvaluator, RegionVisualizer, Tiled
+from page_code import blocks, page, replaced, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "large_images.md"
+PAGE = "large_images.md"
 SMALLER = {
     "max_epochs=40, check_val_every_n_epoch=20": "max_epochs=1, logger=False, accelerator='cpu'",
     "(256, 256)": "(32, 32)",
 }
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
 def build(text: str, folder: Path) -> Tiled:
@@ -37,25 +34,20 @@ def test_the_code_and_the_file_on_the_page(mvtec_layout: Path, tmp_path: Path, m
         return partial(MVTecAD, root=mvtec_layout, category="surface", num_workers=0)(**arguments)
 
     monkeypatch.setattr(anomalib_plus, "DemoSurfaces", surfaces, raising=False)
-    (code,) = blocks("python")
-    for text, replacement in SMALLER.items():
-        assert text in code
-        code = code.replace(text, replacement)
-    names: dict[str, Any] = {}
-    exec(compile(code, str(PAGE), "exec"), names)
-    model = names["model"]
+    (code,) = blocks(PAGE, "python")
+    model = run(replaced(code, SMALLER), PAGE)["model"]
     assert model.post_processor.image_threshold.isfinite()
 
-    built = build(blocks("yaml")[0], tmp_path)
+    built = build(blocks(PAGE, "yaml")[0], tmp_path)
     assert type(built) is Tiled
     assert built.model.tile == (256, 256)
     assert dict(built.inner.hparams).keys() == dict(model.inner.hparams).keys()
     assert [*map(len, (built.state_dict(), model.state_dict()))] == [len(model.state_dict())] * 2
-    assert set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.M)) >= {"model", "tile", "overlap", "scale"}
+    assert set(re.findall(r"^\| `(\w+)` \|", page(PAGE), flags=re.M)) >= {"model", "tile", "overlap", "scale"}
 
 
 def test_the_file_of_tiles_region_and_threshold(left_mask: Path, tmp_path: Path) -> None:
-    file = blocks("yaml")[1]
+    file = blocks(PAGE, "yaml")[1]
     built = build(file.replace("mask.png", str(left_mask)), tmp_path)
     assert built.model.tile == (256, 256)
     assert isinstance(built.post_processor, ConformalPostProcessor)

@@ -1,22 +1,19 @@
 """The code of docs/training.md runs as it stands there."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from anomalib.metrics import AUROC
 
 from anomalib_plus import models
+from page_code import blocks, page, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "training.md"
+PAGE = "training.md"
 
 
 @pytest.mark.parametrize(("part", "names"), [(0, {"engine"}), (1, {"engine", "model"})])
 def test_the_code_on_the_page(part: int, names: set[str]) -> None:
-    block = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)[part]
-    found: dict[str, Any] = {}
-    exec(compile(block, str(PAGE), "exec"), found)
+    found = run(blocks(PAGE, "python")[part], PAGE)
     assert names <= found.keys()
     if "model" in names:
         evaluator = found["model"].evaluator
@@ -24,8 +21,7 @@ def test_the_code_on_the_page(part: int, names: set[str]) -> None:
 
 
 def test_every_model_stands_on_the_page_and_leads_there() -> None:
-    page = PAGE.read_text()
     for name in models.__all__:
-        assert name in page
+        assert name in page(PAGE)
         readme = Path(models.__file__).parent / name.lower() / "README.md"
         assert "docs/training.md" in readme.read_text()

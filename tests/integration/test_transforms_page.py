@@ -1,6 +1,5 @@
 """The code of docs/transforms.md runs as it stands there: DRAEM trains, the datamodule augments, the YAML parses."""
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,14 @@ from torchvision.transforms import v2
 
 from anomalib_plus import FEAR, RamFAE
 from anomalib_plus.transforms import ImageOnly, Nuisance, PerlinAnomaly, Scratch, Stain, SuperpixelFilling
+from page_code import blocks, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "transforms.md"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+PAGE = "transforms.md"
 
 
 def sections() -> list[dict[str, Any]]:
     """Each YAML block of the page."""
-    return [yaml.safe_load(block) for block in blocks("yaml")]
+    return [yaml.safe_load(block) for block in blocks(PAGE, "yaml")]
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +38,12 @@ def names_on_the_page(mvtec_layout: Path, tmp_path_factory: pytest.TempPathFacto
         Image.fromarray(pixels).save(folder / "textures" / f"{index}.png")
     (folder / "datasets" / "MVTecAD").mkdir(parents=True)
     (folder / "datasets" / "MVTecAD" / "leather").symlink_to(mvtec_layout / "surface", target_is_directory=True)
-    names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for network in ("ReconstructiveSubNetwork", "DiscriminativeSubNetwork"):
             patch.setattr(torch_model, network, partial(getattr(torch_model, network), base_width=4))
         torch.manual_seed(0)
-        exec("\n".join(blocks("python")), names)
-        yield names
+        yield run("\n".join(blocks(PAGE, "python")), PAGE)
 
 
 def test_the_first_example_corrupts_on_the_mask_alone(names_on_the_page: dict[str, Any]) -> None:

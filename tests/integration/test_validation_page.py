@@ -1,10 +1,8 @@
 """The code of docs/validation.md runs as it stands there, apart from sizes and lengths."""
 
-import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,12 +14,9 @@ from anomalib_plus.cli import main
 from anomalib_plus.deployment.int8 import _calibration_images
 from anomalib_plus.gallery import synthesize
 from anomalib_plus.seeded_cli import SeededCLI
+from page_code import blocks, replaced, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
-
-
-def block(language: str, number: int = 0) -> str:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)[number]
+PAGE = "validation.md"
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +28,8 @@ def parts(mvtec_layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_early_stopping_on_good_images_alone() -> None:
-    code = block("python")
     smaller = {"(128, 128)": "(64, 64)", "max_epochs=200": "max_epochs=3", "patience=10": "patience=1"}
-    for written, small in smaller.items():
-        assert written in code
-        code = code.replace(written, small)
-    names: dict[str, Any] = {}
-    exec(compile(code, str(PAGE), "exec"), names)
+    names = run(replaced(blocks(PAGE, "python")[0], smaller), PAGE)
     stopping = next(one for one in names["engine"].trainer.callbacks if type(one).__name__ == "EarlyStopping")
     assert torch.isfinite(stopping.best_score)
     assert names["model"].post_processor.image_threshold.isfinite()
@@ -48,7 +38,7 @@ def test_early_stopping_on_good_images_alone() -> None:
 
 
 def test_the_command_line() -> None:
-    arguments = shlex.split(block("bash").replace("\\\n", ""))
+    arguments = shlex.split(blocks(PAGE, "bash")[0].replace("\\\n", ""))
     cli = SeededCLI(["fit" if argument == "train" else argument for argument in arguments[1:]], run=False)
     assert isinstance(cli.datamodule, SyntheticValidation)
     assert isinstance(cli.datamodule.datamodule, Folder)
@@ -56,7 +46,7 @@ def test_the_command_line() -> None:
 
 
 def test_a_training_from_a_configuration_file(caplog: pytest.LogCaptureFixture) -> None:
-    config = yaml.safe_load(block("yaml")) | {
+    config = yaml.safe_load(blocks(PAGE, "yaml")[0]) | {
         "model": {
             "class_path": "anomalib_plus.models.RamFAE",
             "init_args": {
@@ -79,6 +69,6 @@ def test_a_training_from_a_configuration_file(caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_images_are_written() -> None:
-    arguments = shlex.split(block("bash", 2).replace("100", "2"))
+    arguments = shlex.split(blocks(PAGE, "bash")[2].replace("100", "2"))
     assert synthesize.main(arguments[2:]) == 0
     assert len(list(Path("synthetic/parts/ground_truth").rglob("*.png"))) == 2

@@ -11,6 +11,8 @@ from anomalib_plus.counts import counted
         ((0, "step"), "0 steps"),
         ((1, "step"), "1 step"),
         ((2, "step"), "2 steps"),
+        ((1.0, "minute"), "1 minute"),
+        ((2.50, "minute"), "2.5 minutes"),
         ((1, "batch", "batches"), "1 batch"),
         ((2, "batch", "batches"), "2 batches"),
     ],

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anomalib_plus.benchmark.record import FailureKind
+from anomalib_plus.counts import counted
 
 SUPERVISED = "--supervised"
 """Argument that tells the module to call :func:`end_with_parent`."""
@@ -77,7 +78,7 @@ class ModuleProcess:
         """Return kind and description of the failure of a process that left no result."""
         status = self.process.wait()
         if self._timed_out:
-            return "timeout", f"Not finished after {self.timeout_seconds:g} seconds."
+            return "timeout", f"Not finished after {counted(self.timeout_seconds or 0, 'second')}."
         if status == -signal.SIGKILL:
             return "out_of_memory", "Killed by signal 9: probably by the system, out of memory."
         if status < 0:

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 from sklearn import metrics
 
+from anomalib_plus.counts import counted
+
 MAX_POINTS = 200
 """Points of a curve in a record."""
 
@@ -24,7 +26,7 @@ class Curve(NamedTuple):
 def check_finite(scores: Floats) -> None:
     """Raise a ValueError if a score is NaN or infinite."""
     if bad := np.count_nonzero(~np.isfinite(scores)):
-        msg = f"{bad} of {scores.size} scores are NaN or infinite: they cannot be ranked."
+        msg = f"{bad} of {counted(scores.size, 'score')} cannot be ranked: NaN or infinite."
         raise ValueError(msg)
 
 

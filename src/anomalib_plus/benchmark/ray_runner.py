@@ -22,6 +22,7 @@ from anomalib_plus.benchmark.runner import finished_elsewhere
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.benchmark.supervision import run_in_process
+from anomalib_plus.counts import counted
 
 _BUSY_SECONDS = 2.0
 _MAX_IN_FLIGHT = 200
@@ -92,13 +93,17 @@ def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int
     least = wish.threads or 1
     able = [machine for machine in machines if _room(machine, least, wish.gpus)]
     if not able:
-        there = "; ".join(f"{_count(machine, 'CPU'):g} CPUs, {_count(machine, 'GPU'):g} GPUs" for machine in machines)
+        there = "; ".join(_in_words(_count(machine, "CPU"), _count(machine, "GPU")) for machine in machines)
         msg = (
-            f"A job needs {least} CPUs and {wish.gpus:g} GPUs; the machines of the Ray cluster have {there or 'none'}. "
+            f"A job needs {_in_words(least, wish.gpus)}; the machines of the Ray cluster have {there or 'none'}. "
             "Lower --threads or --gpus-per-job."
         )
         raise PlanError(msg)
     return wish.threads or min(_fair_threads(machine, wish) for machine in able)
+
+
+def _in_words(cpus: float, gpus: float) -> str:
+    return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 
 def _fair_threads(machine: Mapping[str, float], wish: Share) -> int:

@@ -38,6 +38,7 @@ from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Swe
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.presets import preset
 
@@ -245,7 +246,8 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
     missing = [] if own_data else [cell for cell in wanted if not set(cell.categories) <= present]
     if missing:
-        text = f"{len(missing)} of {len(wanted)} cells need categories that are not in {root}."
+        cells = f"of {counted(len(wanted), 'cell')}"
+        text = f"{counted(len(missing), f'{cells} needs', f'{cells} need')} categories that are not in {root}."
         console.print(printable(text), soft_wrap=True)
     folder = options.output or Path("results/reproduce", (chosen_preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:

@@ -117,7 +117,10 @@ def build_and_fit(
 
 def trainer_arguments(budget: dict[str, Any]) -> dict[str, Any]:
     """Return trainer arguments for a budget: quiet, without loggers, and one batch of validation on request."""
-    limits = {"max_epochs": budget["max_epochs"], "max_steps": budget["max_steps"] or -1}
+    is_timed = budget["max_seconds"] is not None or budget["max_cpu_seconds"] is not None
+    # EfficientAd does not train without a finite number of epochs or steps; schedules follow the tightest limit.
+    epochs = _NEVER if is_timed and budget["max_epochs"] is None else budget["max_epochs"]
+    limits: dict[str, Any] = {"max_epochs": epochs, "max_steps": budget["max_steps"] or -1}
     if budget["max_seconds"] is not None:
         limits["max_time"] = timedelta(seconds=budget["max_seconds"])
     timers = [] if budget["max_cpu_seconds"] is None else [ProcessorTimer(budget["max_cpu_seconds"])]

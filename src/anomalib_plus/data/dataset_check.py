@@ -8,6 +8,7 @@ from typing import Any
 
 from anomalib.data.utils.image import is_image_file
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.data.samples import Sample, samples_of
 from anomalib_plus.image_files import ImageFacts, inspect_image, inspect_mask
@@ -49,15 +50,14 @@ def check_datasets(datasets: Iterable[Any], checked: Collection[Sample] = ()) ->
     if faults:
         count = sum(len(paths) for paths in faults.values())
         details = "".join(f"\n  {shorten(paths)}: {fault}" for fault, paths in faults.items())
-        msg = f"{count} image files cannot be used; repair or remove them:{details}"
+        msg = f"{counted(count, 'image file')} cannot be used; repair or remove:{details}"
         raise ValueError(msg)
     if blank:
-        total = sum(len(sample.masks) for sample in samples)
+        of_masks = f"of {counted(sum(len(sample.masks) for sample in samples), 'mask')} of anomalous images"
         logger.warning(
-            "%d of %d masks of anomalous images are all black: %s. Pixel metrics count every pixel of these images as "
+            "%s all black: %s. Pixel metrics count every pixel of these images as "
             "good. Draw the defects with values above 0, or move images without a defect to the good ones.",
-            len(blank),
-            total,
+            counted(len(blank), f"{of_masks} is", f"{of_masks} are"),
             shorten(blank),
         )
     return set(samples)

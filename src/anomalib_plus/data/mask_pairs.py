@@ -11,6 +11,7 @@ from anomalib.data.utils.path import is_within_directory, resolve_path
 from lightning.pytorch import LightningDataModule
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 
 Folders = str | Path | Sequence[str | Path] | None
@@ -35,7 +36,8 @@ def check_mask_pairs(datamodule: LightningDataModule | None) -> None:
     in_order = all(image.stem in mask.stem for image, mask in zip(images, masks, strict=False))
     if len(images) != len(masks) or not in_order:
         conjunction = "and" if len(images) == len(masks) else "but"
-        msg = f"{len(images)} anomalous images {conjunction} {len(masks)} masks. {_explain(images, masks)}"
+        numbers = f"{counted(len(images), 'anomalous image')} {conjunction} {counted(len(masks), 'mask')}"
+        msg = f"{numbers}. {_explain(images, masks)}"
         raise ValueError(msg)
 
 
@@ -56,7 +58,8 @@ def check_links(datamodule: LightningDataModule | None) -> None:
         return
     broken = [path for path in searched if path.is_symlink() and not path.exists()]
     if broken:
-        msg = f"{len(broken)} images are broken links; repair or remove them: {shorten(broken)}."
+        links = counted(len(broken), "image is a broken link", "images are broken links")
+        msg = f"{links}; repair or remove: {shorten(broken)}."
         raise ValueError(msg)
 
 
@@ -69,7 +72,7 @@ def describe_unpaired(masks_of: Mapping[Path, Sequence[Path]], masks: Sequence[P
     return f"Images without a mask: {shorten(without)}. Masks without an image: {shorten(unused)}."
 
 
-def shorten(paths: Sequence[Path], shown: int = 3) -> str:
+def shorten(paths: Sequence[Path | str], shown: int = 3) -> str:
     """Format the first few paths and the number of the others; "none" for an empty list."""
     names = ", ".join(printable(path) for path in paths[:shown]) or "none"
     return names if len(paths) <= shown else f"{names} and {len(paths) - shown} more"

@@ -12,6 +12,7 @@ from anomalib.data.utils import read_image
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Transform
 
+from anomalib_plus.counts import counted
 from anomalib_plus.image_files import (
     IMAGE_SUFFIXES,
     PHOTO_SUFFIXES,
@@ -66,8 +67,9 @@ class PredictImages(Dataset):
             msg = f"{printable(path)} holds no image ({', '.join(IMAGE_SUFFIXES)})."
             raise ValueError(msg)
         if self.skipped and not (skip_bad_images and self.image_filenames):
-            advice = "repair or remove them" if skip_bad_images else "repair them, or pass skip_bad_images=True"
-            msg = f"{len(self.skipped)} of {len(found)} images cannot be used; {advice}:{_lines(self.skipped)}"
+            advice = "repair or remove" if skip_bad_images else "repair, or pass skip_bad_images=True"
+            images = counted(len(found), "image")
+            msg = f"{len(self.skipped)} of {images} cannot be used; {advice}:{_lines(self.skipped)}"
             raise ValueError(msg)
         for bad in self.skipped:
             logger.warning("Skipped %s: %s", printable(bad.path), bad.reason)
@@ -101,8 +103,8 @@ def report_skipped(datasets: Iterable[object], folder: Path) -> None:
     skipped = [bad for dataset in chosen for bad in dataset.skipped]
     file = folder / "skipped_images.csv"
     if skipped:
-        predicted = sum(map(len, chosen))
-        logger.warning("%d images predicted, %d skipped (%s):%s", predicted, len(skipped), file, _lines(skipped))
+        predicted = counted(sum(map(len, chosen)), "image")
+        logger.warning("%s predicted, %d skipped (%s):%s", predicted, len(skipped), file, _lines(skipped))
     try:
         if skipped or (chosen and file.exists()):
             _write_list(skipped, file)

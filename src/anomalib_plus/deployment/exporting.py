@@ -22,9 +22,10 @@ class UntrainedModelError(RuntimeError):
 
 
 class ExportMixin:
-    """Export of trained models only, with the engine's resizing and with INT8 for the networks only.
+    """Export with the engine's resizing and with INT8 for the networks only.
 
-    Use it as ``class Model(ExportMixin, AnomalibModule)``.
+    A model that was neither trained nor loaded is refused by an :class:`UntrainedModelError`. Use it as
+    ``class Model(ExportMixin, AnomalibModule)``.
     """
 
     model: nn.Module
@@ -57,20 +58,12 @@ class ExportMixin:
         return post_processor(predictions) if post_processor else predictions
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
-        """Export to PyTorch; see anomalib's ``ExportMixin.to_torch``.
-
-        Raises:
-            UntrainedModelError: If the model was neither trained nor loaded.
-        """
+        """Export to PyTorch; see anomalib's ``ExportMixin.to_torch``."""
         self._check_is_trained()
         return super().to_torch(*args, **kwargs)  # type: ignore[misc]
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
-        """Export to ONNX, which ``to_openvino`` calls too; see anomalib's ``ExportMixin.to_onnx``.
-
-        Raises:
-            UntrainedModelError: If the model was neither trained nor loaded.
-        """
+        """Export to ONNX, which ``to_openvino`` calls too; see anomalib's ``ExportMixin.to_onnx``."""
         self._check_is_trained()
         with _quiet_exporter():
             return super().to_onnx(*args, **{"opset_version": _OPSET, "verbose": False, **kwargs})  # type: ignore[misc]

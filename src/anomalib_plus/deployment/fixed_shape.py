@@ -10,11 +10,7 @@ if TYPE_CHECKING:  # an optional dependency
 
 
 def read_with_fixed_shape(path: Path | str, shape: tuple[int, int, int, int]) -> "openvino.Model":
-    """Read an exported model and fix the shape of its input.
-
-    Args:
-        path: The ``.xml`` file of an export to OpenVINO.
-        shape: (B, C, H, W).
+    """Read an export to OpenVINO (``.xml``) and fix the shape (B, C, H, W) of its input.
 
     Returns:
         The network, to compile or to save with ``openvino.save_model``; anomalib's inferencer can open the saved file.

@@ -53,7 +53,6 @@ def quantize_networks(model: "openvino.Model", datamodule: Any) -> "openvino.Mod
         ValueError: If there is no datamodule.
         ModuleNotFoundError: If nncf is not installed.
     """
-    fold_constant_selections(model)
     calibration, options = _calibration(model, datamodule, "INT8_PTQ")
     import nncf
 
@@ -71,12 +70,7 @@ def quantize_networks_within_accuracy(
         metric: A metric of anomalib, higher is better; image AUROC if None. anomalib's engine always passes one,
             ``F1Score`` by default.
         max_drop: Largest accepted drop of the metric.
-
-    Raises:
-        ValueError: If there is no datamodule.
-        ModuleNotFoundError: If nncf is not installed.
     """
-    fold_constant_selections(model)
     calibration, options = _calibration(model, datamodule, "INT8_ACQ")
     options["advanced_quantization_parameters"] = options.pop("advanced_parameters")  # nncf's name in this function
     import nncf
@@ -111,7 +105,8 @@ def _quantize_with_bias_correction(quantize: Callable[..., "openvino.Model"], *a
 
 
 def _calibration(model: "openvino.Model", datamodule: Any, name: str) -> tuple[Any, dict[str, Any]]:
-    """Return the calibration dataset and nncf's options."""
+    """Prepare the model, and return the calibration dataset and nncf's options."""
+    fold_constant_selections(model)
     if datamodule is None:
         msg = f"{name} needs a datamodule, whose validation images set the value ranges: pass datamodule= or --data."
         raise ValueError(msg)
@@ -138,10 +133,10 @@ def _calibration_images(datamodule: Any) -> DataLoader:
     labels = np.array([sample.label for sample in read_samples(data)])
     if len(np.unique(labels)) < 2:
         logger.warning(
-            "INT8 takes its value ranges from the validation images, and all %d of them are %s. Without images of both "
+            "INT8 takes its value ranges from the validation images, which are all %s (%d). Without images of both "
             "kinds, bad parts may score like good ones: pass a datamodule that validates on both.",
-            len(labels),
             "bad" if labels.any() else "good",
+            len(labels),
         )
     return DataLoader(
         Subset(data, spread_over_labels(labels, _IMAGES)),

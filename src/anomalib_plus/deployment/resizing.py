@@ -46,12 +46,7 @@ def transform_for_export(transform: Transform, images: Tensor) -> Tensor:
 
 
 def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (B, C, H, W) as torchvision does, bilinearly with antialiasing, by two matrix products.
-
-    Args:
-        images: Images of any size, which may be symbolic.
-        size: Height and width of the result.
-    """
+    """Resize (B, C, H, W), of any size, as torchvision does, bilinearly with antialiasing, by two matrix products."""
     height, width = images.shape[-2:]
     if isinstance(height, int) and isinstance(width, int) and (height, width) == size:
         return images
@@ -65,12 +60,8 @@ def interpolation_weights(old: int, new: int, like: Tensor) -> Tensor:
 
     Each row is a triangle around the centre of the new pixel that extends to the centres of its neighbours, and at
     least to those of the old pixel's. Integers up to the last step keep it exact in any precision of the graph:
-    bfloat16 cannot represent the index of every pixel of a thousand.
-
-    Args:
-        old: Number of old pixels; may be symbolic.
-        new: Number of new pixels.
-        like: Tensor whose device and type the result gets.
+    bfloat16 cannot represent the index of every pixel of a thousand. ``old`` may be symbolic; the result gets device
+    and type of ``like``.
     """
     old_centres = (2 * torch.arange(old, device=like.device) + 1) * new
     new_centres = (2 * torch.arange(new, device=like.device) + 1) * old

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.counts import counted
 from anomalib_plus.option_types import at_least
 
 
@@ -69,5 +70,5 @@ def main(arguments: Sequence[str]) -> int:
         draw_gallery(images, synthesizers, options.seed).save(options.output)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    sys.stdout.write(f"{options.output}: {', '.join(synthesizers)} on {len(images)} images\n")
+    sys.stdout.write(f"{options.output}: {', '.join(synthesizers)} on {counted(len(images), 'image')}\n")
     return 0

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from anomalib_plus.counts import counted
 from anomalib_plus.option_types import at_least, between
 
 
@@ -83,5 +84,6 @@ def main(arguments: Sequence[str]) -> int:
         )
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    sys.stdout.write(f"{options.output}: {count} images of defects, made from {len(paths)} images of good parts\n")
+    written, used = (counted(number, "image") for number in (count, len(paths)))
+    sys.stdout.write(f"{options.output}: {written} of defects, made from {used} of good parts\n")
     return 0

@@ -44,10 +44,7 @@ def _versions() -> dict[str, str]:
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed package; "unknown" if its distribution has another name.
-
-    One of these is ``onnxruntime-gpu``.
-    """
+    """Return the version of an installed package; "unknown" if its distribution has another name (onnxruntime-gpu)."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -113,8 +110,8 @@ class BundleInfo:
         scores = np.sort(np.asarray(self.calibration_scores, np.float64))
         if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
             msg = (
-                f"A bundle needs the finite scores of one or more good calibration images, got {scores.size} of which "
-                f"{int(np.isfinite(scores).sum())} are finite: build it again with more good images."
+                f"A bundle needs the finite scores of one or more good calibration images, got {scores.size}, "
+                f"{int(np.isfinite(scores).sum())} of them finite: build it again with more good images."
             )
             raise BundleError(msg)
         object.__setattr__(self, "calibration_scores", tuple(scores.tolist()))
@@ -168,8 +165,8 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
     except (TypeError, ValueError) as error:  # a value is missing or of another type
         msg = f"{INFO_FILE} of the bundle {printable(folder)} is incomplete ({error}): build the bundle again."
         raise BundleError(msg) from error
-    if find_spec(RUNTIMES[info.format]) is None:
-        runtime = RUNTIMES[info.format]
+    runtime = RUNTIMES[info.format]
+    if find_spec(runtime) is None:
         msg = (
             f"The bundle {printable(folder)} has the format {info.format} and needs {runtime}, which is not installed: "
             f"pip install {runtime}"

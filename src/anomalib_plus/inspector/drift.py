@@ -38,14 +38,8 @@ class DriftTest:
     """Running test of the scores of accepted parts.
 
     Only accepted parts are compared, with the calibration scores that would have been accepted: defective parts are
-    no sign of drift.
-
-    Args:
-        calibration_scores: Scores (n,) of good images.
-        threshold: Larger scores are rejected.
-        level: Largest probability of a false warning in a period.
-        seed: Seed of the random numbers that break ties.
-        period: Number of accepted parts in a period.
+    no sign of drift. ``level`` is the largest probability of a false warning in a ``period`` of so many accepted parts,
+    ``seed`` that of the random numbers that break ties.
     """
 
     def __init__(

@@ -21,11 +21,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[Path]:
     """List images one by one, those of a folder in alphabetical order.
 
-    Args:
-        arguments: Image files, folders, patterns such as ``parts/*.png``, and text files (``.txt``) with one image per
-            line, relative to the working folder.
-        recursive: Search the subfolders of folders too, without following links to folders. Hidden files and folders
-            are left out.
+    ``arguments`` are image files, folders, patterns such as ``parts/*.png``, and text files (``.txt``) with one image
+    per line, relative to the working folder. Hidden files and folders, and links to folders, are left out.
 
     Raises:
         ValueError: If a folder or pattern has no image.

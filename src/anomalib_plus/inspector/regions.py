@@ -58,19 +58,14 @@ def draw_overlay(
 def overlay_file(folder: Path, image: Path) -> Path:
     """Return the PNG file of an image's overlay: the path of the image below ``folder``."""
     parts = ["parent" if part == ".." else part for part in image.parent.parts if part != image.anchor]
-    name = os.fsencode(image.name)
-    whole_name = image.name
-    if len(name) > _LONGEST_NAME:
-        whole_name = f"{os.fsdecode(name[: _LONGEST_NAME - 13])}-{_digest(image)}"
-    return folder.joinpath(*parts, f"{whole_name}.png")
+    name, encoded = image.name, os.fsencode(image.name)
+    if len(encoded) > _LONGEST_NAME:
+        name = f"{os.fsdecode(encoded[: _LONGEST_NAME - 13])}-{_digest(image)}"
+    return folder.joinpath(*parts, f"{name}.png")
 
 
 def save_overlay(overlay: Image.Image, folder: Path, image: Path) -> None:
-    """Save an overlay as PNG at :func:`overlay_file`, completely or not at all.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Save an overlay as PNG at :func:`overlay_file`, completely or not at all."""
     target = overlay_file(folder, image)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{_digest(image)}.partial"

@@ -20,10 +20,6 @@ Runtime = Callable[[NDArray[np.float32]], Outputs]
 def load_runtime(folder: Path, info: BundleInfo) -> tuple[Runtime, tuple[int | None, int | None]]:
     """Load the model of a bundle.
 
-    Args:
-        folder: The bundle.
-        info: Its description.
-
     Returns:
         The runtime, and the height and width of the images that the model takes; None where any number will do.
 

@@ -74,10 +74,9 @@ def _score(options: argparse.Namespace) -> Counter[str]:
 
 def _check_overlays(options: argparse.Namespace) -> None:
     """Raise ``ValueError`` if overlays would be found as images."""
-    folders = [Path(each).resolve() for each in options.images if Path(each).is_dir()]
     if options.overlays is None or not options.recursive:
         return
-    for folder in folders:
+    for folder in (Path(each).resolve() for each in options.images if Path(each).is_dir()):
         if options.overlays.resolve().is_relative_to(folder):
             msg = (
                 f"--overlays {printable(options.overlays)} lies in {printable(folder)}, which is searched with its "

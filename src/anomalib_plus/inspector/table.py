@@ -17,14 +17,10 @@ _BLOCK = 1 << 16
 
 
 class ResultTable:
-    """Append-only CSV file with one physical line per image.
+    """Append-only CSV file with one physical line per image, which is created or continued.
 
     An incomplete last line, left by a crash, is removed, so that its image is inspected again. Other processes cannot
     write to the table as long as this one runs.
-
-    Args:
-        path: The file, which is created or continued.
-        columns: Names of the columns.
 
     Raises:
         OSError: If the file cannot be read and written.
@@ -63,16 +59,9 @@ class ResultTable:
                 yield dict(zip_longest(self._columns, cells[: len(self._columns)], fillvalue=""))
 
     def append(self, values: Mapping[str, object]) -> dict[str, str]:
-        """Append a row.
+        """Append values by column, missing ones empty, and return the row as :meth:`rows` will read it.
 
-        Args:
-            values: Values by column; missing ones stay empty. Texts are written as :func:`as_cell` returns them.
-
-        Returns:
-            The row as :meth:`rows` will read it.
-
-        Raises:
-            OSError: If writing fails, for example on a full disk. The table is as before.
+        Texts are written as :func:`as_cell` returns them. If writing fails, the table is as before.
         """
         row = {column: str(values.get(column, "")) for column in self._columns}
         row |= {column: as_cell(value) for column, value in values.items() if isinstance(value, str)}
@@ -93,11 +82,7 @@ class ResultTable:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append a text completely or not at all.
-
-    Raises:
-        OSError: If writing fails, for example on a full disk.
-    """
+    """Append a text completely or, with an ``OSError`` such as on a full disk, not at all."""
     with path.open("ab", buffering=0) as file:
         before = file.seek(0, io.SEEK_END)
         content = text.encode()
@@ -125,11 +110,9 @@ def remove_incomplete_line(path: Path) -> None:
 
 
 def as_json_line(row: Mapping[str, str], texts: Sequence[str]) -> str:
-    """Convert a row of a table to a line of JSON, with numbers as numbers and null for empty and infinite ones.
+    """Convert a row, cells by column, to a line of JSON: ``texts`` name the columns that hold no numbers.
 
-    Args:
-        row: Cells by column.
-        texts: Columns of texts; the others hold numbers.
+    Empty and infinite numbers become null.
     """
     values = {name: cell.removeprefix("'") if name in texts else as_number(cell) for name, cell in row.items()}
     return json.dumps(values) + "\n"

@@ -29,12 +29,7 @@ class Station:
     """Results of a bundle for the images of an inbox, in ``results.csv``, ``results.jsonl`` and ``overlays``.
 
     Everything else follows from ``results.csv``: the images that are done, missing lines of ``results.jsonl``, and the
-    drift test.
-
-    Args:
-        inspector: Bundle to inspect with.
-        outbox: Folder of the results, which are continued.
-        present: Images in the inbox.
+    drift test. ``present`` are the images in the inbox.
 
     Raises:
         OSError: If the results cannot be read and written.
@@ -92,14 +87,8 @@ class Station:
 def watch(inspector: Inspector, inbox: Path, outbox: Path, stop: threading.Event, interval: float | None = 1.0) -> None:
     """Inspect the images of an inbox until ``stop`` is set.
 
-    An image is inspected when it has not changed for an interval, because it may still be incomplete before.
-
-    Args:
-        inspector: Bundle to inspect with.
-        inbox: Folder of the images.
-        outbox: Folder of the results.
-        stop: Event that ends it after the current image.
-        interval: Seconds between two looks into the inbox. None inspects the images that are there, and ends.
+    An image is inspected when it has not changed for an interval, because it may still be incomplete before. With
+    ``interval`` None, the images that are there are inspected at once, and that is all.
 
     Raises:
         OSError: If the inbox cannot be read at the start, or results cannot be written.

@@ -6,22 +6,26 @@ been trained on. Imports neither torch nor anomalib.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
+from anomalib_plus.counts import counted
+
 _ROUNDING = 1e-9
 """Relative error of a result such as ``125 * (1 - 0.176)`` or ``1 / (1 / 49)``, which must not be rounded up."""
 
 
-def conformal_rank(n: int, rate: float) -> int:
-    """Rank of the score that is the threshold: ``ceil((n + 1) * (1 - rate))``, at most n.
+def check_share(name: str, value: float) -> None:
+    """Raise ``ValueError`` unless an argument is between 0 and 1."""
+    if not 0 < value < 1:
+        msg = f"{name} must be between 0 and 1, got {value}."
+        raise ValueError(msg)
 
-    Args:
-        n: Number of calibration scores.
-        rate: Upper bound of the expected false-alarm rate.
+
+def conformal_rank(n: int, rate: float) -> int:
+    """Rank of the threshold for a false-alarm rate among n scores: ``ceil((n + 1) * (1 - rate))``, at most n.
 
     Raises:
         ValueError: If there are no scores, or the rate is not between 0 and 1.
@@ -29,9 +33,7 @@ def conformal_rank(n: int, rate: float) -> int:
     if n < 1:
         msg = f"A threshold needs the score of at least one good image, got {n}."
         raise ValueError(msg)
-    if not 0 < rate < 1:
-        msg = f"false_positive_rate must be between 0 and 1, got {rate}."
-        raise ValueError(msg)
+    check_share("false_positive_rate", rate)
     exact = (n + 1) * (1 - rate)
     return min(n, max(1, math.ceil(exact - _ROUNDING * exact)))
 
@@ -83,15 +85,9 @@ def images_needed(rate: float) -> int:
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Compute the two-sided Clopper-Pearson interval of a rate.
+    """Compute the two-sided Clopper-Pearson interval, in [0, 1], of the rate of k events in n trials.
 
-    Args:
-        k: Number of events.
-        n: Number of trials.
-        confidence: Probability that the interval contains the rate, at least.
-
-    Returns:
-        Lower and upper bound, in [0, 1]; (0, 1) if ``n`` is 0.
+    It contains the rate with a probability of at least ``confidence``; (0, 1) without trials.
 
     Raises:
         ValueError: If ``k`` is not between 0 and ``n``, or ``confidence`` not between 0 and 1.
@@ -99,9 +95,7 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
     if not 0 <= k <= n:
         msg = f"The number of events must be between 0 and the number of trials {n}, got {k}."
         raise ValueError(msg)
-    if not 0 < confidence < 1:
-        msg = f"confidence must be between 0 and 1, got {confidence}."
-        raise ValueError(msg)
+    check_share("confidence", confidence)
     tail = (1 - confidence) / 2
     lower = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
     upper = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
@@ -109,26 +103,23 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
 
 
 def false_alarm_bound(n: int, rank: int, confidence: float = 0.95) -> float:
-    """Upper bound of the false-alarm rate of a threshold chosen on one set of calibration images.
+    """Upper bound of the false-alarm rate of a threshold, the score of a ``rank`` from 1 among n calibration images.
 
     ``conformal_threshold`` bounds the rate on average over calibration sets. For one set, the rate is at most this
     bound with a probability of ``confidence``: the one-sided Clopper-Pearson bound of ``n - rank`` events in n trials.
-
-    Args:
-        n: Number of calibration images.
-        rank: Rank of the threshold among their scores, from 1.
-        confidence: Probability, between 0 and 1.
     """
     return 1.0 if rank >= n + 1 else float(betaincinv(n - rank + 1, rank, confidence))
 
 
-def _finite(scores: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
+def _finite(scores: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     if not len(values):
         msg = "A threshold needs the score of at least one good image, got 0."
         raise ValueError(msg)
     unusable = int((~np.isfinite(values)).sum())
     if unusable:
-        msg = f"{unusable} of {len(values)} scores of good images are NaN or infinite, so they give no threshold."
+        scores_of = f"of {counted(len(values), 'score')} of good images"
+        found = counted(unusable, f"{scores_of} is", f"{scores_of} are")
+        msg = f"{found} NaN or infinite, so they give no threshold."
         raise ValueError(msg)
     return values

@@ -13,8 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics import CatMetric
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.post_processing.conformal_math import (
+    check_share,
     conformal_rank,
     conformal_threshold,
     false_alarm_bound,
@@ -75,8 +77,8 @@ class ConformalPostProcessor(RegionPostProcessor):
 
     def __init__(self, false_positive_rate: float = 0.01, roi: RegionChoice = None, confidence: float = 0.95) -> None:
         super().__init__(roi)
-        _check_share("false_positive_rate", false_positive_rate)
-        _check_share("confidence", confidence)
+        check_share("false_positive_rate", false_positive_rate)
+        check_share("confidence", confidence)
         self.false_positive_rate = false_positive_rate
         self.confidence = confidence
         for name in _CALIBRATION:
@@ -126,14 +128,7 @@ class ConformalPostProcessor(RegionPostProcessor):
     def p_value(self, pred_score: Tensor) -> Tensor:
         """Compute the conformal p-values of normalised scores: the share of good images that score as high.
 
-        Args:
-            pred_score: Any shape.
-
-        Returns:
-            Same shape, float64, in [1 / (n + 1), 1].
-
-        Raises:
-            ValueError: If there are no calibration scores yet.
+        Any shape; float64, in [1 / (n + 1), 1]. Needs a validation.
         """
         values = p_values(pred_score.detach().cpu().numpy(), self.calibration_scores.cpu().numpy())
         return torch.from_numpy(np.asarray(values))
@@ -156,11 +151,7 @@ class ConformalPostProcessor(RegionPostProcessor):
             self._new_pixel_scores.update(maps.flatten(1).amax(1)[good].float())
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute thresholds and scales.
-
-        Raises:
-            ValueError: If a score of a good image is NaN or infinite.
-        """
+        """Compute thresholds and scales; raise ``ValueError`` if a score of a good image is NaN or infinite."""
         collected = {}
         for name, metric in zip(_CALIBRATION, (self._new_image_scores, self._new_pixel_scores), strict=True):
             collected[name] = torch.as_tensor(metric.compute() if metric.update_called else []).flatten().sort().values
@@ -191,7 +182,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         found = self.budget
         expected = max(self.false_positive_rate, self.supported_rate)
         return (
-            f"thresholds from {self.n} good validation images: score {found['image_threshold']:.4g}, map "
+            f"thresholds from {counted(self.n, 'good validation image')}: score {found['image_threshold']:.4g}, map "
             f"{found['pixel_threshold']:.4g}. The expected false-alarm rate is at most {expected:.2%}, if "
             f"production looks like these images; for this set of images it is at most {found['bound']:.2%} with a "
             f"confidence of {self.confidence:.0%}."
@@ -211,12 +202,8 @@ class ConformalPostProcessor(RegionPostProcessor):
         getattr(self, f"{level}_scale").copy_(scale)
 
     def set_false_positive_rate(self, rate: float) -> None:
-        """Compute the thresholds of another rate from the scores of the last validation.
-
-        Raises:
-            ValueError: If the rate is not between 0 and 1.
-        """
-        _check_share("false_positive_rate", rate)
+        """Compute the thresholds of another rate, between 0 and 1, from the scores of the last validation."""
+        check_share("false_positive_rate", rate)
         self.false_positive_rate = rate
         for name in _CALIBRATION:
             self.set_scores(name, getattr(self, name))
@@ -242,11 +229,11 @@ class ConformalPostProcessor(RegionPostProcessor):
             logger.warning("%s: no good images in validation, so there are no thresholds. %s", model, HOLD_OUT)
         elif self.n < images_needed(rate):
             logger.warning(
-                "%s: %d good validation images cannot keep a false-alarm rate of %.3g, which needs at least %d. The "
+                "%s: %s cannot keep a false-alarm rate of %.3g, which needs at least %d. The "
                 "threshold is their largest score; the smallest rate that they allow is %.3g. Validate on more good "
                 "images, or set false_positive_rate=%.3g.",
                 model,
-                self.n,
+                counted(self.n, "good validation image"),
                 rate,
                 images_needed(rate),
                 self.supported_rate,
@@ -275,23 +262,13 @@ def normalize(scores: Tensor, threshold: Tensor, scale: Tensor) -> Tensor:
     """Map scores to values between 0 and 1, strictly increasing, 0.5 at the threshold; part of exported graphs.
 
     Below the threshold the value is ``0.5 / (1 + d)``, above it ``1 - 0.5 / (1 + log(1 + d))``, where ``d`` is the
-    distance from the threshold in units of ``scale``. The logarithm keeps scores far above apart in float32.
-
-    Args:
-        scores: Any shape and range.
-        threshold: Scalar; if NaN, the scores are returned unchanged.
-        scale: Scalar, positive.
+    distance from the threshold in units of ``scale``. The logarithm keeps scores far above apart in float32. Scores of
+    any shape and range; they are returned unchanged if the threshold is NaN.
     """
     steps = (scores - threshold) / scale
     distance = steps.abs()
     normalized = torch.where(steps > 0, 1 - 0.5 / (1 + distance.log1p()), 0.5 / (1 + distance))
     return torch.where(threshold.isnan(), scores, normalized)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        msg = f"{name} must be between 0 and 1, got {value}."
-        raise ValueError(msg)
 
 
 def _scale(threshold: Tensor, values: Tensor) -> Tensor:

@@ -64,11 +64,7 @@ def count_decisions(batch: Any, rejected: dict[str, list[bool]]) -> None:
 
 
 def rates_of(rejected: dict[str, list[bool]], confidence: float = 0.95) -> list[Rate]:
-    """Turn decisions by group into rates: good first, then all defective ones, then the types in alphabetical order.
-
-    Raises:
-        ValueError: If there are no decisions.
-    """
+    """Turn decisions by group into rates: good first, then all defective ones, then the types in alphabetical order."""
     if not rejected:
         msg = "There are no predictions to count."
         raise ValueError(msg)

@@ -38,15 +38,9 @@ class FixedRegion:
         return mask[0, 0]
 
     def at(self, size: tuple[int, int], transform: Any = None, image_path: str | None = None) -> Tensor:
-        """Bring the mask to the size of the anomaly maps.
+        """Bring the mask to the size (height, width) of the anomaly maps.
 
-        Args:
-            size: Height and width of the maps.
-            transform: The model's, which is applied to a mask of the size of the images.
-            image_path: One of the images.
-
-        Returns:
-            (H, W), boolean.
+        A mask of the size of the image at ``image_path`` goes through the model's ``transform``.
 
         Raises:
             ValueError: If the mask has another size than the image and the maps, or no pixel is left of it.

@@ -33,9 +33,7 @@ _NAME = "foreground"
 
 
 class OtsuForeground(nn.Module):
-    """Foreground by Otsu's threshold, with holes filled, then dilated.
-
-    Computed on the CPU, so it cannot be exported to ONNX or OpenVINO.
+    """Foreground by Otsu's threshold, with holes filled, then dilated; computed on the CPU, so it cannot be exported.
 
     Args:
         polarity: Side of the threshold that is the object; "auto" takes the one that is rarer at the image border.
@@ -108,12 +106,7 @@ class MaskFolder(nn.Module):
         return self._files
 
     def find(self, image_path: str | Path) -> Path:
-        """Find the mask file of an image.
-
-        Raises:
-            FileNotFoundError: If the folder or the mask is missing.
-            ValueError: If several masks match.
-        """
+        """Find the mask file of an image; raise ``FileNotFoundError`` for none, ``ValueError`` for several."""
         image = Path(image_path)
         candidates = self.files.get(image.stem, [])
         beside = [file for file in candidates if file.parent.name == image.parent.name]
@@ -128,12 +121,7 @@ class MaskFolder(nn.Module):
         return chosen[0]
 
     def forward(self, images: Tensor, image_paths: Sequence[str]) -> Tensor:
-        """Read the masks (B, 1, H, W), 0 or 1, of images (B, 3, H, W).
-
-        Raises:
-            FileNotFoundError: If the folder or a mask is missing.
-            ValueError: If several masks match, or one cannot be read.
-        """
+        """Read the masks (B, 1, H, W), 0 or 1, of images (B, 3, H, W); errors are those of :meth:`find`."""
         masks = []
         for image_path in image_paths:
             file = self.find(image_path)
@@ -163,11 +151,7 @@ def is_mask_file(choice: str | Path) -> bool:
 
 
 def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
-    """Build what computes a region per image from None, "foreground" or "otsu", a folder of masks, or a module.
-
-    Raises:
-        TypeError: If ``choice`` is none of these.
-    """
+    """Build what computes a region per image from None, "foreground" or "otsu", a folder of masks, or a module."""
     if choice is None or isinstance(choice, nn.Module):
         return choice
     if isinstance(choice, str | Path):
@@ -180,11 +164,7 @@ def make_foreground(choice: str | Path | nn.Module | None) -> nn.Module | None:
 
 
 def foreground_masks(foreground: nn.Module, images: Tensor, image_paths: Sequence[str] | None = None) -> Tensor:
-    """Compute the masks (B, 1, H, W) of images (B, 3, H, W) in [0, 1].
-
-    Raises:
-        ValueError: If the foreground needs image paths and they are unknown, or returns masks of another shape.
-    """
+    """Compute the masks (B, 1, H, W) of images (B, 3, H, W) in [0, 1], and check their shape."""
     if getattr(foreground, "needs_image_paths", False):
         if image_paths is None:
             msg = (
@@ -212,10 +192,7 @@ def undo_normalization(images: Tensor, pl_module: LightningModule) -> Tensor:
 
 
 def hold_foreground(owner: nn.Module) -> None:
-    """Register an empty submodule ``foreground`` that moves with ``owner`` but is not part of its state dict.
-
-    A checkpoint then loads with and without a foreground.
-    """
+    """Register an empty submodule ``foreground`` outside of the state dict: checkpoints load with and without."""
     owner.register_module(_NAME, None)
     owner.register_state_dict_post_hook(_remove_entries)
     owner.register_load_state_dict_post_hook(_ignore_missing_entries)

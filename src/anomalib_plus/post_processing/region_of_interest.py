@@ -75,12 +75,7 @@ class RegionOfInterest(nn.Module):
         return self.foreground is not None
 
     def check_files(self) -> None:
-        """Read the mask, or list the folder of masks.
-
-        Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If the mask cannot be read or is black.
-        """
+        """Read the mask, or list the folder of masks, to raise their errors early."""
         if self._source is not None:
             self._source.read()
         if isinstance(self.foreground, MaskFolder):
@@ -130,11 +125,7 @@ class RegionOfInterest(nn.Module):
         return self.mask
 
     def masks_of_batch(self, batch: Batch, pl_module: LightningModule) -> Tensor | None:
-        """Return the pixels of a batch's maps that count; see :meth:`masks`.
-
-        Raises:
-            ValueError: If there is a region but the model predicts no maps.
-        """
+        """Return the pixels of a batch's maps that count; see :meth:`masks`."""
         if not self.is_set:
             return None
         if batch.anomaly_map is None:
@@ -145,12 +136,7 @@ class RegionOfInterest(nn.Module):
         return self.masks(batch.anomaly_map, images, batch.image_path)
 
     def settle(self, batch: Batch, pl_module: LightningModule) -> None:
-        """Bring the mask to the size of the images in a batch, if that was not done yet.
-
-        Raises:
-            FileNotFoundError: If there is no mask.
-            ValueError: If it does not fit.
-        """
+        """Bring the mask to the size of a batch's images, if that was not done yet; see :meth:`.FixedRegion.at`."""
         transform = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
         size = (batch.image.shape[-2], batch.image.shape[-1])
         self._settle(size, transform, batch.image_path[0] if batch.image_path else None)
@@ -200,14 +186,9 @@ def limited(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def labelled_inside(batch: Batch, masks: Tensor | None) -> Batch:
-    """Limit the true masks of a batch to a region; an image whose defects all lie outside becomes a good one.
+    """Limit the true masks of a batch, if it has any, to the ``masks`` of :meth:`.RegionOfInterest.masks`.
 
-    Args:
-        batch: With or without true masks.
-        masks: Boolean, broadcastable to the anomaly maps; None if all pixels count.
-
-    Returns:
-        The batch itself if there is nothing to limit, else a new one.
+    An image whose defects all lie outside becomes a good one. Returns the batch itself if there is nothing to limit.
     """
     if masks is None or batch.gt_mask is None:
         return batch

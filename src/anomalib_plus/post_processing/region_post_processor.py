@@ -73,11 +73,7 @@ class RegionPostProcessor(PostProcessor):
         return self.roi.is_computed
 
     def limit_to_roi(self, batch: Batch, pl_module: LightningModule) -> Tensor | None:
-        """Limit the maps of a batch to the region, and take their largest pixels inside as scores.
-
-        Returns:
-            Which pixels count; see :meth:`.RegionOfInterest.masks`.
-        """
+        """Limit the maps of a batch, take their largest pixels inside as scores, and return the region's masks."""
         masks = self.roi.masks_of_batch(batch, pl_module)
         if masks is not None:
             maps, scores = limited(batch.anomaly_map, masks)
@@ -109,11 +105,7 @@ class RegionPostProcessor(PostProcessor):
         del trainer, args, kwargs
         self.post_process_batch(outputs, self.limit_to_roi(outputs, pl_module))
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
-    ) -> None:
-        """Limit maps and scores to the region, normalise and threshold."""
-        self.on_test_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+    on_predict_batch_end = on_test_batch_end
 
     def post_process_batch(self, batch: Batch, masks: Tensor | None = None) -> None:
         """Normalise and threshold a batch; maps become 0 outside of the masks."""
@@ -134,13 +126,8 @@ class RegionPostProcessor(PostProcessor):
     def forward(self, predictions: InferenceBatch, images: Tensor | None = None) -> InferenceBatch:
         """Limit to the region, normalise and threshold; for exports and calls outside an ``Engine``.
 
-        Args:
-            predictions: Predictions of the model.
-            images: Input of the network (B, 3, H, W) in [0, 1]; the models of this package pass it if needed.
-
-        Raises:
-            RuntimeError: If the region is computed from images but there are none, as with anomalib's own models.
-            ValueError: If there are neither scores nor maps.
+        A computed region needs the network's input, ``images`` (B, 3, H, W) in [0, 1], which the models of this package
+        pass and anomalib's do not.
         """
         scores, maps = predictions.pred_score, predictions.anomaly_map
         if scores is None and maps is None:

@@ -29,19 +29,13 @@ class RegionVisualizer(ImageVisualizer):
         self.outline = outline
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: ImageBatch,
-        batch: ImageBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ImageBatch, *args: Any, **kwargs: Any
     ) -> None:
         """Save a picture of each image of the batch."""
         roi = getattr(getattr(pl_module, "post_processor", None), "roi", None)
         masks = roi.masks_of_batch(batch, pl_module) if roi is not None else None
         if masks is None:
-            super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+            super().on_test_batch_end(trainer, pl_module, outputs, batch, *args, **kwargs)
             return
         self.output_dir = self.output_dir or Path(trainer.default_root_dir) / "images"
         datamodule = getattr(trainer, "datamodule", None)

@@ -84,7 +84,7 @@ def read_store(folder: Path) -> Store:
             jobs.pop(record["job_id"], None)  # a repeated job has the place of its last run
             jobs[record["job_id"]] = record
     if not jobs:
-        msg = f"{path} has no complete record: all of its {len(damaged)} lines are damaged. Run the benchmark again."
+        msg = f"{path} has no complete record, only {counted(len(damaged), 'damaged line')}. Run the benchmark again."
         raise ResultsError(msg)
     finished = [record for record in jobs.values() if record["status"] == "ok"]
     failed = [record for record in jobs.values() if record["status"] != "ok"]

@@ -13,9 +13,6 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     """List the first pixel of each tile along a side of ``length`` pixels.
 
     Neighbours share at least ``overlap`` of their pixels. The last tile moves inward, so that all end inside the image.
-
-    Raises:
-        ValueError: If the side is shorter than a tile.
     """
     if length < tile:
         msg = f"A side of {length} pixels is shorter than a tile of {tile}."

@@ -1,7 +1,7 @@
 """Any anomalib model on overlapping tiles, as an anomalib model."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.finite_loss import FiniteLoss
 
 _STATISTICS = ("_image_threshold", "_pixel_threshold", "image_min", "image_max", "pixel_min", "pixel_max")
+
+
+def _hook_of_inner(name: str) -> Callable[..., None]:
+    """Return a method that calls the wrapped model's hook of this name."""
+
+    def hook(self: "Tiled", *args: Any, **kwargs: Any) -> None:
+        getattr(self.inner, name)(*args, **kwargs)
+
+    return hook
 
 
 class Tiled(BaseModule, AnomalibModule):
@@ -161,9 +170,14 @@ class Tiled(BaseModule, AnomalibModule):
         """Run the wrapped model's backward pass."""
         self.inner.backward(loss, *args, **kwargs)
 
-    def setup(self, stage: str) -> None:
-        """Call the wrapped model's hook; so do the following ones."""
-        self.inner.setup(stage)
+    setup = _hook_of_inner("setup")
+    on_fit_end = _hook_of_inner("on_fit_end")
+    on_train_start = _hook_of_inner("on_train_start")
+    on_train_end = _hook_of_inner("on_train_end")
+    on_train_epoch_start = _hook_of_inner("on_train_epoch_start")
+    # Memory banks are completed in the first of these that comes.
+    on_train_epoch_end = _hook_of_inner("on_train_epoch_end")
+    on_validation_start = _hook_of_inner("on_validation_start")
 
     def on_fit_start(self) -> None:
         """Check the wrapped model's synthetic anomalies before its hook."""
@@ -171,30 +185,6 @@ class Tiled(BaseModule, AnomalibModule):
         if augmenter is not None:
             augmenter.check()
         self.inner.on_fit_start()
-
-    def on_fit_end(self) -> None:
-        """See :meth:`setup`."""
-        self.inner.on_fit_end()
-
-    def on_train_start(self) -> None:
-        """See :meth:`setup`."""
-        self.inner.on_train_start()
-
-    def on_train_end(self) -> None:
-        """See :meth:`setup`."""
-        self.inner.on_train_end()
-
-    def on_train_epoch_start(self) -> None:
-        """See :meth:`setup`."""
-        self.inner.on_train_epoch_start()
-
-    def on_train_epoch_end(self) -> None:
-        """See :meth:`setup`; memory banks are completed here."""
-        self.inner.on_train_epoch_end()
-
-    def on_validation_start(self) -> None:
-        """See :meth:`setup`; memory banks are completed here if a validation comes first."""
-        self.inner.on_validation_start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the wrapped model's arguments such that loading needs no pre-trained weights, which it contains."""
@@ -219,11 +209,7 @@ class Tiled(BaseModule, AnomalibModule):
     ) -> Path:
         """Export to ONNX for images of one size, which the graph cuts by slices; see anomalib's ``to_onnx``.
 
-        Args:
-            export_root: Folder of the export.
-            model_file_name: Name of the file.
-            input_size: Height and width of the camera's images; may be left out if the pre-processor resizes them.
-            **kwargs: See anomalib.
+        ``input_size`` is that of the camera's images; it may be left out if the pre-processor resizes them.
 
         Raises:
             ValueError: If the size is not known.

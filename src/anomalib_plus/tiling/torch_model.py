@@ -41,11 +41,7 @@ class TiledModel(nn.Module):
         self.tile_pre_processor = tile_pre_processor
 
     def forward(self, images: Tensor) -> InferenceBatch:
-        """Predict for images (B, 3, H, W) in [0, 1]: the largest score of the tiles (B,) and maps (B, 1, H, W).
-
-        Raises:
-            ValueError: If the scaled images are smaller than a tile.
-        """
+        """Predict for images (B, 3, H, W) in [0, 1]: the largest score of the tiles (B,) and maps (B, 1, H, W)."""
         scaled = self.rescale(images)
         if torch.compiler.is_exporting():  # the number of images is symbolic there: so many tiles of each image
             scores, maps = self._predict(scaled, self.tile_batch)
@@ -59,11 +55,7 @@ class TiledModel(nn.Module):
         return InferenceBatch(pred_score=scores, anomaly_map=maps)
 
     def rescale(self, images: Tensor) -> Tensor:
-        """Resize images (B, C, H, W) by ``scale``.
-
-        Raises:
-            ValueError: If they are then smaller than a tile.
-        """
+        """Resize images (B, C, H, W) by ``scale``; raise ``ValueError`` if they are then smaller than a tile."""
         height, width = (round(side * self.scale) for side in images.shape[-2:])
         if height < self.tile[0] or width < self.tile[1]:
             original = "x".join(map(str, images.shape[-2:]))

@@ -76,11 +76,7 @@ def _plain(value: Any) -> Any:
 
 
 def without_resizing(pre_processor: Any) -> PreProcessor:
-    """Return a pre-processor for tiles: another one without its resizing and cropping.
-
-    Raises:
-        TypeError: If it is not anomalib's, so that its parts are unknown.
-    """
+    """Return a pre-processor for tiles: another one, which must be anomalib's, without its resizing and cropping."""
     if pre_processor is None:
         return PreProcessor()
     if not isinstance(pre_processor, PreProcessor):

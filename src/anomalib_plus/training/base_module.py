@@ -1,8 +1,11 @@
 """Base of the package's anomalib modules."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, TypeVar
 
+import yaml
 from anomalib import LearningType
 from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
@@ -18,7 +21,6 @@ from anomalib_plus.layers.loss_terms import LossTerms
 from anomalib_plus.training.augmentation import AugmenterMixin, PrepareAugmenter, plain_images
 from anomalib_plus.training.checked_checkpoint import CheckedCheckpointMixin
 from anomalib_plus.training.checkpoint_files import SafeCheckpoints
-from anomalib_plus.training.configuration import ConfigurationMixin
 from anomalib_plus.training.finite_loss import FiniteLoss, check_weights
 from anomalib_plus.training.fit_check import FitCheck
 from anomalib_plus.training.input_check import ImageFileCheck, ValueRangeCheck
@@ -27,8 +29,10 @@ from anomalib_plus.training.last_epoch import LastEpochCheckpoint
 from anomalib_plus.training.random_states import RandomStatesInCheckpoint
 from anomalib_plus.training.threshold_check import ThresholdCheck
 
+Model = TypeVar("Model", bound="BaseModule")
 
-class BaseModule(ConfigurationMixin, AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
+
+class BaseModule(AugmenterMixin, CheckedCheckpointMixin, ExportMixin):
     """Pre-processor, callbacks, steps and logging of a model, which takes images in [0, 1].
 
     Use it as ``class Model(BaseModule, AnomalibModule)``: anomalib lists direct subclasses of its module only.
@@ -42,6 +46,32 @@ class BaseModule(ConfigurationMixin, AugmenterMixin, CheckedCheckpointMixin, Exp
     model: nn.Module
     loss_terms: LossTerms
     """Detached loss of the last training batch."""
+
+    @classmethod
+    def from_config(cls: type[Model], config_path: str | Path | Mapping[str, Any], **kwargs: Any) -> Model:
+        """Build the model of a configuration: a file for ``anomalib train``, or its content, such as a preset's.
+
+        Only ``model`` counts; anomalib's method refuses files with data or a seed. ``kwargs`` replace arguments, e.g.
+        ``**{"model.learning_rate": 1e-3}``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it has no ``model``, or another one than this class.
+        """
+        content: Any = config_path
+        if not isinstance(config_path, Mapping):
+            content = yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))
+        if not isinstance(content, Mapping) or "model" not in content:
+            msg = f"The configuration has no key 'model' with class_path and init_args, got {config_path!r}."
+            raise ValueError(msg)
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "model.yaml")
+            file.write_text(yaml.safe_dump({"model": content["model"]}), encoding="utf-8")
+            model = super().from_config(file, **kwargs)  # type: ignore[misc]
+        if not isinstance(model, cls):
+            msg = f"This is a configuration of {type(model).__name__}, not of {cls.__name__}: use the other class."
+            raise ValueError(msg)
+        return model
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:

@@ -16,6 +16,8 @@ from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from anomalib_plus.counts import counted
+
 ORIGIN = "anomalib_plus"
 """Key of a checkpoint's entry with model and version."""
 PART_SUFFIX = ".part"
@@ -41,11 +43,7 @@ class SafeCheckpointIO(CheckpointIO):
         self.inner = inner
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the checkpoint.
-
-        Raises:
-            OSError: If that fails; an existing file stays intact.
-        """
+        """Write the checkpoint; see :func:`write_whole`."""
         if storage_options is not None or not is_local(path):
             self.inner.save_checkpoint(checkpoint, path, storage_options)
         else:
@@ -85,11 +83,7 @@ class SafeCheckpoints(Callback):
             trainer.strategy.checkpoint_io = SafeCheckpointIO(current)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Check at the start of the fit that checkpoints can be written.
-
-        Raises:
-            OSError: If they cannot.
-        """
+        """Raise ``OSError`` at the start of the fit if checkpoints cannot be written."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for callback in trainer.checkpoint_callbacks:
                 folder = getattr(callback, "dirpath", None)
@@ -173,7 +167,7 @@ def _damage(path: str | Path) -> str:
         size = Path(path).stat().st_size
     except OSError:  # a URL (s3://), or removed meanwhile
         return "damaged or incomplete"
-    return f"damaged or incomplete ({size} bytes)" if size else "empty"
+    return f"damaged or incomplete ({counted(size, 'byte')})" if size else "empty"
 
 
 def _can_be_read(path: str | Path) -> bool:

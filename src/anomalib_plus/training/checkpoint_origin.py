@@ -23,10 +23,9 @@ _CHANGED = "so the file or the code was changed since: use the checkpoint as the
 
 
 def read_head(path: Any) -> dict[str, Any]:
-    """Read a checkpoint; for a local file, memory-map the weights, which takes milliseconds at any size.
+    """Read a checkpoint from a path, a URL (``s3://``) or an open file.
 
-    Args:
-        path: A path, a URL (``s3://``) or an open file.
+    The weights of a local file are memory-mapped, which takes milliseconds at any size.
 
     Raises:
         CheckpointError: If it is damaged, contains code or is not a checkpoint.
@@ -44,12 +43,8 @@ def read_head(path: Any) -> dict[str, Any]:
 def check_origin(checkpoint: Mapping[str, Any], model: type, known_arguments: set[str] | None) -> None:
     """Raise ``CheckpointError`` for the checkpoint of another model, or one with unknown arguments.
 
-    Lightning silently ignores unknown arguments, so the model would differ from the trained one.
-
-    Args:
-        checkpoint: Content of the checkpoint, with or without weights.
-        model: Class that loads it.
-        known_arguments: Arguments of its constructor; None if it takes any.
+    Lightning silently ignores unknown arguments, so the model would differ from the trained one. ``known_arguments``
+    are those of the class ``model`` that loads it; None if it takes any.
     """
     name = checkpoint.get(ORIGIN, {}).get("model", model.__name__)
     if name not in {base.__name__ for base in model.__mro__}:
@@ -105,13 +100,9 @@ def describe_misfit(
     weights: Mapping[str, Tensor],
     checkpoint: Mapping[str, Any],
 ) -> str:
-    """Describe how weights differ from those of a network, and which arguments explain it.
+    """Describe how weights differ from those of a network built with ``arguments``, and which of these explain it.
 
-    Args:
-        network: Network to load them into.
-        arguments: Its constructor arguments.
-        weights: The state dict.
-        checkpoint: Other entries of the checkpoint; empty if unknown.
+    ``checkpoint`` has the file's other entries; empty if unknown.
     """
     expected = network.state_dict()
     missing = [name for name in expected if name not in weights]

@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from anomalib_plus.counts import counted
+
 
 class _Step(NamedTuple):
     epoch: int
@@ -78,9 +80,10 @@ def check_weights(network: nn.Module, model_name: str) -> None:
     """Raise ``FloatingPointError`` if a weight or buffer is non-finite."""
     names = _not_finite(network.state_dict())
     if names:
+        weights = counted(len(names), "weight is", "weights are")
         msg = (
-            f"{model_name}: {len(names)} weights are NaN or infinite, for example {names[0]}, so this checkpoint is "
-            f"not written; earlier ones are intact. {_ADVICE}"
+            f"{model_name}: {weights} NaN or infinite, for example {names[0]}, so this checkpoint is not written; "
+            f"earlier ones are intact. {_ADVICE}"
         )
         raise FloatingPointError(msg)
 

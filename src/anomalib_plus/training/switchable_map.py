@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import nn
-
 
 class SwitchableMapMixin:
     """Property ``anomaly_map`` of a module whose network has a ``map_generator`` with a settable ``map_type``.
@@ -11,7 +9,7 @@ class SwitchableMapMixin:
     The maps have no parameters, so a trained model can give any of them. Checkpoints keep the choice.
     """
 
-    model: nn.Module
+    model: Any
     hparams: Any
 
     @property
@@ -21,14 +19,9 @@ class SwitchableMapMixin:
         Raises:
             ValueError: If there is no such map.
         """
-        map_type: str = self._map_generator.map_type
-        return map_type
+        return self.model.map_generator.map_type
 
     @anomaly_map.setter
     def anomaly_map(self, map_type: str) -> None:
-        self._map_generator.map_type = map_type
+        self.model.map_generator.map_type = map_type
         self.hparams["anomaly_map"] = map_type
-
-    @property
-    def _map_generator(self) -> Any:
-        return self.model.map_generator

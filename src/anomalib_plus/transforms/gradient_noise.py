@@ -10,6 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from anomalib_plus.counts import counted
+
 
 @lru_cache(maxsize=64)
 def _axis_weights(cells: int, size: int, device: torch.device) -> Tensor:
@@ -43,7 +45,8 @@ def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tens
     """
     num_lines = angles.shape[-1]
     if int(cells.max()) >= num_lines:
-        msg = f"{int(cells.max())} cells need {int(cells.max()) + 1} lattice lines, the angles have {num_lines}."
+        most = int(cells.max())
+        msg = f"{counted(most, 'cell needs', 'cells need')} {most + 1} lattice lines, the angles have {num_lines}."
         raise ValueError(msg)
     noise = angles.new_empty(len(angles), *size)
     # Autocast would round the lattice products to half precision, and a mask is a threshold on them.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anomalib_plus.counts import counted
 from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch, build_augmenter
 from anomalib_plus.transforms.contamination import Contamination
 from anomalib_plus.transforms.crack import Crack
@@ -64,7 +65,7 @@ class Mix(Augmenter):
         if len(weights) != len(members) or not members or min(weights) < 0 or sum(weights) == 0:
             msg = (
                 "Mix needs at least one transform and one weight for each, none below 0 and not all 0, "
-                f"got weights {weights} for {len(members)} transforms."
+                f"got weights {weights} for {counted(len(members), 'transform')}."
             )
             raise ValueError(msg)
         low, high = defects_per_image

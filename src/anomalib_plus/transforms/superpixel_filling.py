@@ -16,6 +16,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from anomalib_plus.counts import counted
 from anomalib_plus.transforms.augmenter import Augmenter, SyntheticBatch
 from anomalib_plus.transforms.draws import check_severity
 from anomalib_plus.transforms.foreground import Polarity
@@ -146,7 +147,7 @@ class SuperpixelFilling(Augmenter):
         batch = as_image_batch(images)
         _check_rgb(batch)
         if keys is not None and (isinstance(keys, str) or len(keys) != len(batch)):
-            msg = f"keys must be a list of {len(batch)} strings, one per image, got {keys!r}."
+            msg = f"keys must be a list of {counted(len(batch), 'string')}, one per image, got {keys!r}."
             raise ValueError(msg)
         maps = self._label_maps(batch, keys)
         counts = [label_map.n_labels for label_map in maps]
@@ -207,7 +208,7 @@ class SuperpixelFilling(Augmenter):
             Number of label maps that were made, the others having been cached before.
         """
         if keys is not None and len(keys) != len(images):
-            msg = f"warm() got {len(keys)} keys for {len(images)} images."
+            msg = f"warm() got {counted(len(keys), 'key')} for {counted(len(images), 'image')}."
             raise ValueError(msg)
 
         def warm_one(index: int) -> int:

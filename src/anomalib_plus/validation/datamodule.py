@@ -12,6 +12,7 @@ from anomalib.data.datamodules.base import AnomalibVideoDataModule
 from anomalib.data.datasets.base.depth import AnomalibDepthDataset
 from anomalib.data.utils import LabelName, TestSplitMode, ValSplitMode
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import check_links, check_mask_pairs, shorten
 from anomalib_plus.transforms.augmenter import Augmenter, build_augmenter
 from anomalib_plus.transforms.nuisance import Nuisance
@@ -185,5 +186,6 @@ def _good_rows(train: AnomalibDataset, datamodule: AnomalibDataModule) -> list[i
 def _check_disjoint(train: AnomalibDataset, test: AnomalibDataset) -> None:
     trained, tested = ({Path(path).resolve() for path in part.samples.image_path} for part in (train, test))
     if both := sorted(trained & tested):
-        msg = f"{len(both)} images are in the training and in the test data: {shorten(both)}. Give separate folders."
+        images = counted(len(both), "image is", "images are")
+        msg = f"{images} in the training and in the test data: {shorten(both)}. Give separate folders."
         raise ValueError(msg)

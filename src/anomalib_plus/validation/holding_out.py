@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from anomalib_plus.counts import counted
+
 
 def hold_out(n: int, share: float, seed: int, groups: Sequence[str] | None = None) -> tuple[list[int], list[int]]:
     """Split the numbers 0 to n - 1 at random, the same way on every machine.
@@ -27,7 +29,7 @@ def hold_out(n: int, share: float, seed: int, groups: Sequence[str] | None = Non
         raise ValueError(msg)
     names = [str(index) for index in range(n)] if groups is None else list(groups)
     if len(names) != n:
-        msg = f"There must be one group for each item, got {len(names)} groups for {n} items."
+        msg = f"There must be one group for each item, got {counted(len(names), 'group')} for {counted(n, 'item')}."
         raise ValueError(msg)
     members: dict[str, list[int]] = {}
     for index, name in enumerate(names):

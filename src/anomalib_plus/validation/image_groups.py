@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalib_plus.counts import counted
 from anomalib_plus.validation.similar_images import components, similar_pairs
 
 _SIDE = 32
@@ -84,8 +85,8 @@ def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], li
         for name, match in zip(names, matches, strict=True)
     ]
     alone = sum(match is None for match in matches)
-    remark = f"group_by {expression!r} makes {len(set(keys))} groups of {len(names)} images"
-    return keys, [f"{remark}; {alone} match nothing and stand alone." if alone else f"{remark}."]
+    remark = f"group_by {expression!r} makes {counted(len(set(keys)), 'group')} of {counted(len(names), 'image')}"
+    return keys, [f"{remark}; {counted(alone, 'matches', 'match')} nothing and stand alone." if alone else f"{remark}."]
 
 
 def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer]]) -> tuple[list[str], list[str]]:

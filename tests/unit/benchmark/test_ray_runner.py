@@ -117,9 +117,13 @@ def test_threads_fit_into_the_machines(wish, machines, threads):
 @pytest.mark.parametrize(
     ("wish", "machines", "message"),
     [
-        (Share(threads=16), [machine(8, 4)], "needs 16 CPUs and 0 GPUs; .* have 8 CPUs, 4 GPUs"),
-        (Share(gpus=1), [machine(8), machine(4)], "needs 1 CPUs and 1 GPUs; .* have 8 CPUs, 0 GPUs; 4 CPUs, 0 GPUs"),
-        (Share(threads=8, gpus=1), [machine(64), machine(4, 1)], "needs 8 CPUs and 1 GPUs"),
+        (Share(threads=16), [machine(8, 4)], "needs 16 CPUs and 0 GPUs; .* have 8 CPUs and 4 GPUs"),
+        (
+            Share(gpus=1),
+            [machine(8), machine(4)],
+            "needs 1 CPU and 1 GPU; .* have 8 CPUs and 0 GPUs; 4 CPUs and 0 GPUs",
+        ),
+        (Share(threads=8, gpus=1), [machine(64), machine(4, 1)], "needs 8 CPUs and 1 GPU"),
         (Share(), [], "have none"),
     ],
 )

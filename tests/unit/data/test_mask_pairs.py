@@ -154,8 +154,6 @@ def test_links_to_nothing_are_named_where_anomalib_does_not_name_them(datamodule
     (category / "train" / "good" / "link.png").symlink_to("gone.png")
     with pytest.raises(FileNotFoundError, match="missing file"):
         datamodule(category).setup()
-    with pytest.raises(
-        ValueError, match=r"1 images are broken links; repair or remove them: \S*train/good/link\.png\."
-    ):
+    with pytest.raises(ValueError, match=r"1 image is a broken link; repair or remove: \S*train/good/link\.png\."):
         check_links(datamodule(category))
     check_links(None)

@@ -28,7 +28,7 @@ def test_a_folder_that_cannot_be_written_costs_the_file_only(
     with caplog.at_level(logging.WARNING):
         report_skipped([images], tmp_path / "file" / "results")
     listed, failed = [record.getMessage() for record in caplog.records[-2:]]
-    assert "1 images predicted, 2 skipped" in listed
+    assert "1 image predicted, 2 skipped" in listed
     assert "bad.png: is empty (0 bytes)" in listed
     assert "telephone.heic: has a format that is not read (.heic)" in listed
     assert "could not be written: " in failed

@@ -175,7 +175,7 @@ def test_good_images_alone_are_worth_a_warning(model: openvino.Model, caplog: py
     pytest.importorskip("nncf")
     with caplog.at_level(logging.WARNING, "anomalib_plus"):
         quantize_networks(model, datamodule_of(Images([0, 0]), []))
-    assert "all 2 of them are good" in caplog.text
+    assert "which are all good (2)" in caplog.text
 
 
 @pytest.mark.parametrize("labels", [[0] * 5, [0, 1] * 150, [1] * 299 + [0], [0] * 100])

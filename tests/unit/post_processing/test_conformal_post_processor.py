@@ -122,7 +122,7 @@ def test_it_says_once_what_the_images_support(
 
 def test_a_score_that_is_not_finite_is_refused() -> None:
     broken = batch_of(torch.tensor([0.1, torch.nan]), GOOD[:2])
-    with pytest.raises(ValueError, match="1 of 2 scores of good images are NaN or infinite"):
+    with pytest.raises(ValueError, match="1 of 2 scores of good images is NaN or infinite"):
         validated(ConformalPostProcessor(), broken)
 
 

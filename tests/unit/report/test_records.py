@@ -39,7 +39,7 @@ def test_torn_and_damaged_lines_cost_only_themselves(tmp_path: Path) -> None:
         (None, "There is no .*results.jsonl"),
         ("", "is empty: no job has finished"),
         ("\n \n", "is empty"),
-        ('{"format": 1, "job_', "no complete record: all of its 1 lines are damaged"),
+        ('{"format": 1, "job_', "no complete record, only 1 damaged line"),
         (json.dumps(record() | {"format": 2}), "line 1 has format 2; this version reads format 1"),
     ],
 )

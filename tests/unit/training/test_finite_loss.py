@@ -103,7 +103,7 @@ def test_weights_and_buffers_are_checked_together() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     check_weights(network, "Model")
     network[1].running_var.fill_(torch.inf)
-    with pytest.raises(FloatingPointError, match=r"Model: 1 weights are NaN or infinite, for example 1\.running_var"):
+    with pytest.raises(FloatingPointError, match=r"Model: 1 weight is NaN or infinite, for example 1\.running_var"):
         check_weights(network, "Model")
     network[1].running_var = network[1].running_var.new_empty(0)  # such as RbAE's reference before it is chosen
     check_weights(network, "Model")

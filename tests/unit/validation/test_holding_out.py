@@ -43,7 +43,7 @@ def test_a_large_group_is_not_held_out_for_a_small_share(seed: int) -> None:
         ((10, 1.0, 0), "between 0 and 1, got 1.0"),
         ((1, 0.5, 0), "two items are needed to hold some out, got 1"),
         ((3, 0.5, 0, ["a"] * 3), "two groups are needed to hold some out, got 1"),
-        ((3, 0.5, 0, ["a"]), "got 1 groups for 3 items"),
+        ((3, 0.5, 0, ["a"]), "got 1 group for 3 items"),
     ],
 )
 def test_what_cannot_be_split(arguments: tuple, message: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from anomalib_plus.benchmark.exports.backends import Images, Predict
+from anomalib_plus.counts import counted
 from anomalib_plus.metrics.per_image_auroc import area_under_roc
 
 
@@ -50,7 +51,7 @@ def predict_all(predict: Predict, images: Sequence[Images]) -> Predictions:
     for name in ("pred_score", "anomaly_map"):
         bad = sum(not np.isfinite(output[name]).all() for output in outputs)
         if bad:
-            msg = f"{name} is NaN or infinite for {bad} of {len(outputs)} images: do not use this backend."
+            msg = f"{name} is NaN or infinite for {bad} of {counted(len(outputs), 'image')}: do not use this backend."
             raise FloatingPointError(msg)
     scores = np.concatenate([output["pred_score"].reshape(-1) for output in outputs])
     decided = "pred_label" in outputs[0]

@@ -23,6 +23,7 @@ from anomalib_plus.benchmark.plan import DataEntry, label_of, load, with_variant
 from anomalib_plus.benchmark.process import ModuleProcess
 from anomalib_plus.benchmark.record import package_version
 from anomalib_plus.benchmark.schema import PlanError
+from anomalib_plus.counts import counted
 
 MEASURE_MODULE = "anomalib_plus.benchmark.exports.measure"
 """Module that measures a model, run in a process of its own."""
@@ -135,4 +136,5 @@ def _environment(threads: int) -> dict[str, Any]:
 def _heading(environment: dict[str, Any], plan: DeploymentPlan) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     data = plan.data.init_args.get("category", "")
-    return f"{environment['device']}, {environment['threads']} threads; {packages}; {data}.\n\n"
+    threads = counted(environment["threads"], "thread")
+    return f"{environment['device']}, {threads}; {packages}; {data}.\n\n"

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
 from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_folders, check_format, check_roi
 from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
-from anomalib_plus.inspector.building.changes import changes
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding, competition, defects, find, region
 from anomalib_plus.inspector.building.finish import BUNDLE, finish_in_process
@@ -29,7 +29,7 @@ from anomalib_plus.inspector.building.halving import (
     remaining_budget,
     time_finding,
 )
-from anomalib_plus.inspector.building.outcome import Outcome
+from anomalib_plus.inspector.building.outcome import Outcome, changes
 from anomalib_plus.inspector.building.ranking import Score, choose
 from anomalib_plus.inspector.building.splits import LEAST_IMAGES, Splits, divide
 from anomalib_plus.inspector.building.state import BuildState
@@ -112,8 +112,9 @@ class Build:
             self.bad = selection_images.bad_parts(options.bad, options.masks)
             check_bad_parts(self.bad, self.survey)
         self.findings.append(defects(len(self.bad)))
+        seen = self.image_size if options.tile is None else (options.tile, options.tile)
         for candidate in find_candidates(options.models):
-            lack = missing_parts(candidate)
+            lack = missing_parts(candidate, seen)
             if lack is None:
                 self.candidates.append(candidate)
             else:
@@ -286,9 +287,10 @@ def _check_number(found: Survey) -> None:
     if len(found.images) >= LEAST_IMAGES:
         return
     reasons = "".join(f"\n  {name} {reason}" for name, reason in found.unusable[:5])
-    more = f" {len(found.unusable)} files cannot be used, for example:{reasons}" if reasons else ""
+    more = f" {counted(len(found.unusable), 'file')} cannot be used, for example:{reasons}" if reasons else ""
+    usable = counted(len(found.images), "usable image")
     msg = (
-        f"{found.folder} has {len(found.images)} usable images of good parts: {LEAST_IMAGES} are the least, and up to "
-        f"about 250 each one helps.{more}"
+        f"{found.folder} has {usable} of good parts: {LEAST_IMAGES} are the least, and up to about 250 each one "
+        f"helps.{more}"
     )
     raise ValueError(msg)

@@ -7,6 +7,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from anomalib.utils.path import get_pretrained_weights_dir
+
 from anomalib_plus.benchmark.plan import ModelEntry, label_of, load
 from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 from anomalib_plus.presets import preset_names
@@ -14,14 +16,18 @@ from anomalib_plus.presets import preset_names
 
 @dataclass(frozen=True)
 class Candidate(ModelEntry):
-    """Entry of a benchmark and what else it needs.
+    """Entry of a benchmark and what else it needs, without which it is left out.
 
     Args:
-        needs: Files or folders without which the candidate is left out.
+        needs: Files or folders, by their paths from the working folder.
+        weights: Files in anomalib's folder of pre-trained weights.
+        least_side: Fewest pixels of each side of the networks' input.
         source: Name of the preset that it comes from.
     """
 
     needs: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    least_side: int = 1
     source: str | None = None
 
     def __post_init__(self) -> None:
@@ -42,22 +48,14 @@ class Candidate(ModelEntry):
 
 @dataclass(frozen=True)
 class CandidateFile:
-    """Content of ``candidates.yaml``.
-
-    Args:
-        presets: Take every preset of a model too.
-        models: Further candidates.
-    """
+    """Content of ``candidates.yaml``; with ``presets``, every preset of a model is a candidate too."""
 
     presets: bool = False
     models: tuple[Candidate, ...] = field(default_factory=tuple)
 
 
 def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
-    """Return the candidates by label, all if nothing is ``wanted``.
-
-    Args:
-        wanted: Labels, presets, or YAML files of candidates.
+    """Return the candidates that are ``wanted`` by label, preset or YAML file of candidates; all if none is.
 
     Raises:
         ValueError: If a label is unknown, two candidates have the same label, or a file is wrong.
@@ -83,11 +81,20 @@ def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:
     return chosen
 
 
-def missing_parts(candidate: Candidate) -> str | None:
-    """Say what a candidate lacks on this machine, without a download, and how to get it; None if it has all."""
-    absent = [name for name in candidate.needs if not Path(name).exists()]
+def missing_parts(candidate: Candidate, image_size: tuple[int, int]) -> str | None:
+    """Say what a candidate lacks, without a download, and how to get it; None if it has all.
+
+    ``image_size`` is height and width of the networks' input.
+    """
+    if min(image_size) < (side := candidate.least_side):
+        return f"takes images of at least {side}x{side} pixels: --image-size {side} {side}"
+    folder = Path.cwd()
+    absent = [name for name in candidate.needs if not (folder / name).exists()]
+    if candidate.weights and not absent:
+        folder = get_pretrained_weights_dir()
+        absent = [name for name in candidate.weights if not (folder / name).exists()]
     if absent:
-        return f"{' and '.join(absent)} not found in {Path.cwd()}; anomalib downloads it where there is a network"
+        return f"{' and '.join(absent)} not found in {folder}; anomalib downloads it where there is a network"
     if candidate.init_args.get("pre_trained", True) is False:
         return None
     lacking = [name for name in _networks(candidate.init_args) if not _has_weights(name)]

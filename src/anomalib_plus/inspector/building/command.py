@@ -23,26 +23,7 @@ _SEEDS = 2**32
 
 @dataclass(frozen=True)
 class Options:
-    """Arguments of a build.
-
-    Args:
-        good: Folder of images of good parts.
-        output: Folder of the inspector.
-        bad: Folder of images of bad parts, to select the model by; None for synthetic defects.
-        masks: Folder of their masks.
-        roi: Image file, black where the part is not inspected.
-        minutes: Time for everything.
-        steps: Optimizer steps of the first round's trainings, instead of time.
-        false_alarms: Share of good parts that may be rejected.
-        models: Labels, presets or YAML files of candidates; empty for all.
-        max_latency_ms: Limit of the time for one image, of the exported model.
-        format: Format of the export.
-        image_size: Height and width to which images are resized; None for 128x128, or their own with ``tile``.
-        tile: Side of the tiles into which images are cut; None for none.
-        group_by: Regular expression whose match tells which images show the same part.
-        seed: Seed of everything that is drawn.
-        workers: Trainings at a time; None for one per core, four at most, and one on a GPU.
-    """
+    """Arguments of a build; the help of the command explains them."""
 
     good: Path
     output: Path
@@ -64,7 +45,10 @@ class Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="anomalib-plus build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="anomalib-plus build",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # the defaults are those of Options
     )
     add = parser.add_argument
     add("--good", type=Path, required=True, help="folder of images of good parts, 20 at least")
@@ -72,38 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--bad", type=Path, help="folder of images of bad parts, to select the model by (default: synthetic defects)")
     add("--masks", type=Path, help="folder of masks of the bad parts")
     add("--roi", type=Path, help="image file, black where parts are not inspected")
-    add("--minutes", type=between(0), default=20.0, help="time for everything (default: 20)")
-    add(
-        "--steps",
-        type=at_least(1),
-        help="optimizer steps of the first round, instead of time: repeatable on any machine",
-    )
-    add(
-        "--false-alarms",
-        type=between(0, 1),
-        default=0.01,
-        help="false-alarm rate: share of good parts that may be rejected (default: 0.01)",
-    )
-    add("--models", nargs="+", default=[], metavar="NAME", help="candidates: labels, presets or YAML files")
+    add("--minutes", type=between(0), help="time for everything (default: 20)")
+    add("--steps", type=at_least(1), help="optimizer steps of the first round, instead of time: repeatable anywhere")
+    add("--false-alarms", type=between(0, 1), help="share of good parts that may be rejected (default: 0.01)")
+    add("--models", nargs="+", metavar="NAME", help="candidates: labels, presets or YAML files")
     add("--max-latency-ms", type=between(0), help="limit of the time for one image")
-    add("--format", choices=("openvino", "onnx", "torch"), default="openvino", help="(default: openvino)")
-    add(
-        "--image-size",
-        type=at_least(MIN_SIDE),
-        nargs=2,
-        metavar=("H", "W"),
-        help="resize images to this (default: 128 128)",
-    )
-    add(
-        "--tile",
-        type=at_least(MIN_SIDE),
-        metavar="PIXELS",
-        help="cut images of full size into tiles, for small defects; slower",
-    )
+    add("--format", choices=("openvino", "onnx", "torch"), help="(default: openvino)")
+    side = at_least(MIN_SIDE)
+    add("--image-size", type=side, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
+    add("--tile", type=side, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
     add("--group-by", metavar="REGEX", help="part of a file's name that images of one part have in common")
-    add("--seed", type=at_least(0, _SEEDS - 1), default=0, help="seed of everything that is drawn (default: 0)")
+    add("--seed", type=at_least(0, _SEEDS - 1), help="seed of everything that is drawn (default: 0)")
     add("--workers", type=at_least(1), help="trainings at a time (default: one per core, at most 4; one on a GPU)")
-    add("--dry-run", action="store_true", help="survey the images, say what would be done, and stop")
+    add("--dry-run", action="store_true", default=False, help="survey the images, say what would be done, and stop")
     return parser
 
 
@@ -120,13 +85,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     parsed = vars(parser.parse_args(arguments))
     dry_run = parsed.pop("dry_run")
-    if parsed["masks"] and not parsed["bad"]:
-        parser.error("--masks belong to bad parts: give their images by --bad.")
-    if parsed["roi"] and not parsed["roi"].is_file():
-        parser.error(f"--roi {parsed['roi']} does not exist.")
-    parsed["models"] = tuple(parsed["models"])
-    parsed["image_size"] = tuple(parsed["image_size"]) if parsed["image_size"] else None
+    for name in {"models", "image_size"} & parsed.keys():
+        parsed[name] = tuple(parsed[name])
     options = Options(**parsed)
+    if options.masks and not options.bad:
+        parser.error("--masks belong to bad parts: give their images by --bad.")
+    if options.roi and not options.roi.is_file():
+        parser.error(f"--roi {options.roi} does not exist.")
     # Read when the hub's client is imported: a build must not wait for a download, nor depend on one.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     console = Console(markup=False, highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomalib_plus.counts import counted
+from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.building.splits import Splits
 from anomalib_plus.inspector.building.survey import Survey
@@ -60,15 +61,14 @@ def _files(survey: Survey) -> Finding:
     decided = [f"{len(survey.images)} are used"]
     folders = Counter(image.path.parent.relative_to(survey.folder).as_posix() for image in survey.images)
     if len(folders) > 1:
-        listing = _listing([f"{name} ({count})" for name, count in folders.most_common()])
+        listing = shorten([f"{name} ({count})" for name, count in folders.most_common()], _SHOWN)
         decided.append(f"they lie in {len(folders)} folders ({listing}), and all are taken for good parts")
     if survey.copies:
-        decided.append(
-            f"{len(survey.copies)} exact copies are left out ({_listing([f'{a} = {b}' for a, b in survey.copies])})"
-        )
+        copies = counted(len(survey.copies), "exact copy is", "exact copies are")
+        decided.append(f"{copies} left out ({shorten([f'{a} = {b}' for a, b in survey.copies], _SHOWN)})")
     if survey.unusable:
         reasons = [f"{name} {reason}" for name, reason in survey.unusable]
-        decided.append(f"{len(reasons)} cannot be used: {_listing(reasons)}")
+        decided.append(f"{len(reasons)} cannot be used: {shorten(reasons, _SHOWN)}")
     return Finding("Files", f"{total} image files in {printable(survey.folder)}", "; ".join(decided) + ".")
 
 
@@ -82,12 +82,12 @@ def _size(survey: Survey, image_size: tuple[int, int], tile: int | None) -> Find
         decided += f" in tiles of {tile}x{tile}"
     warnings = _shapes(survey)
     if reduction <= 1:
-        return Finding("Size", _listing(listing), f"{decided}, no fewer than the images have.{warnings}")
+        return Finding("Size", shorten(listing, _SHOWN), f"{decided}, no fewer than the images have.{warnings}")
     least = round(_VISIBLE * reduction)
     decided += f", one for {reduction:.1f} of the image: a defect should be {least} pixels of the image or larger."
     if reduction > _COARSE:
         decided += " For smaller ones, build with --tile 256 or a larger --image-size, and more minutes."
-    return Finding("Size", _listing(listing), decided + warnings)
+    return Finding("Size", shorten(listing, _SHOWN), decided + warnings)
 
 
 def _shapes(survey: Survey) -> str:
@@ -109,7 +109,8 @@ def _colours(survey: Survey) -> Finding:
         return Finding("Colours", "grey images", "The three channels that the networks take are equal.")
     grey = sum(image.is_grey for image in survey.images)
     if grey:
-        seen = f"{grey} of {len(survey.images)} images are grey, the others coloured"
+        grey_ones = counted(grey, f"of {len(survey.images)} images is", f"of {len(survey.images)} images are")
+        seen = f"{grey_ones} grey, the others coloured"
         return Finding("Colours", seen, "All are used; if two cameras are mixed, build an inspector for each.")
     return Finding("Colours", "coloured images, 8 bits", "Colours are used.")
 
@@ -168,8 +169,3 @@ def competition(labels: Sequence[str], left_out: Mapping[str, str]) -> Finding:
     seen = f"{len(labels)} of {len(labels) + len(left_out)} candidates can be trained here"
     absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
     return Finding("Candidates", seen, f"{', '.join(labels) or 'none'}." + (f" Left out: {absent}." if absent else ""))
-
-
-def _listing(items: list[str]) -> str:
-    shown = ", ".join(printable(item) for item in items[:_SHOWN])
-    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"

@@ -55,10 +55,10 @@ def finish_in_process(
     Args:
         folder: Folder for the task, the record and the bundle.
         entry: The chosen candidate.
-        data: Arguments of the datamodule.
+        data: Arguments of :class:`.SplitData`.
         budget: Limits of the training.
-        options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads`` and ``info``: what is
-            known for the bundle's description.
+        options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads``, and in ``info`` what is
+            known of the bundle's description.
         timeout_seconds: Time after which the process is ended.
     """
     folder.mkdir(parents=True, exist_ok=True)

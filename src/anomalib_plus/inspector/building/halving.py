@@ -87,17 +87,8 @@ class _Progress(SweepProgress):
 class Halving:
     """Rounds of jobs on the selection images.
 
-    Args:
-        entries: Candidates.
-        data: Arguments of :class:`~anomalib_plus.inspector.building.datamodule.SplitData`.
-        sources: For each test image, in the order of its path, the part that it shows; those of one part are drawn
-            together.
-        image_size: Height and width of the networks' input.
-        seed: Seed of trainings and draws.
-        limits: Time or steps, and workers.
-        store: Store of the jobs.
-        state: Progress of the build.
-        console: Where to print.
+    ``data`` are the arguments of :class:`.SplitData`, ``sources`` the parts that the test images show, in the order of
+    their paths: images of one part are drawn together.
     """
 
     def __init__(
@@ -130,35 +121,36 @@ class Halving:
             if not found.scores:
                 listing = "\n".join(f"  {label}: {reason}" for label, reason in found.failures.items())
                 msg = (
-                    f"Every candidate failed; the logs are in {self.store.folder}, and without this folder the build "
-                    f"tries again:\n{listing}"
+                    f"Every candidate failed; the logs are in {self.store.folder}. Repair the cause, and run the same "
+                    f"command again:\n{listing}"
                 )
                 raise RuntimeError(msg)
             labels = self._next(rounds)
         return rounds
 
     def _next(self, rounds: Sequence[Round]) -> list[str]:
-        """Return the candidates of the next round; none when one can be chosen."""
+        """Return the candidates of the next round; none when one can be chosen.
+
+        A build that goes on computes them anew, because a candidate that had failed may have succeeded now.
+        """
         found, planned = rounds[-1], self.state.get("rounds")
-        if len(rounds) < len(planned):
-            return planned[len(rounds)]["labels"]
-        if planned[-1]["is_last"] or self.state.get("final") or len(found.scores) == 1:
+        if planned[len(rounds) - 1]["is_last"] or len(found.scores) == 1:
             return []
         if len(found.labels) > _LAST_ROUND:
             return [score.label for score in found.scores[: math.ceil(len(found.labels) / 2)]]
-        return self._runners_up(found)
+        is_planned = len(rounds) < len(planned)
+        return [] if self.state.get("final") and not is_planned else self._runners_up(found, is_planned)
 
-    def _runners_up(self, found: Round) -> list[str]:
+    def _runners_up(self, found: Round, is_planned: bool) -> list[str]:
         """Return the chosen candidate and the runners-up for a last round, if it leaves time that they can use."""
         chosen = choose(found.scores, None)[0][0].label
         timed = [score.label for score in found.scores if self.entries[score.label].budget is None][:_RUNNERS_UP]
         if self.entries[chosen].budget is None or not timed:
             return []
-        if self.limits.steps is None:
-            seconds = self._last_seconds(len(timed))
-            if seconds < _LONGER * found.budget["max_seconds"]:
-                return []
-        return [chosen, *timed]
+        has_time = self.limits.steps is not None or (
+            self._last_seconds(len(timed)) >= _LONGER * found.budget["max_seconds"]
+        )
+        return [chosen, *timed] if is_planned or has_time else []
 
     def _last_seconds(self, timed: int) -> float:
         """Seconds of training in a last round: half of what is left, because the winner may have to train again."""
@@ -175,9 +167,10 @@ class Halving:
             is_last = number > 0 and len(planned[-1]["labels"]) <= _LAST_ROUND
             budget = self._budget(number, labels, is_last)
             planned = [*planned, {"labels": labels, "budget": asdict(budget), "is_last": is_last}]
-            self.state.put("rounds", planned)
+        planned[number]["labels"] = labels
+        self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
-        limit = f"{budget.max_seconds:g} seconds" if budget.max_steps is None else counted(budget.max_steps, "step")
+        limit = in_words(asdict(budget))
         if all(self.entries[label].budget for label in labels):
             limit = "one pass over the images"
         self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
@@ -209,8 +202,12 @@ class Halving:
         return expand(sweep)
 
     def _run_jobs(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs that have no result yet, and once more those that failed in an earlier run of the build."""
         self.store.add_to_plan(job.entry for job in jobs)
-        todo = unfinished(jobs, self.store)
+        todo = unfinished(jobs, self.store, retry_failed=True)
+        known = self.store.states()
+        if failed := [job.model["label"] for job in todo if job.job_id in known]:
+            self.console.print(f"Failed before, tried once more: {', '.join(failed)}")
         workers = min(self.limits.workers, max(len(todo), 1))
         progress = _Progress(len(jobs), len(jobs) - len(todo), workers, self.console)
         progress.state = self.state
@@ -253,6 +250,12 @@ class Halving:
         )
 
 
+def in_words(budget: Mapping[str, Any]) -> str:
+    """Say what a training may use: "20 seconds", "1 step"."""
+    units = {name: name.removeprefix("max_").removesuffix("s") for name in budget}
+    return " and ".join(counted(value, units[name]) for name, value in budget.items() if value)
+
+
 def default_workers() -> int:
     """Trainings at a time: small networks use one core each better than several cores one after the other."""
     return 1 if torch.cuda.is_available() else min(usable_cores(), _MOST_WORKERS)
@@ -273,7 +276,8 @@ def time_finding(candidates: int, limits: Limits) -> Finding:
     for _ in range(rounds):
         jobs, competing = jobs + competing, math.ceil(competing / 2)
     least = (jobs * (_FIRST_OVERHEAD + _LEAST_SECONDS) / limits.workers + LEAST_END) / 60
-    seen = f"{limits.seconds / 60:g} minutes for {counted(candidates, 'candidate')} in {counted(rounds, 'round')}"
+    minutes = counted(limits.seconds / 60, "minute")
+    seen = f"{minutes} for {counted(candidates, 'candidate')} in {counted(rounds, 'round')}"
     if 60 * least > limits.seconds:
         decided = (
             f"Too little: expect {least:.0f}, with hardly any training. Give more, or fewer candidates (--models)."

@@ -1,46 +1,42 @@
 """Outcome of a build in words and numbers."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anomalib_plus.benchmark.plan import label_of
 from anomalib_plus.inspector.building.candidates import Candidate
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding
-from anomalib_plus.inspector.building.halving import Round
+from anomalib_plus.inspector.building.halving import Round, in_words
 from anomalib_plus.post_processing.conformal_math import clopper_pearson, smallest_rate
+
+_NO_SETTINGS = {"good", "output", "masks", "workers"}
+"""Options that a later build need not name: the images are compared by their content."""
 
 
 @dataclass
 class Outcome:
-    """Everything that a build found and decided.
-
-    Args:
-        options: Arguments of the build.
-        findings: What it saw in the images.
-        left_out: Candidates that lack something, with the reason.
-        rounds: Rounds of the comparison.
-        chosen: The model of the inspector.
-        reason: Why it was chosen.
-        tries: Candidates that were to be chosen before but could not be finished.
-        record: Record of its training, calibration and export.
-        splits: Images of each split.
-        seconds: Time of the build so far.
-        changes: What is different from the build before.
-    """
+    """Everything that a build found and decided."""
 
     options: Options
     findings: Sequence[Finding]
     left_out: Mapping[str, str]
+    """Candidates that lack something, with the reason."""
     rounds: Sequence[Round]
     chosen: Candidate
     reason: str
+    """Why it was chosen."""
     tries: Sequence[str]
+    """Sentences on candidates that were to be chosen before it but could not be finished."""
     record: Mapping[str, Any]
+    """Result of :func:`.finish_in_process`."""
     splits: Mapping[str, Any]
     seconds: float
+    """Time of the build so far."""
     changes: list[str] = field(default_factory=list)
+    """Sentences on what is different from the build before."""
 
     @property
     def label(self) -> str:
@@ -100,35 +96,20 @@ class Outcome:
         """Say for each round who competed, with what budget, and who was left out."""
         sentences = []
         for number, found in enumerate(self.rounds, 1):
-            limits = [f"{value:g} {name.removeprefix('max_')}" for name, value in found.budget.items() if value]
             best = ", ".join(f"{score.label} {100 * score.auroc:.1f}" for score in found.scores)
             failed = "".join(f" {label} failed ({reason})." for label, reason in found.failures.items())
-            sentences.append(f"Round {number}, {' and '.join(limits)} each: image AUROC {best}.{failed}")
+            sentences.append(f"Round {number}, {in_words(found.budget)} each: image AUROC {best}.{failed}")
         return sentences
 
     def summary(self, files: Mapping[str, str]) -> dict[str, Any]:
-        """Return what the next build compares itself with; ``files`` are hashes by name."""
-        options = self.options
-        return {
-            "files": dict(files),
-            "settings": {
-                "--bad": str(options.bad) if options.bad else None,
-                "--roi": str(options.roi) if options.roi else None,
-                "--minutes": options.minutes,
-                "--steps": options.steps,
-                "--false-alarms": options.false_alarms,
-                "--models": list(options.models),
-                "--max-latency-ms": options.max_latency_ms,
-                "--format": options.format,
-                "--image-size": list(options.image_size) if options.image_size else None,
-                "--tile": options.tile,
-                "--group-by": options.group_by,
-                "--seed": options.seed,
-            },
-            "model": self.label,
-            "rejected": list(self.false_alarms()),
-            "found": list(self.found()),
+        """Return what the next build compares itself with, as JSON holds it; ``files`` are hashes by name."""
+        settings = {
+            f"--{name.replace('_', '-')}": value
+            for name, value in asdict(self.options).items()
+            if name not in _NO_SETTINGS
         }
+        results = {"model": self.label, "rejected": self.false_alarms(), "found": self.found()}
+        return json.loads(json.dumps({"files": dict(files), "settings": settings, **results}, default=str))
 
 
 def _is(count: int) -> str:
@@ -139,3 +120,34 @@ def _level(labels: Sequence[str]) -> str:
     if not labels:
         return ""
     return f"; {' and '.join(labels)} {_is(len(labels))} level within the spread"
+
+
+def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """Compare the summaries of two builds in sentences; none for a first build, which has none ``before``."""
+    if before is None:
+        return []
+    found = [*_files(before["files"], now["files"])]
+    for name, value in now["settings"].items():
+        if (old := before["settings"].get(name)) != value:
+            found.append(f"{name} was {_text(old)} and is {_text(value)}.")
+    if before["model"] != now["model"]:
+        found.append(f"The model was {before['model']} and is {now['model']}.")
+    for name, what in (("rejected", "Rejected held-out good parts"), ("found", "Defects found")):
+        if before[name] != now[name]:
+            (old, of_old), (new, of_new) = before[name], now[name]
+            found.append(f"{what}: {old} of {of_old} before, {new} of {of_new} now.")
+    return found or ["Nothing is different from the build before."]
+
+
+def _files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    new, gone = len(now.keys() - before.keys()), len(before.keys() - now.keys())
+    edited = sum(before[name] != now[name] for name in before.keys() & now.keys())
+    if not (new or gone or edited):
+        return []
+    return [f"Images of good parts: {new} new, {gone} gone, {edited} with another content."]
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return "not given"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

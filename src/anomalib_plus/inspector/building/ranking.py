@@ -93,10 +93,10 @@ def compare(
     Args:
         scores: Image scores (N,) by candidate.
         labels: (N,), True for defective.
-        sources: Name of the part that each shows.
-        aupros: AUPRO by candidate.
-        latencies: Milliseconds per image by candidate.
-        efforts: What orders candidates by speed.
+        sources: Name of the part that each image shows.
+        aupros: By candidate.
+        latencies: See :class:`Score`; by candidate.
+        efforts: See :class:`Score`; by candidate.
         seed: Seed of the draws.
     """
     weights = draw_weights(sources, seed)
@@ -120,10 +120,7 @@ def choose(ranked: Sequence[Score], max_latency_ms: float | None) -> tuple[list[
     """Order candidates for the final training and say why the first one is chosen.
 
     Of those level with the best, the fastest is first. Candidates whose estimated latency exceeds the limit come last.
-
-    Args:
-        ranked: Candidates, best first.
-        max_latency_ms: Limit; None for none.
+    ``ranked`` is the result of :func:`compare`.
     """
     limit = np.inf if max_latency_ms is None else max_latency_ms
     fits = [score for score in ranked if score.latency_ms <= limit]

@@ -6,12 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
 from anomalib_plus import __version__
 from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.building.outcome import Outcome
-from anomalib_plus.inspector.building.pictures import MapScale, overlay
+from anomalib_plus.overlays import lay_over
 from anomalib_plus.post_processing.conformal_math import clopper_pearson
+from anomalib_plus.report.gallery import data_uri
 from anomalib_plus.report.page import embed_script, environment, read_script
 from anomalib_plus.report.tables import Cell, Table
 from anomalib_plus.report.words import MISSING, percent
@@ -20,6 +26,7 @@ _SIDE, _SMALL_SIDE = 640, 112
 _EXAMPLES = 4
 _THUMBNAILS = 240
 """Most images with a thumbnail in the explorer, those closest to the threshold."""
+_MOST_REFERENCES = 200
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,51 @@ class Item:
     def map_name(self) -> str:
         """Name of its map."""
         return f"{self.split}_{self.number:04d}"
+
+
+class MapScale:
+    """Colours of all maps (``.npy``) in a folder: one scale, so that images can be compared.
+
+    Colours begin at the 99th percentile of the maps named by ``reference``, those of good images; 200 of them are read
+    at most.
+    """
+
+    def __init__(self, folder: Path, reference: list[str]) -> None:
+        self.folder = folder
+        step = -(-len(reference) // _MOST_REFERENCES)
+        good = np.concatenate([self.read(name).ravel() for name in reference[::step]])
+        self.low = float(np.percentile(good, 99))
+        tops = [float(np.load(file).max()) for file in sorted(folder.glob("*.npy"))]
+        self.high = max(*tops, self.low + 1e-6)
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """Return a map (h, w)."""
+        return np.load(self.folder / f"{name}.npy").astype(np.float32)
+
+    def levels(self, name: str, size: tuple[int, int]) -> Image.Image:
+        """Return a map in [0, 255] at a width and height."""
+        scaled = ((self.read(name) - self.low) / (self.high - self.low)).clip(0, 1)
+        return Image.fromarray((255 * scaled).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+
+
+def overlay(item: Item, scale: MapScale, side: int, mask: str | None = None) -> tuple[str, str]:
+    """Return an image and the same with its map over it, as data URIs of at most ``side`` pixels; outline the mask."""
+    with Image.open(item.image) as opened:
+        shown = opened.convert("RGB")
+    shown.thumbnail((side, side))
+    laid = lay_over(shown, scale.levels(item.map_name, shown.size))
+    if mask is not None:
+        laid = _outlined(laid, mask)
+    return data_uri(shown), data_uri(laid)
+
+
+def _outlined(image: Image.Image, mask: str) -> Image.Image:
+    with Image.open(mask) as opened:
+        inside = np.asarray(opened.convert("L").resize(image.size, Image.Resampling.BOX)) > 0
+    edge = ndimage.binary_dilation(inside, iterations=2) & ~ndimage.binary_dilation(inside)
+    pixels = np.asarray(image).copy()
+    pixels[edge] = 255
+    return Image.fromarray(pixels)
 
 
 def render(outcome: Outcome, work: Path) -> str:
@@ -133,7 +185,7 @@ def _examples(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> list[
 
 
 def _example(item: Item, threshold: float, scale: MapScale) -> dict[str, Any]:
-    plain, laid = overlay(Path(item.image), scale, item.map_name, _SIDE, Path(item.mask) if item.mask else None)
+    plain, laid = overlay(item, scale, _SIDE, item.mask)
     rejected = item.score > threshold
     return {
         "name": item.name,
@@ -146,21 +198,16 @@ def _example(item: Item, threshold: float, scale: MapScale) -> dict[str, Any]:
     }
 
 
-def _thumbnail(item: Item, scale: MapScale) -> str:
-    return overlay(Path(item.image), scale, item.map_name, _SMALL_SIDE)[1]
-
-
 def explorer(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> dict[str, Any]:
     """Return the data of the threshold explorer: the threshold, the images by score, and intervals by count."""
-    near = sorted(items, key=lambda item: abs(item.score - outcome.threshold))[:_THUMBNAILS]
-    chosen = {item.map_name for item in near}
+    near = set(sorted(items, key=lambda item: abs(item.score - outcome.threshold))[:_THUMBNAILS])
     entries = [
         {
             "score": item.score,
             "bad": item.is_bad,
             "kind": item.kind,
             "name": item.name,
-            "image": _thumbnail(item, scale) if item.map_name in chosen else None,
+            "image": overlay(item, scale, _SMALL_SIDE)[1] if item in near else None,
         }
         for item in sorted(items, key=lambda item: item.score)
     ]

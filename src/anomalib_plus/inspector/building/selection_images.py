@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
 from anomalib_plus.image_files import find_image_files, inspect_mask, printable
 
@@ -15,14 +16,8 @@ _ENLARGEMENT = 4
 
 
 def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
-    """Return one image as plain data; images of one ``source`` are resampled together."""
-    return {
-        "image": str(image),
-        "label": label,
-        "mask": str(mask) if mask else None,
-        "source": source,
-        "kind": kind,
-    }
+    """Return one image as plain data; ``source`` is the image of the part that it was made from."""
+    return {"image": str(image), "label": label, "mask": str(mask) if mask else None, "source": source, "kind": kind}
 
 
 def write_synthetic(
@@ -120,10 +115,8 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
         found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}
         if not len(set(found.values())) == len(images) == len(files):
             reason = describe_unpaired(masks_of, files) or "Some images have several masks or share one."
-            msg = (
-                f"{len(images)} images of bad parts, {len(files)} masks. {reason} Give each image one mask of the same "
-                "name, or leave out --masks."
-            )
+            numbers = f"{counted(len(images), 'image')} of bad parts, {counted(len(files), 'mask')}"
+            msg = f"{numbers}. {reason} Give each image one mask of the same name, or leave out --masks."
             raise ValueError(msg)
         _check_sizes(found)
     return [entry(image, str(image), 1, mask, "bad part") for image, mask in found.items()]

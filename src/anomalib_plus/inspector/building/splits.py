@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from anomalib_plus.counts import counted
 from anomalib_plus.post_processing.conformal_math import images_needed
 from anomalib_plus.validation.holding_out import hold_out
 
@@ -30,11 +31,7 @@ def counts(n: int, rate: float) -> tuple[int, int, int]:
     """Return the numbers of images for training, selection and calibration.
 
     60, 20 and 20 percent; from 72 training images on, calibration gets more until it supports the rate, as long as 40
-    percent remain for training.
-
-    Args:
-        n: Number of images, at least ``LEAST_IMAGES``.
-        rate: False-alarm rate that the calibration should support.
+    percent remain for training. ``n`` is at least ``LEAST_IMAGES``.
     """
     selection = min(max(round(_SHARE * n), _LEAST_SELECTION), _MOST_SELECTION)
     kept = round(min((1 - 2 * _SHARE) * n, max(_ENOUGH_TRAINING, 2 * _SHARE * n)))
@@ -43,20 +40,17 @@ def counts(n: int, rate: float) -> tuple[int, int, int]:
 
 
 def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
-    """Split images at random; those of one group stay together.
+    """Split images at random by :func:`counts`; those of one group stay together.
 
-    Args:
-        groups: Name of the group of each image.
-        rate: False-alarm rate that the calibration should support.
-        seed: Seed of the draw.
+    ``groups`` are the names of the images' groups.
 
     Raises:
         ValueError: If there are too few groups for three splits.
     """
     n, parts = len(groups), len(set(groups))
     few = (
-        f"The {n} images are taken for images of {parts} parts, too few for three splits: take images of more parts, "
-        "or change --group-by."
+        f"The {n} images are taken for images of {counted(parts, 'part')}, too few for three splits: take images of "
+        "more parts, or change --group-by."
     )
     if parts < _SPLITS:
         raise ValueError(few)

@@ -13,12 +13,8 @@ FILE = "state.json"
 class BuildState:
     """Rounds with their budgets, the time spent, and what was chosen, in a JSON file.
 
-    A state with another ``identity`` (settings and data) is replaced; its results stay in the store of jobs, which
-    repeats no job.
-
-    Args:
-        folder: Folder of the file.
-        identity: Hash of settings and data.
+    A state with another ``identity``, a hash of settings and data, is replaced; its results stay in the store of jobs,
+    which repeats no job.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:

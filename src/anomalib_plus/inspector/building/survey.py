@@ -33,7 +33,7 @@ class SurveyedImage:
 
 @dataclass(frozen=True)
 class Survey:
-    """Result of a image at a folder.
+    """What is known of the images in a folder.
 
     Args:
         folder: The folder.
@@ -63,12 +63,10 @@ class Survey:
 
 
 def survey(folder: Path, group_by: str | None = None) -> Survey:
-    """Survey the images below a folder.
+    """Survey the images in a folder and its subfolders.
 
-    Args:
-        folder: Folder of images, searched with its subfolders.
-        group_by: Regular expression, searched in each path relative to the folder: images with the same first group, or
-            without one the same match, show the same part. None to tell by names and near-copies.
+    ``group_by`` is a regular expression, searched in each path relative to the folder: images with the same first
+    group, or without one the same match, show the same part. None to tell by names and near-copies.
 
     Raises:
         FileNotFoundError: If there is no such folder.

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from anomalib_plus.counts import counted
 from anomalib_plus.models.rbae.torch_model import Phase
 from anomalib_plus.training.schedules import training_progress
 
@@ -56,7 +57,8 @@ class Phases(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ARG002
         """End the first phase if the patience of early stopping has run out."""
         if self._waiting and _patience_is_over(trainer):
-            rank_zero_info(f"RbAE: early stopping ends the first phase after {trainer.current_epoch} epochs.")
+            epochs = counted(trainer.current_epoch, "epoch")
+            rank_zero_info(f"RbAE: early stopping ends the first phase after {epochs}.")
             self._phase_1_is_over = True
             trainer.should_stop = False
             self._count_anew(trainer)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from anomalib_plus.benchmark import supervision
 from anomalib_plus.inspector.building import argument_checks, finish
 from anomalib_plus.inspector.building.build import Build
 from anomalib_plus.inspector.building.command import Options, main
-from anomalib_plus.inspector.building.halving import Halving
 from anomalib_plus.inspector.bundle import read_bundle_info
 from part_images import save_parts
 
@@ -72,6 +72,11 @@ def build(options, **changes):
 
 def runs(options):
     return sorted((options.output / "work" / "runs.txt").read_text().splitlines())
+
+
+@pytest.fixture
+def one(options, tmp_path):
+    return replace(options, models=(write_candidates(tmp_path / "one.yaml", One={"quality": 2.0}),))
 
 
 @pytest.fixture
@@ -173,22 +178,33 @@ def test_no_inspector_is_written_where_all_fail(options, tmp_path):
     assert not (options.output / "inspector.json").exists()
 
 
-def test_one_step_is_singular(options, tmp_path):
-    text = build(options, models=(write_candidates(tmp_path / "one.yaml", One={"quality": 1.0}),), steps=1)
+def test_one_step_is_singular(one):
+    text = build(one, steps=1)
     assert "1 step in the first of 1 round" in text
     assert "Round 1, training of 1 step each: One" in text
-    assert "<dd>1 step, 1 s</dd>" in (options.output / "report.html").read_text()
+    assert "Round 1, 1 step each: " in str(read_bundle_info(one.output).choices)
+    assert "<dd>1 step, 1 s</dd>" in (one.output / "report.html").read_text()
 
 
-def test_time_is_shared_among_rounds_jobs_and_the_end(six):
-    options = six
-    build(options, steps=None, minutes=10.0, workers=1)
-    state = json.loads((options.output / "work" / "state.json").read_text())
-    first, second = (each["budget"]["max_seconds"] for each in state["rounds"])
+def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build_is_started_again(options, tmp_path):
+    def state():
+        return json.loads((options.output / "work" / "state.json").read_text())
+
+    flaky = {"quality": 5.0, "fails_first": True}
+    models = {**SIX, "Blind": flaky}
+    wanted = {"models": (write_candidates(tmp_path / "flaky.yaml", **models),), "steps": None, "minutes": 10.0}
+    build(options, **wanted, workers=1)
+    planned, before = state(), Counter(runs(options))
+    first, second = (each["budget"]["max_seconds"] for each in planned["rounds"])
     assert 6 < first <= 0.55 * 600 / 2 / 6 - 20, "20 seconds of a job are not training"
     assert 60 < second < 0.55 * 600 / 3, "the jobs took less"
-    (last,) = state["final"].values()
+    (last,) = planned["final"].values()
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
+    assert "Failed before, tried once more: Blind, Broken" in build(options, **wanted, workers=1)
+    assert [each["budget"] for each in state()["rounds"]] == [each["budget"] for each in planned["rounds"]]
+    again = Counter(runs(options)) - before
+    assert again == Counter([f"Blind {first:g}", f"Broken {first:g}", f"Blind {second:g}", "finish Blind"])
+    assert read_bundle_info(options.output).choices[-1].startswith("Blind: ")
 
 
 def test_one_training_does_not_get_the_time_of_two_workers(options, tmp_path):
@@ -213,42 +229,42 @@ def test_the_runners_up_of_a_model_that_needs_no_time_get_half_of_it(options, tm
     assert runs(options) == before
 
 
-def test_bad_parts_choose_the_model_and_are_no_longer_a_test(options, tmp_path):
+def test_bad_parts_choose_the_model_and_are_no_longer_a_test(one, tmp_path):
     save_parts(tmp_path / "bad", 4, first=50)
-    text = build(options, bad=tmp_path / "bad")
+    text = build(one, bad=tmp_path / "bad")
     assert "4 images of bad parts" in text
     assert "of 4 of your bad parts are found" in text
-    assert "so their count is no test" in (options.output / "report.html").read_text()
-    before = runs(options)
+    assert "so their count is no test" in (one.output / "report.html").read_text()
+    before = runs(one)
     (changed,) = save_parts(tmp_path / "other", 1, first=60)
     shutil.copyfile(changed, tmp_path / "bad" / "part_050.png")
-    build(options, bad=tmp_path / "bad")
-    assert len(runs(options)) == 2 * len(before), "another bad part of the same name"
+    build(one, bad=tmp_path / "bad")
+    assert len(runs(one)) == 2 * len(before), "another bad part of the same name"
 
 
 def test_images_of_one_part_are_drawn_together(options, monkeypatch):
     drawn = []
 
-    class Spy(Halving):
-        def __init__(self, entries, data, sources, *others):
-            drawn.extend(sources)
-            super().__init__(entries, data, sources, *others)
+    def stop(entries, data, sources, *others):
+        drawn.extend(sources)
+        raise InterruptedError
 
-    monkeypatch.setattr("anomalib_plus.inspector.building.build.Halving", Spy)
-    build(options, group_by=r"(\d)\.png")
+    monkeypatch.setattr("anomalib_plus.inspector.building.build.Halving", stop)
+    with pytest.raises(InterruptedError):
+        build(options, group_by=r"(\d)\.png")
     assert set(drawn) < set("0123456789")
 
 
-def test_tiles_of_images_of_full_size(options):
-    build(options, tile=32)
-    info = read_bundle_info(options.output)
+def test_tiles_of_images_of_full_size(one):
+    build(one, tile=32)
+    info = read_bundle_info(one.output)
     assert info.tiles == {"tile": [32, 32], "overlap": 0.25, "scale": 1.0}
     assert (info.name, info.image_size) == ("Stub", (48, 48))
-    jobs = [json.loads(file.read_text()) for file in (options.output / "work" / "jobs" / "jobs").glob("*.json")]
+    jobs = [json.loads(file.read_text()) for file in (one.output / "work" / "jobs" / "jobs").glob("*.json")]
     descriptions = [job for job in jobs if "model" in job]
     assert {job["model"]["class_path"] for job in descriptions} == {"anomalib_plus.tiling.Tiled"}
     with pytest.raises(ValueError, match=r"--tile 64 is larger than the images \(48x48\)"):
-        build(options, tile=64)
+        build(one, tile=64)
 
 
 def test_a_dry_run_writes_nothing(options, capsys):
@@ -310,22 +326,22 @@ def test_the_share_of_a_region_is_told(options, tmp_path):
     assert "has 13 grey values: all but black counts" in told.decided
 
 
-def test_a_copy_of_the_folder_uses_its_own_images(options, tmp_path):
-    build(options)
-    shutil.copytree(options.output, tmp_path / "copy")
-    build(options, output=tmp_path / "copy")
+def test_a_copy_of_the_folder_uses_its_own_images(one, tmp_path):
+    build(one)
+    shutil.copytree(one.output, tmp_path / "copy")
+    build(one, output=tmp_path / "copy")
     selection = json.loads((tmp_path / "copy" / "work" / "splits.json").read_text())["selection"]
     assert all(Path(entry["image"]).is_relative_to(tmp_path / "copy") for entry in selection)
 
 
-def test_only_files_of_bundles_are_replaced(options):
-    options.output.mkdir()
+def test_only_files_of_bundles_are_replaced(one):
+    one.output.mkdir()
     for name in ("model.py", "model.onnx", "roi.png"):
-        (options.output / name).write_text("before")
-    build(options)
-    assert (options.output / "model.py").read_text() == "before"
-    assert not (options.output / "model.onnx").exists(), "of a build in another format"
-    assert list(read_bundle_info(options.output).files) == ["model.bin", "model.xml"]
+        (one.output / name).write_text("before")
+    build(one)
+    assert (one.output / "model.py").read_text() == "before"
+    assert not (one.output / "model.onnx").exists(), "of a build in another format"
+    assert list(read_bundle_info(one.output).files) == ["model.bin", "model.xml"]
 
 
 def test_two_builds_do_not_write_one_folder(options):

@@ -1,6 +1,6 @@
 """What a second build says about the first."""
 
-from anomalib_plus.inspector.building.changes import changes
+from anomalib_plus.inspector.building.outcome import changes
 
 BEFORE = {
     "files": {"a.png": "1", "b.png": "2", "c.png": "3"},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from anomalib_plus.counts import counted
 from anomalib_plus.inspector.building.splits import counts, divide
 from anomalib_plus.post_processing.conformal_math import images_needed
 
@@ -34,5 +35,5 @@ def test_every_image_is_in_one_split_and_groups_are_whole(n):
 @pytest.mark.parametrize("sizes", [[40], [35, 5], [36, 2, 2]])
 def test_too_few_groups(sizes):
     groups = [str(number) for number, size in enumerate(sizes) for _ in range(size)]
-    with pytest.raises(ValueError, match=rf"of {len(sizes)} parts, too few .* change --group-by"):
+    with pytest.raises(ValueError, match=rf"of {counted(len(sizes), 'part')}, too few .* change --group-by"):
         divide(groups, 0.01, seed=0)
