@@ -1,6 +1,7 @@
 """Steps of a build, from the survey of the images to the finished bundle."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -41,6 +42,9 @@ LAST = "last.json"
 DEFAULT_SIZE = (128, 128)
 _TILED = "anomalib_plus.tiling.Tiled"
 _MOST_TRIES = 3
+_TILES_PER_IMAGE = 2
+"""Training tiles of an image in an epoch: ``tile_batch`` of ``Tiled`` by the images of a batch."""
+_LEAST_TRAINING = 8
 
 
 class Build:
@@ -81,7 +85,11 @@ class Build:
 
     def _entry(self, candidate: Candidate) -> ModelEntry:
         """Return a candidate for the benchmark, on tiles if these are wanted."""
-        entry = candidate.entry
+        entry, side = candidate.entry, self.options.tile
+        if candidate.most_pixels is not None:
+            pixels = math.prod(self.image_size) if side is None else _TILES_PER_IMAGE * side**2
+            most = max(candidate.most_pixels // pixels, _LEAST_TRAINING)
+            entry = replace(entry, data={**entry.data, "most_training_images": most})
         if self._tiles is None:
             return entry
         inner = {"class_path": entry.class_path, "init_args": entry.init_args}

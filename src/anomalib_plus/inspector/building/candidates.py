@@ -22,12 +22,14 @@ class Candidate(ModelEntry):
         needs: Files or folders, by their paths from the working folder.
         weights: Files in anomalib's folder of pre-trained weights.
         least_side: Fewest pixels of each side of the networks' input.
+        most_pixels: Most pixels of all training images together, as the networks see them.
         source: Name of the preset that it comes from.
     """
 
     needs: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     least_side: int = 1
+    most_pixels: int | None = None
     source: str | None = None
 
     def __post_init__(self) -> None:

@@ -242,17 +242,39 @@ def test_bad_parts_choose_the_model_and_are_no_longer_a_test(one, tmp_path):
     assert len(runs(one)) == 2 * len(before), "another bad part of the same name"
 
 
-def test_images_of_one_part_are_drawn_together(options, monkeypatch):
-    drawn = []
+@pytest.fixture
+def compared(monkeypatch):
+    """Builds until the comparison; returns what it gets."""
 
-    def stop(entries, data, sources, *others):
-        drawn.extend(sources)
-        raise InterruptedError
+    def stopped(options, **changes):
+        got = []
 
-    monkeypatch.setattr("anomalib_plus.inspector.building.build.Halving", stop)
-    with pytest.raises(InterruptedError):
-        build(options, group_by=r"(\d)\.png")
-    assert set(drawn) < set("0123456789")
+        def stop(*arguments):
+            got.extend(arguments)
+            raise InterruptedError
+
+        monkeypatch.setattr("anomalib_plus.inspector.building.build.Halving", stop)
+        with pytest.raises(InterruptedError):
+            build(options, **changes)
+        return got
+
+    return stopped
+
+
+def test_images_of_one_part_are_drawn_together(options, compared):
+    _, _, sources, *_ = compared(options, group_by=r"(\d)\.png")
+    assert set(sources) < set("0123456789")
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [({}, 200), ({"image_size": (256, 256)}, 50), ({"tile": 32}, 1600), ({"image_size": (900, 900), "tile": 512}, 8)],
+)
+def test_a_model_with_a_limit_of_pixels_trains_on_fewer_images_of_more_pixels(options, compared, changes, most):
+    bank = ["PatchCore"] if changes.get("tile") != 32 else ["PatchCore", *options.models]
+    (entry, *others), *_ = compared(options, models=bank, **changes)
+    assert entry.data == {"most_training_images": most}
+    assert all(other.data == {} for other in others)
 
 
 def test_tiles_of_images_of_full_size(one):
