@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from anomalib_plus.data.stage_data import datamodule_of_stage
 from anomalib_plus.training.repeatable import is_repeatable
 
-MOST_BYTES = 2**30
+MOST_BYTES = 2**29
 """Memory for images and masks; further ones are read each time."""
 
 
