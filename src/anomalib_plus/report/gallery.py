@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from anomalib_plus.counts import counted
+
 from .records import Record, finite, part, parts
 
 KINDS = {
@@ -130,9 +132,10 @@ def decisions(record: Record) -> str | None:
     source = part(record, "threshold").get("source")
     accepted = [not each for each in rejected[1]]
     origin = f" ({source})" if source else ""
+    good = f"of {counted(len(rejected[0]), 'good image')}"
+    alarms = counted(sum(rejected[0]), f"{good} is", f"{good} are")
     return (
-        f"Threshold {limit:.4g}{origin}: {sum(rejected[0])} of {len(rejected[0])} good images are rejected, "
-        f"{sum(accepted)} of {len(accepted)} defective ones accepted."
+        f"Threshold {limit:.4g}{origin}: {alarms} rejected, {sum(accepted)} of {len(accepted)} defective ones accepted."
     )
 
 
