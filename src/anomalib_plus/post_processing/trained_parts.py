@@ -5,6 +5,7 @@ import logging
 from anomalib.data.utils import LabelName
 from lightning.pytorch import Trainer
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.samples import samples_of
 from anomalib_plus.data.stage_data import datamodule_of_stage, datasets_of
 from anomalib_plus.validation import SyntheticValidation
@@ -33,12 +34,12 @@ def warn_of_trained_parts(trainer: Trainer, model: str) -> None:
     )
     seen = images_of_trained_parts(training, validation)
     if 2 * len(seen) > len(validation):
+        of_good = f"of {counted(len(validation), 'good validation image')}"
         logger.warning(
-            "%s: %d of %d good validation images look like images of parts that it was trained on, for example %s. "
+            "%s: %s like images of parts that it was trained on, for example %s. "
             "Their scores are then too low, and more good parts are rejected than the false-alarm rate says. Hold "
             "images of one part out together: SyntheticValidation (nuisance: null) does.",
             model,
-            len(seen),
-            len(validation),
+            counted(len(seen), f"{of_good} looks", f"{of_good} look"),
             seen[0],
         )

@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from anomalib_plus.counts import counted
+
 from .records import Record, finite, pairs, part, parts
 
 KINDS = {
@@ -125,9 +127,10 @@ def decisions(record: Record) -> str | None:
     accepted = [value <= limit for value, label in known if label == 1]
     source = part(record, "threshold").get("source")
     origin = f" ({source})" if source else ""
+    good = f"of {counted(len(rejected), 'good image')}"
+    alarms = counted(sum(rejected), f"{good} is", f"{good} are")
     return (
-        f"Threshold {limit:.4g}{origin}: {sum(rejected)} of {len(rejected)} good images are rejected, "
-        f"{sum(accepted)} of {len(accepted)} defective ones accepted."
+        f"Threshold {limit:.4g}{origin}: {alarms} rejected, {sum(accepted)} of {len(accepted)} defective ones accepted."
     )
 
 

@@ -244,7 +244,7 @@ def test_good_parts_are_shown_with_the_decision_on_them(tmp_path: Path) -> None:
     places = [text.find(each) for each in shown]
     assert -1 not in places
     assert places == sorted(places)
-    assert "1 of 2 good images are rejected, 2 of 3 defective ones accepted" in text
+    assert "1 of 2 good images is rejected, 2 of 3 defective ones accepted" in text
     assert sum(image["alt"].startswith("anomaly map") for image in elements.named("img")) == 5
 
 

@@ -270,5 +270,5 @@ def test_images_that_are_not_rgb_in_the_unit_range_are_refused(images: torch.Ten
 def test_keys_must_be_one_per_image(keys: list[str] | str) -> None:
     with pytest.raises(ValueError, match="keys must be a list of 2 strings"):
         SuperpixelFilling()(noise(2, 3, 32, 32), keys=keys)
-    with pytest.raises(ValueError, match="1 keys for 2 images"):
+    with pytest.raises(ValueError, match="1 key for 2 images"):
         SuperpixelFilling().warm(noise(2, 3, 32, 32), keys=["a"])

@@ -428,6 +428,7 @@ def test_a_killed_build_goes_on(options, tmp_path, seconds):
     subprocess.run([sys.executable, "-c", script], check=True)
     done = runs(options)
     assert len(set(done)) == 10
-    assert len(done) <= 11, "only what was running is repeated"
+    again = Counter(done) - Counter(set(done)) - Counter(["Broken 3"])
+    assert again.total() <= 1, "only what was running is repeated, and what had failed"
     assert read_bundle_info(options.output).choices[-1].startswith("Fast: ")
     check_page((options.output / "report.html").read_text())
