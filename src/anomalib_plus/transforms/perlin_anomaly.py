@@ -220,9 +220,9 @@ class PerlinAnomaly(Augmenter):
         images.view(-1).scatter_(0, places.colours.flatten(), blended.flatten())
 
     def check(self) -> None:
-        """Raise ``FileNotFoundError`` if the folder of textures or the region's file is missing or of no use."""
+        """Raise ``FileNotFoundError`` or ``ValueError`` if the textures or the region's file cannot be used."""
+        super().check()
         self.textures.check()
-        self.region.check()
 
     def _check_arguments(self) -> None:
         check_severity(self.severity)

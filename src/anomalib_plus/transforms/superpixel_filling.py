@@ -176,10 +176,6 @@ class SuperpixelFilling(Augmenter):
         """Do what :meth:`forward` does; the images remain the target."""
         return SyntheticBatch(images, *self(images, generator, keys))
 
-    def check(self) -> None:
-        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
-        self.region.check()
-
     def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
         """Compute the superpixels of all images; see :meth:`warm`."""
         self.preparation = description
