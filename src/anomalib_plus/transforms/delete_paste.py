@@ -91,7 +91,7 @@ class _RectangleDamage(Augmenter):
         probability: Share of images that are damaged.
         max_tries: Draws until an overlapping pair is accepted after all.
         severity: In (0, 1]: draws the area from the part of its range around it and makes sure that the damage can be
-            seen. None uses the whole range and shows what the rectangles show, be it nothing.
+            seen. None uses the whole range, and damage may be invisible.
         roi: Where rectangles and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; rectangles are
             centred on it and cut off at its border.
         foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".

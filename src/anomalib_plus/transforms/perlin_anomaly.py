@@ -48,7 +48,7 @@ class PerlinAnomaly(Augmenter):
         num_augmentations: Distinct operations per texture.
         max_tries: Draws of the noise before an empty mask is accepted.
         severity: In (0, 1]: opacity and size are drawn from the parts of their ranges around it, and an anomaly that
-            could not be seen is strengthened. None uses the whole ranges, whatever comes out.
+            could not be seen is strengthened. None uses the whole ranges, and anomalies may be invisible.
         blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
             brightness and colour of its surroundings.
 
