@@ -30,9 +30,6 @@ class Augmenter(nn.Module):
     (B, 1, H, W), and keep every constructor argument in an attribute of its name, so that :meth:`config` can read it.
     """
 
-    region: Region | None = None
-    """Where anomalies may lie; None if the transform does not restrict them."""
-
     def corrupt(
         self,
         images: Tensor,
@@ -52,14 +49,15 @@ class Augmenter(nn.Module):
         return SyntheticBatch(images, image, mask)
 
     def check(self) -> None:
-        """Raise an error if a training with this transform could not begin.
+        """Raise an error if a training with this transform could not begin; here, a ``region`` that cannot be used.
 
         Raises:
             FileNotFoundError: If a file or folder that it needs is missing, such as its region of interest.
             ValueError: If such a file cannot be used.
         """
-        if isinstance(self.region, Region):
-            self.region.check()
+        region = getattr(self, "region", None)
+        if isinstance(region, Region):
+            region.check()
 
     def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
         """Compute before the first epoch what depends on an image alone; nothing by default.
