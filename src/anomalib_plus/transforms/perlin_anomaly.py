@@ -140,7 +140,7 @@ class PerlinAnomaly(Augmenter):
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
             places = _places(rows, anomalous)
-            mask = replace_rows(mask, chosen, anomalous.view(torch.uint8).to(mask.dtype))  # bytes convert faster
+            mask.view(-1).scatter_(0, places.pixels, 1)
             self._paste(image, rows, anomalous, places, clean, generator)
             if self.blend_inverse == "perlin":
                 image.view(-1).scatter_(0, _places(rows, blobs & ~allowed).colours.flatten(), 0)
@@ -161,8 +161,7 @@ class PerlinAnomaly(Augmenter):
             allowed = self.region.masks(select_rows(clean, chosen))
         else:
             allowed = select_rows(self.region.masks(clean), chosen)
-        # Bytes, because conversions between numbers and booleans take six times as long.
-        return _rotate_where(rotated, allowed.view(torch.uint8), degrees, "nearest").view(torch.bool)
+        return _rotate_where(rotated, allowed, degrees, "nearest")
 
     def _draw_blobs(
         self, count: int, size: tuple[int, int], allowed: Tensor, generator: torch.Generator | None
@@ -257,6 +256,8 @@ def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator
 class _Places(NamedTuple):
     """N pixels of a batch of images."""
 
+    pixels: Tensor
+    """(N,), where each stands in a flattened batch of masks."""
     colours: Tensor
     """(3, N), where the three colours stand in the flattened batch."""
     drawn: Tensor
@@ -271,8 +272,10 @@ def _places(rows: Tensor, masks: Tensor) -> _Places:
     inside = true_positions(masks)
     drawn = inside // area
     positions = inside - drawn * area
-    red = rows.index_select(0, drawn).mul_(3 * area).add_(positions)
-    return _Places(torch.stack([red, red + area, red + 2 * area]), drawn, positions)
+    before = rows.index_select(0, drawn) * area
+    pixels = before + positions
+    red = before.mul_(2).add_(pixels)
+    return _Places(pixels, torch.stack([red, red + area, red + 2 * area]), drawn, positions)
 
 
 def _rotate_where(
