@@ -107,17 +107,12 @@ def report_skipped(datasets: Iterable[object], folder: Path) -> None:
         logger.warning("%s predicted, %d skipped (%s):%s", predicted, len(skipped), file, _lines(skipped))
     try:
         if skipped or (chosen and file.exists()):
-            _write_list(skipped, file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                # Absolute paths, which no spreadsheet interprets as formulas.
+                csv.writer(stream).writerows([BadImage._fields, *skipped])
     except OSError as error:  # not worth losing finished predictions
         logger.warning("The list of skipped images could not be written: %s", error)
-
-
-def _write_list(bad_images: list[BadImage], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(BadImage._fields)
-        writer.writerows(bad_images)  # absolute paths, which no spreadsheet interprets as formulas
 
 
 def _find(path: Path) -> tuple[list[Path], list[Path]]:

@@ -153,11 +153,7 @@ def check_shapes(values: dict[str, Tensor], expected: dict[str, Tensor], file: s
 
 
 def read_state_dict(file: Path, argument: str) -> dict[str, Tensor]:
-    """Read ``.pth`` or ``.safetensors`` without running code from it.
-
-    Args:
-        file: The file.
-        argument: Name of the model's argument for it, for error messages.
+    """Read ``.pth`` or ``.safetensors`` without running code from it; errors name the model's ``argument`` for it.
 
     Raises:
         FileNotFoundError: If there is no such file.

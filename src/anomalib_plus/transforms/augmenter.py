@@ -9,6 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from anomalib_plus.transforms.region import Region
+
 
 class SyntheticBatch(NamedTuple):
     """A corrupted batch and what a network should make of it."""
@@ -47,7 +49,15 @@ class Augmenter(nn.Module):
         return SyntheticBatch(images, image, mask)
 
     def check(self) -> None:
-        """Raise an error if a training with this transform could not begin, for example without its textures."""
+        """Raise an error if a training with this transform could not begin; here, a ``region`` that cannot be used.
+
+        Raises:
+            FileNotFoundError: If a file or folder that it needs is missing, such as its region of interest.
+            ValueError: If such a file cannot be used.
+        """
+        region = getattr(self, "region", None)
+        if isinstance(region, Region):
+            region.check()
 
     def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
         """Compute before the first epoch what depends on an image alone; nothing by default.
@@ -61,7 +71,15 @@ class Augmenter(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Return class and arguments as plain data, as YAML files and checkpoints hold them."""
-        return _to_config(self)
+        names = list(inspect.signature(type(self)).parameters)
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            msg = (
+                f"{type(self).__name__} must keep each argument of its constructor in an attribute of its name, for "
+                f"checkpoints; {', '.join(missing)} is missing."
+            )
+            raise ValueError(msg)
+        return {"class_path": _path(type(self)), "init_args": {name: _plain(getattr(self, name)) for name in names}}
 
 
 def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
@@ -92,19 +110,6 @@ def build_augmenter(config: Augmenter | Mapping[str, Any]) -> Augmenter:
     except TypeError as error:
         msg = f"The arguments of the augmenter {name} do not fit: {error}."
         raise ValueError(msg) from error
-
-
-def _to_config(instance: Any) -> dict[str, Any]:
-    names = list(inspect.signature(type(instance)).parameters)
-    missing = [name for name in names if not hasattr(instance, name)]
-    if missing:
-        msg = (
-            f"{type(instance).__name__} must keep each argument of its constructor in an attribute of its name, for "
-            f"checkpoints; {', '.join(missing)} is missing."
-        )
-        raise ValueError(msg)
-    arguments = {name: _plain(getattr(instance, name)) for name in names}
-    return {"class_path": _path(type(instance)), "init_args": arguments}
 
 
 def _plain(value: Any) -> Any:

@@ -166,10 +166,6 @@ class Defect(Augmenter):
             return points_inside(region, draws[:, 0])
         return (draws * torch.tensor(region.shape[2:])).floor().to(region.device, non_blocking=True)
 
-    def check(self) -> None:
-        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
-        self.region.check()
-
     @abstractmethod
     def _draw(self, site: Site, draws: ImageDraws) -> tuple[Window, Tensor, Tensor]:
         """Draw the defects, regardless of the region.

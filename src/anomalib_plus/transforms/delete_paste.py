@@ -91,7 +91,7 @@ class _RectangleDamage(Augmenter):
         probability: Share of images that are damaged.
         max_tries: Draws until an overlapping pair is accepted after all.
         severity: In (0, 1]: draws the area from the part of its range around it and makes sure that the damage can be
-            seen. None uses the whole range and shows what the rectangles show, be it nothing.
+            seen. None uses the whole range, and damage may be invisible.
         roi: Where rectangles and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; rectangles are
             centred on it and cut off at its border.
         foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
@@ -142,10 +142,6 @@ class _RectangleDamage(Augmenter):
         self.foreground_polarity = foreground_polarity
         self.region = Region(roi, foreground_polarity)
 
-    def check(self) -> None:
-        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
-        self.region.check()
-
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Damage a copy of ``images``.
 
@@ -163,7 +159,7 @@ class _RectangleDamage(Augmenter):
         count, _, height, width = batch.shape
         damaged = batch.clone()
         masks = batch.new_zeros(count, 1, height, width)
-        chosen = torch.rand(count, generator=generator) < self.probability
+        chosen = (torch.rand(count, generator=generator) < self.probability).tolist()
         region = None if self.region.is_everywhere else self.region.masks(batch)
         host_region = None if region is None else region.cpu()
         for _ in range(self.num_patches):
@@ -177,10 +173,9 @@ class _RectangleDamage(Augmenter):
                 generator=generator,
                 region=host_region,
             )
-            numbers = zip(*(column.tolist() for column in rectangles), strict=True)
-            for index, (is_chosen, numbers_of_image) in enumerate(zip(chosen.tolist(), numbers, strict=True)):
-                if is_chosen:
-                    self._damage(batch[index], damaged[index], masks[index], *numbers_of_image)
+            for index, numbers in enumerate(zip(*(column.tolist() for column in rectangles), strict=True)):
+                if chosen[index]:
+                    self._damage(batch[index], damaged[index], masks[index], numbers)
         if region is not None:
             masks.mul_(region)
             damaged = torch.where(region, damaged, batch)
@@ -188,18 +183,8 @@ class _RectangleDamage(Augmenter):
             damaged, masks = ensure_visible(batch, batch.float(), damaged.float(), masks.float(), 0.5)
         return (damaged, masks) if images.ndim == 4 else (damaged[0], masks[0])
 
-    def _damage(
-        self,
-        clean: Tensor,
-        damaged: Tensor,
-        mask: Tensor,
-        height: int,
-        width: int,
-        source_y: int,
-        source_x: int,
-        target_y: int,
-        target_x: int,
-    ) -> None:
+    def _damage(self, clean: Tensor, damaged: Tensor, mask: Tensor, rectangle: tuple[int, ...]) -> None:
+        height, width, source_y, source_x, target_y, target_x = rectangle
         source = (..., slice(source_y, source_y + height), slice(source_x, source_x + width))
         target = (..., slice(target_y, target_y + height), slice(target_x, target_x + width))
         if self.deletes:

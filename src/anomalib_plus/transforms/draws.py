@@ -38,12 +38,12 @@ class ImageDraws:
 
 
 def near(severity: float, draws: ImageDraws) -> Tensor:
-    """Draw a strength (B,) around ``severity``, at most a third away from it; in (0, 1]."""
+    """Draw a strength (B,) in (0, 1], at most 30 % below or above ``severity``."""
     return (severity * draws.uniform(0.7, 1.3)).clamp_max(1)
 
 
 def narrow(bounds: tuple[float, float], severity: float | None) -> tuple[float, float]:
-    """Cut a range to the fifth on either side of ``severity``; 0 stands for its lower end. The whole range if None."""
+    """Cut a range to a fifth of its length on either side of ``severity``, from 0 (its low end) to 1; None for all."""
     if severity is None:
         return bounds
     low, high = bounds

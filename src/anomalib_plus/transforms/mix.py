@@ -39,7 +39,7 @@ class Mix(Augmenter):
         defects_per_image: Fewest and most transforms per image.
         probability: Share of the images that get any.
         roi: Replaces the region of interest of every transform that has one. None keeps theirs.
-        foreground_polarity: That of ``roi``.
+        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
         nuisance: Applied to all images before, by :meth:`corrupt` only, because it changes the target.
 
     Raises:

@@ -48,7 +48,7 @@ class PerlinAnomaly(Augmenter):
         num_augmentations: Distinct operations per texture.
         max_tries: Draws of the noise before an empty mask is accepted.
         severity: In (0, 1]: opacity and size are drawn from the parts of their ranges around it, and an anomaly that
-            could not be seen is strengthened. None uses the whole ranges, whatever comes out.
+            could not be seen is strengthened. None uses the whole ranges, and anomalies may be invisible.
         blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
             brightness and colour of its surroundings.
 
@@ -221,9 +221,9 @@ class PerlinAnomaly(Augmenter):
         images.view(-1).scatter_(0, places.colours.flatten(), blended.flatten())
 
     def check(self) -> None:
-        """Raise ``FileNotFoundError`` if the folder of textures or the region's file is missing or of no use."""
+        """Raise ``FileNotFoundError`` or ``ValueError`` if the textures or the region's file cannot be used."""
+        super().check()
         self.textures.check()
-        self.region.check()
 
     def _check_arguments(self) -> None:
         check_severity(self.severity)

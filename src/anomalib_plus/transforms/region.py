@@ -24,7 +24,7 @@ class Region:
 
     Args:
         roi: Mask (H, W) or one per image of a batch, (B, H, W) or (B, 1, H, W), where what is not 0 is allowed; path of
-            an image file with such a mask; "foreground", the object in each image; or "everywhere", as None means too.
+            an image file with such a mask; "foreground", the object in each image; "everywhere" or None for no limit.
         polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
 
     Raises:

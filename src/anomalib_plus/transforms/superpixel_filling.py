@@ -50,8 +50,8 @@ class SuperpixelFilling(Augmenter):
         opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
         cache_folder: Where label maps are kept between runs; None keeps them in memory only.
-        severity: In (0, 1]: ``n_filled`` is what it fills at 1, fewer below; what is filled can be seen. None fills
-            ``n_filled`` of them whatever comes out.
+        severity: In (0, 1]: fills this share of ``n_filled`` superpixels, at least one, and makes sure that they can be
+            seen. None fills all ``n_filled``, visible or not.
         roi: Where superpixels and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; superpixels
             are cut off at its border.
         foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
@@ -176,10 +176,6 @@ class SuperpixelFilling(Augmenter):
     ) -> SyntheticBatch:
         """Do what :meth:`forward` does; the images remain the target."""
         return SyntheticBatch(images, *self(images, generator, keys))
-
-    def check(self) -> None:
-        """Raise ``FileNotFoundError`` or ``ValueError`` if the region of interest is a file that cannot be used."""
-        self.region.check()
 
     def prepare(self, images: Any, transform: Callable[[Tensor], Tensor], description: str, progress: bool) -> None:
         """Compute the superpixels of all images; see :meth:`warm`."""

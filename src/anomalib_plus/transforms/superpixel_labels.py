@@ -37,7 +37,14 @@ def superpixel_labels(image: np.ndarray, n_segments: int, min_segments: int) -> 
             "Divide 8-bit images by 255 and normalise with mean and standard deviation later, inside the model."
         )
         raise ValueError(msg)
-    labels = slico_labels(image, n_segments)
+    labels = slic(
+        image,
+        n_segments=n_segments,
+        compactness=_COMPACTNESS,
+        max_num_iter=_ITERATIONS,
+        slic_zero=True,
+        start_label=0,
+    )
     if labels.max() + 1 < min_segments:
         seed = int.from_bytes(hashlib.sha1(image.tobytes(), usedforsecurity=False).digest(), "little")
         height, width = image.shape[:2]
@@ -46,20 +53,6 @@ def superpixel_labels(image: np.ndarray, n_segments: int, min_segments: int) -> 
         msg = f"n_segments={n_segments} gives {labels.max() + 1} superpixels; label maps hold at most {2**15}."
         raise ValueError(msg)
     return labels.astype(np.int16)
-
-
-def slico_labels(image: np.ndarray, n_segments: int) -> np.ndarray:
-    """Connected SLICO superpixels of an RGB image (H, W, 3), clustered in Lab; labels 0 ... n - 1."""
-    return slic(
-        image,
-        n_segments=n_segments,
-        compactness=_COMPACTNESS,
-        max_num_iter=_ITERATIONS,
-        slic_zero=True,
-        enforce_connectivity=True,
-        start_label=0,
-        channel_axis=-1,
-    )
 
 
 def jittered_grid(height: int, width: int, points_per_side: int, seed: int) -> np.ndarray:

@@ -39,8 +39,9 @@ class SyntheticValidation(AnomalibDataModule):
         datamodule: Datamodule of images to take the training images from, or its class_path and init_args.
         augmenter: Transform that makes the defects, or its class_path and init_args. None for ten kinds of defects,
             equally frequent, of severities from 0.3 to 0.8, on the object where there is one before a background.
-        nuisance: Variation (light, focus, noise, position) of all validation images, below the defects: a model that
-            takes light for a defect shows it. "default" for :class:`~anomalib_plus.transforms.Nuisance`, None for none.
+        nuisance: Variation (light, focus, noise, position) of all validation images, below the defects, which shows
+            whether a model takes light for a defect. "default" for :class:`~anomalib_plus.transforms.Nuisance`, None
+            for none.
         holdout: Share of the good training images to hold out, at least one image. Images of one part stay together:
             scores of parts that the model has seen are too low.
         group_by: Regular expression, searched in each path: images with the same first group, or without one the same

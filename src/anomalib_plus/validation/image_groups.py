@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,21 +119,11 @@ def _largest(count: int, links: Sequence[tuple[int, int]]) -> int:
 def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:
     """Link images whose names differ in a last letter or number only, by the first rule that links any."""
     for rule in _BURSTS:
-        links = _links_of_equal(names, lambda name, rule=rule: _burst(name, rule))  # type: ignore[misc]
+        members: dict[str, list[int]] = defaultdict(list)
+        for index, name in enumerate(names):
+            if match := rule.fullmatch(name.rpartition(".")[0]):
+                members[match[1]].append(index)
+        links = [(first, other) for first, *others in members.values() for other in others]
         if links:
             return links
     return []
-
-
-def _burst(name: str, rule: re.Pattern[str]) -> str | None:
-    stem, _, _ = name.rpartition(".")
-    match = rule.fullmatch(stem)
-    return match[1] if match else None
-
-
-def _links_of_equal(names: Sequence[str], key: Callable[[str], str | None]) -> list[tuple[int, int]]:
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, name in enumerate(names):
-        if (found := key(name)) is not None:
-            members[found].append(index)
-    return [(first, other) for first, *others in members.values() for other in others]

@@ -24,15 +24,22 @@ def test_plain_numbers_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "windows"),
-    [((256, 256), (21, 21)), ((128, 128), (11, 11)), ((256, 64), (21, 5))],
+    ("kernel", "size", "windows"),
+    [
+        (PaperSize(21, 256), (256, 256), (21, 21)),
+        (PaperSize(21, 256), (256, 64), (21, 5)),
+        (21, (48, 30), (21, 21)),
+        (1, (48, 30), (1, 1)),
+    ],
     ids=str,
 )
-def test_mean_filter_scales_along_each_axis(size: tuple[int, int], windows: tuple[int, int]) -> None:
+def test_mean_filter_is_a_window_with_zeros_around_and_scales_along_each_axis(
+    kernel: int | PaperSize, size: tuple[int, int], windows: tuple[int, int]
+) -> None:
     maps = torch.rand(2, 1, *size, dtype=torch.float64)
     padding = (windows[0] // 2, windows[1] // 2)
     expected = torch.nn.functional.avg_pool2d(maps, windows, stride=1, padding=padding)
-    torch.testing.assert_close(mean_filter(maps, PaperSize(21, 256)), expected)
+    torch.testing.assert_close(mean_filter(maps, kernel), expected)
 
 
 @pytest.mark.parametrize("size", [(352, 352), (176, 88)], ids=str)

@@ -108,20 +108,6 @@ def test_both_networks_learn_from_the_segmentation_alone(images: torch.Tensor) -
         assert any(parameter.grad.abs().sum() > 0 for parameter in part.parameters())
 
 
-def test_loss_falls_on_a_repeated_batch(images: torch.Tensor) -> None:
-    torch.manual_seed(0)
-    model = FEAR(**SMALL, learning_rate=1e-3).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=model.learning_rate)
-    losses = []
-    for _ in range(20):
-        optimizer.zero_grad()
-        loss = step(model, images)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
-
-
 def test_evaluation_predicts_for_the_original_image(images: torch.Tensor) -> None:
     model = build(probability=1.0).eval()
     seen: list[torch.Tensor] = []

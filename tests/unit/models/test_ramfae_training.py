@@ -14,21 +14,6 @@ def step(model: RamFAE, images: torch.Tensor) -> torch.Tensor:
     return model.training_step(ImageBatch(image=images))
 
 
-def test_loss_falls_on_a_repeated_batch() -> None:
-    model = RamFAE(**SMALL, learning_rate=1e-2)
-    model.train()
-    images = torch.rand(4, 3, 1, 1).expand(-1, -1, 64, 64) * torch.linspace(0.3, 1, 64)
-    optimizer = torch.optim.Adam(model.parameters(), lr=model.learning_rate)
-    losses = []
-    for _ in range(30):
-        optimizer.zero_grad()
-        loss = step(model, images)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
-
-
 def test_network_sees_the_damaged_image_and_is_compared_with_the_clean_one() -> None:
     model = RamFAE(**SMALL).train()
     images = torch.rand(2, 3, 64, 64)

@@ -38,10 +38,6 @@ def test_blur_is_scipys(sigma: float) -> None:
     assert torch.equal(score, anomaly_map.amax((1, 2, 3)))
 
 
-def test_window_is_anomalibs() -> None:
-    assert AnomalyMapGenerator(4.0).blur.smallest_map == 33 // 2 + 1
-
-
 def test_blur_is_the_papers_share_of_the_image() -> None:
     images, reconstructions = torch.rand(2, 1, 3, 176, 176)
     assert torch.equal(

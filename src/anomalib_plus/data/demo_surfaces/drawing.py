@@ -4,7 +4,6 @@ from zlib import crc32
 
 import numpy as np
 
-from anomalib_plus.data.demo_surfaces.camera import draw_noise, expose
 from anomalib_plus.data.demo_surfaces.defects import DEFECTS
 from anomalib_plus.data.demo_surfaces.photographs import TONES, draw_texture
 from anomalib_plus.data.demo_surfaces.scene import Scene
@@ -12,6 +11,7 @@ from anomalib_plus.data.demo_surfaces.sheet import draw_sheet, draw_small_defect
 from anomalib_plus.data.demo_surfaces.washer import draw_washer
 
 SHEET = "sheet"
+READ_NOISE, SHOT_NOISE = 0.004, 0.0001
 
 
 def draw_image(seed: int, category: str, split: str, kind: str, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,13 +27,13 @@ def draw_image(seed: int, category: str, split: str, kind: str, number: int) -> 
     if kind != "good":
         damaged, mask = draw_small_defect(kind, scene, rng) if category == SHEET else DEFECTS[kind](scene, rng)
         image = np.where(mask[..., None], damaged, image)
-    return expose(image, noise), mask
+    return _expose(image, noise), mask
 
 
 def draw_twin(seed: int, category: str, split: str, kind: str, number: int) -> np.ndarray:
     """Draw the same image without the defect, uint8 (H, W, 3)."""
     scene, noise, _ = _stage(seed, category, split, kind, number)
-    return expose(scene.render(), noise)
+    return _expose(scene.render(), noise)
 
 
 def _stage(
@@ -47,4 +47,10 @@ def _stage(
         scene = draw_sheet(for_scene)
     else:
         scene = draw_texture(category, for_scene, split) if category in TONES else draw_washer(for_scene)
-    return scene, draw_noise(for_noise, scene.material.shape), for_defect
+    return scene, for_noise.standard_normal(scene.material.shape), for_defect
+
+
+def _expose(image: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Add sensor noise, unit normal, to a float image in [0, 1] and convert it to uint8, each pixel on its own."""
+    deviation = np.sqrt(READ_NOISE**2 + SHOT_NOISE * image.clip(0, 1))
+    return np.rint((image + deviation * noise).clip(0, 1) * 255).astype(np.uint8)

@@ -3,7 +3,15 @@
 import numpy as np
 from skimage.filters import gaussian
 
-from anomalib_plus.data.demo_surfaces.scene import IMAGE_SIZE, Scene, lamp, pixel_grid, smooth_noise, white_balance
+from anomalib_plus.data.demo_surfaces.scene import (
+    IMAGE_SIZE,
+    Scene,
+    lamp,
+    pixel_grid,
+    relief_shading,
+    smooth_noise,
+    white_balance,
+)
 
 OUTER_RADIUS, BORE_RADIUS, BEVEL = 90.0, 36.0, 4.5
 KEYWAY_HALF_WIDTH, KEYWAY_DEPTH = 8.0, 14.0
@@ -48,8 +56,7 @@ def _metal_shading(
     marks = _rings(rng, radius, width=0.7, depth=0.03) + _rings(rng, radius, width=5.0, depth=0.015)
     grain = 0.012 * smooth_noise(rng, 2) + 0.012 * smooth_noise(rng, 40)
 
-    slope_rows, slope_columns = np.gradient(gaussian(np.minimum(inside, BEVEL).clip(0), sigma=0.8))
-    bevel = -(slope_rows * light[0] + slope_columns * light[1])
+    bevel = relief_shading(gaussian(np.minimum(inside, BEVEL).clip(0), sigma=0.8), light)
     return 0.66 + 0.55 * highlight + (marks + grain) * (0.7 + highlight) + 0.30 * bevel
 
 

@@ -66,16 +66,12 @@ class ResidualPass(Callback):
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
         )
-        limit = trainer.num_training_batches
+        limit = None if math.isinf(trainer.num_training_batches) else int(trainer.num_training_batches)
         precision = trainer.precision_plugin
         with isolate_rng(), precision.forward_context():
-            batches = (precision.convert_input(batch.image) for batch in islice(images, _whole(limit)))
+            batches = (precision.convert_input(batch.image) for batch in islice(images, limit))
             pl_module.estimate_residuals(batches)
         for whitening in pl_module.model.whitening:
             for buffer in whitening.buffers():  # those of the first process, because batch statistics differ
                 buffer.copy_(trainer.strategy.broadcast(buffer.cpu()))
         self._estimated_step = trainer.global_step
-
-
-def _whole(limit: float) -> int | None:
-    return None if math.isinf(limit) else int(limit)

@@ -56,8 +56,7 @@ class RegenerationBlock(nn.Sequential):
 
 def draw_mask(shape: tuple[int, int, int], rate: float, generator: torch.Generator | None = None) -> Tensor:
     """Draw masks (B, 1, h, w) for a shape (B, h, w) on the CPU: False (masked) with probability ``rate``."""
-    batch, height, width = shape
-    return torch.rand(batch, 1, height, width, generator=generator) >= rate
+    return torch.rand(shape, generator=generator).unsqueeze(1) >= rate
 
 
 def resize(features: Tensor, size: torch.Size) -> Tensor:

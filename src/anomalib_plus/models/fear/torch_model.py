@@ -62,16 +62,8 @@ class FEARModel(nn.Module):
 
     Both networks are those of anomalib's DRAEM, with channel attention added to the autoencoder.
 
-    Args:
-        reconstruction_width: Channels of the autoencoder's first stage (128 in the paper's size).
-        segmentation_width: Channels of the U-Net's first stage (64 in the paper's size).
-        eca_stages: Encoder stages of the autoencoder, 1 to 5, that end in channel attention (ablation, Table 4).
-        eca_gamma: Divisor in the attention's rule for its kernel size.
-        eca_b: Offset in that rule.
-        init_std: Standard deviation of the initial weights of convolutions and batch normalisation; None keeps
-            PyTorch's initialisation.
-        detach_reconstruction: Keep the gradient of the U-Net's loss out of the autoencoder.
-        map_generator: Turns logits into anomaly map and score; the paper's if None.
+    Args: Those of :class:`~anomalib_plus.models.fear.lightning_model.FEAR` of the same name, and ``map_generator``,
+        which computes anomaly map and score; the paper's if None.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.

@@ -102,7 +102,9 @@ def _similarity_to(mask: Tensor, maps: Tensor) -> Tensor:
         mean = _ssim_blur(resized)
         variance = _ssim_blur(resized.square()) - mean.square()
         covariance = _ssim_blur(resized * mask) - mean * mean_m
-        similarity = _ssim_from_moments(mean, mean_m, variance, variance_m, covariance)
+        numerator = (2 * mean * mean_m + 0.01**2) * (2 * covariance + 0.03**2)
+        squares = mean.square() + mean_m.square() + 0.01**2
+        similarity = numerator / (squares * (variance + variance_m + 0.03**2))
         similarities.append(similarity.mean(dim=(0, 2, 3)))
     return torch.cat(similarities)
 
@@ -113,12 +115,3 @@ def _ssim_blur(images: Tensor) -> Tensor:
     sigma = torch.full((1, 1), 1.5, device=images.device, dtype=images.dtype)
     window = kornia.filters.get_gaussian_kernel1d(_SSIM_WINDOW, sigma)
     return kornia.filters.filter2d_separable(images, window, window, border_type="reflect")
-
-
-def _ssim_from_moments(
-    mean_a: Tensor, mean_b: Tensor, variance_a: Tensor, variance_b: Tensor, covariance: Tensor
-) -> Tensor:
-    """Compute SSIM of values in [0, 1] from their local moments."""
-    numerator = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
-    squares = mean_a.square() + mean_b.square() + 0.01**2
-    return numerator / (squares * (variance_a + variance_b + 0.03**2))

@@ -9,17 +9,16 @@ channels low weights.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from anomalib.data.utils import read_image
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from anomalib_plus.deployment.resizing import pre_process
 from anomalib_plus.models.tsdn.feature_normality import channel_similarity, scaled_distance
 from anomalib_plus.models.tsdn.lightning_model import TSDN
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHARE = 16  # 1/16 of the channels is shown as those of lowest weight, and as many as those of highest
 
@@ -81,10 +80,8 @@ def measure_normality(model: TSDN, image: Tensor, mask: Tensor | None = None) ->
     )
 
 
-def plot_normality(rows: Sequence[tuple[str, Normality]]) -> "Figure":
+def plot_normality(rows: Sequence[tuple[str, Normality]]) -> Figure:
     """Draw a row of images and a scatter plot for each title and measurement."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(15, 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 6, squeeze=False, width_ratios=[1, 1, 1, 1, 1, 1.5])
     for (title, result), (*images, scatter) in zip(rows, axes, strict=True):
@@ -124,12 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("tsdn_fne.png"))
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic defects")
     options = parser.parse_args(arguments)
-
-    from anomalib.data.utils import read_image
-
     model = TSDN.load_from_checkpoint(options.checkpoint, map_location="cpu")
-    image = read_image(options.image, as_tensor=True)
-    image = pre_process(model.pre_processor, image)
+    image = pre_process(model.pre_processor, read_image(options.image, as_tensor=True))
     if model.augmenter is None:
         parser.error("the model was trained without synthetic defects (augmenter=False), which the figure needs")
     corrupted, mask = model.augmenter(image, torch.Generator().manual_seed(options.seed))

@@ -42,15 +42,7 @@ def normality_loss(logits: Tensor, target: Tensor, reduction: FneReduction = "su
 class TSDNLoss(nn.Module):
     """Weighted sum of five terms; terms of weight 0, or of parts that the network lacks, are skipped.
 
-    Args:
-        l2_weight: Weight of the mean squared error of the reconstruction.
-        ssim_weight: Weight of ``1 - SSIM``.
-        gms_weight: Weight of ``1 - GMS``.
-        mask_weight: Weight of the mean squared error of the mask.
-        fne_weight: Weight of the cross-entropy of the channels' normality.
-        gms_scales: Scales of the gradient similarity.
-        ssim_size: Side at which channels and mask are compared; None for a quarter of the images'.
-        fne_reduction: Whether the cross-entropy is summed or averaged over channels.
+    Args: Those of :class:`~anomalib_plus.models.tsdn.lightning_model.TSDN` of the same name.
 
     Raises:
         ValueError: If a weight is negative or another number not positive.

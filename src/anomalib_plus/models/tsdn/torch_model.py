@@ -183,10 +183,10 @@ class TSDNModel(nn.Module):
             normality = self.estimator(features)
             weights = normality.sigmoid()[..., None, None]
         elif self.gate == "mask" and mask is not None:
-            weights = 1 - shrink(mask, self.size_divisor)
+            weights = 1 - F.avg_pool2d(mask, self.size_divisor)
         if self.skip_mode == "masked" and mask is not None:
             pairs = zip(skips, self.skip_strides, strict=True)
-            skips = [skip if skip is None else skip * (1 - shrink(mask, stride)) for skip, stride in pairs]
+            skips = [skip if skip is None else skip * (1 - F.avg_pool2d(mask, stride)) for skip, stride in pairs]
         reconstruction = self.reconstruct(features, skips, weights)
         return TSDNOutput(reconstruction, mask, features, normality)
 
@@ -217,8 +217,3 @@ def encoder_stages(backbone: str) -> dict[int, int]:
         msg = f"The strides of backbone={backbone!r} must be ascending powers of two, got {list(stages)}."
         raise ValueError(msg)
     return stages
-
-
-def shrink(mask: Tensor, stride: int) -> Tensor:
-    """Average masks (B, 1, H, W) over squares of side ``stride``."""
-    return F.avg_pool2d(mask, stride)
