@@ -9,6 +9,7 @@ from typing import Any
 from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.image_files import inspect_mask, printable
+from anomalib_plus.inspector.building.splits import LEAST_IMAGES
 from anomalib_plus.inspector.building.survey import Survey, SurveyedImage, survey_image
 
 _PACKAGES = {"openvino": ("openvino", "onnx", "onnxscript"), "onnx": ("onnxruntime", "onnx", "onnxscript"), "torch": ()}
@@ -21,6 +22,20 @@ def check_format(form: str) -> None:
     if absent:
         msg = f"--format {form} needs {', '.join(absent)}: pip install {' '.join(absent)}, or choose --format torch."
         raise ValueError(msg)
+
+
+def check_number(found: Survey) -> None:
+    """Raise ``ValueError`` if there are too few images; the message says which files cannot be used."""
+    if len(found.images) >= LEAST_IMAGES:
+        return
+    reasons = "".join(f"\n  {name} {reason}" for name, reason in found.unusable[:5])
+    more = f" {counted(len(found.unusable), 'file')} cannot be used, for example:{reasons}" if reasons else ""
+    usable = counted(len(found.images), "usable image")
+    msg = (
+        f"{found.folder} has {usable} of good parts: {LEAST_IMAGES} are the least, and up to about 250 each one "
+        f"helps.{more}"
+    )
+    raise ValueError(msg)
 
 
 def check_folders(output: Path, good: Path, bad: Path | None, masks: Path | None) -> None:

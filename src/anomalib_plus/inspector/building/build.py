@@ -12,10 +12,15 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
-from anomalib_plus.counts import counted
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
-from anomalib_plus.inspector.building.argument_checks import check_bad_parts, check_folders, check_format, check_roi
+from anomalib_plus.inspector.building.argument_checks import (
+    check_bad_parts,
+    check_folders,
+    check_format,
+    check_number,
+    check_roi,
+)
 from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding, competition, defects, find, region
@@ -32,7 +37,7 @@ from anomalib_plus.inspector.building.halving import (
 )
 from anomalib_plus.inspector.building.outcome import Outcome, changes
 from anomalib_plus.inspector.building.ranking import Score, choose
-from anomalib_plus.inspector.building.splits import LEAST_IMAGES, Splits, divide
+from anomalib_plus.inspector.building.splits import Splits, divide
 from anomalib_plus.inspector.building.state import BuildState
 from anomalib_plus.inspector.building.survey import Survey, survey
 
@@ -106,7 +111,7 @@ class Build:
         check_folders(options.output, options.good, options.bad, options.masks)
         check_format(options.format)
         self.survey = survey(options.good, options.group_by)
-        _check_number(self.survey)
+        check_number(self.survey)
         check_roi(options.roi, self.survey)
         if options.tile is not None and options.tile > min(self.image_size):
             height, width = self.image_size
@@ -289,16 +294,3 @@ class Build:
         for sentence in outcome.changes:
             self.console.print(sentence)
         self.console.print(f"\n{outcome.sentence()}\nInspector: {output}; report: {output / 'report.html'}")
-
-
-def _check_number(found: Survey) -> None:
-    if len(found.images) >= LEAST_IMAGES:
-        return
-    reasons = "".join(f"\n  {name} {reason}" for name, reason in found.unusable[:5])
-    more = f" {counted(len(found.unusable), 'file')} cannot be used, for example:{reasons}" if reasons else ""
-    usable = counted(len(found.images), "usable image")
-    msg = (
-        f"{found.folder} has {usable} of good parts: {LEAST_IMAGES} are the least, and up to about 250 each one "
-        f"helps.{more}"
-    )
-    raise ValueError(msg)
