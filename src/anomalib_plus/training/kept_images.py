@@ -16,26 +16,31 @@ class KeptImages(AnomalibDataset):
     """Items of a dataset, each of which is kept in memory when it was first read, up to ``MOST_BYTES``.
 
     Args:
-        dataset: Dataset that gives the same items in each epoch.
+        dataset: Dataset that gives the same items in each epoch, read by anomalib's own method.
     """
 
     def __init__(self, dataset: AnomalibDataset) -> None:
-        super().__init__(dataset.augmentations)
-        self._samples = dataset.samples  # in the same order, without another search for the files
-        self._dataset = dataset
-        self._kept: dict[int, ImageItem] = {}
+        super().__init__()
+        vars(self).update(vars(dataset))  # in the same order, without another search for the files
+        self._kept: dict[str, ImageItem] = {}  # by path: a subset of a dataset has other numbers
         self._bytes = 0
 
     def __getitem__(self, index: int) -> ImageItem:
         """Return the item of the dataset."""
-        item = self._kept.get(index)
+        path = self.samples.image_path.iloc[index]
+        item = self._kept.get(path)
         if item is None:
-            item = self._dataset[index]
+            item = _whole(super().__getitem__(index))
             size = sum(value.nbytes for value in (item.image, item.gt_mask) if value is not None)
             if self._bytes + size <= MOST_BYTES:
-                self._kept[index] = item
+                self._kept[path] = item
                 self._bytes += size
         return item
+
+    def forget(self) -> None:
+        """Free the memory: the data loader of a trainer refers to its dataset for longer than the training."""
+        self._kept.clear()
+        self._bytes = 0
 
 
 class KeepImages(Callback):
@@ -47,15 +52,15 @@ class KeepImages(Callback):
     """
 
     def __init__(self) -> None:
-        self._replaced: tuple[Any, AnomalibDataset] | None = None
+        self._replaced: tuple[Any, AnomalibDataset, KeptImages] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Replace the training data of the datamodule."""
         datamodule: Any = datamodule_of_stage(trainer)
         dataset = getattr(datamodule, "train_data", None)
         if stage == "fit" and getattr(datamodule, "num_workers", 1) == 0 and _repeats(dataset):
-            self._replaced = datamodule, dataset
             datamodule.train_data = KeptImages(dataset)
+            self._replaced = datamodule, dataset, datamodule.train_data
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Put the dataset back."""
@@ -67,12 +72,23 @@ class KeepImages(Callback):
 
     def _put_back(self) -> None:
         if self._replaced is not None:
-            datamodule, dataset = self._replaced
+            datamodule, dataset, kept = self._replaced
             datamodule.train_data = dataset
+            kept.forget()
             self._replaced = None
+
+
+def _whole(item: ImageItem) -> ImageItem:
+    """Copy what is a part of a larger image, all of which it would keep in memory: a centre crop is a view."""
+    for name in ("image", "gt_mask"):
+        value = getattr(item, name)
+        if value is not None and value.untyped_storage().nbytes() > value.nbytes:
+            setattr(item, name, value.clone())
+    return item
 
 
 def _repeats(dataset: Any) -> bool:
     """Return True if anomalib reads the images from files and changes them in the same way each time."""
-    is_read_by_anomalib = getattr(type(dataset), "__getitem__", None) is AnomalibDataset.__getitem__
+    names = ("__getitem__", "collate_fn")
+    is_read_by_anomalib = all(getattr(type(dataset), name, None) is getattr(AnomalibDataset, name) for name in names)
     return is_read_by_anomalib and is_repeatable(dataset.augmentations)

@@ -9,7 +9,7 @@ import torch
 from anomalib.data import Folder, ImageItem
 from anomalib.data.utils import read_image
 from PIL import Image
-from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
+from torchvision.transforms.v2 import CenterCrop, Compose, RandomHorizontalFlip, Resize
 
 from anomalib_plus.training import kept_images
 from anomalib_plus.training.kept_images import KeepImages
@@ -63,8 +63,23 @@ def test_each_image_is_read_once_as_far_as_memory_reaches(
             torch.testing.assert_close(image, expected[path].image, rtol=0, atol=0)
             assert label == 0
     assert len(reads) == kept + 3 * (FILES - kept)
+    images = datamodule.train_data
+    subset = images.subsample([1, 3])
+    assert [subset[index].image_path for index in range(2)] == subset.samples.image_path.tolist()
+    assert (images.root, images.split) == (original.root, original.split)
     callback.teardown(nothing, nothing, "fit")  # type: ignore[arg-type]
     assert datamodule.train_data is original
+    reads.clear()
+    assert images[0].image_path in reads, "a trainer refers to them for longer than the training"
+
+
+def test_a_crop_does_not_keep_the_whole_image(parts: Any) -> None:
+    datamodule = parts(train_augmentations=Compose([Resize((400, 400)), CenterCrop((20, 30))]))
+    callback, nothing = KeepImages(), None
+    callback.setup(nothing, nothing, "fit")  # type: ignore[arg-type]
+    item = datamodule.train_data[0]
+    assert datamodule.train_data[0] is item
+    assert item.image.untyped_storage().nbytes() == BYTES
 
 
 @pytest.mark.parametrize(
