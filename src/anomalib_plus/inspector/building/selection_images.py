@@ -7,7 +7,7 @@ from typing import Any
 
 from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
-from anomalib_plus.image_files import find_image_files, inspect_mask, printable
+from anomalib_plus.image_files import PHOTO_SUFFIXES, find_image_files, inspect_image, inspect_mask, printable
 
 FOLDER = "selection"
 _DEFECTS_PER_IMAGE = 2
@@ -103,13 +103,13 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
         if folder is not None and not folder.is_dir():
             msg = f"There is no folder {printable(folder)}: correct {option}, or leave it out."
             raise FileNotFoundError(msg)
-    images = sorted(find_image_files(bad))
+    images = sorted(find_image_files(bad, suffixes=PHOTO_SUFFIXES))
     if not images:
         msg = f"{printable(bad)} holds no image: give a folder of images of bad parts, or leave out --bad."
         raise ValueError(msg)
     found: dict[Path, Path | None] = dict.fromkeys(images)
     if masks is not None:
-        files = sorted(find_image_files(masks))
+        files = sorted(find_image_files(masks, suffixes=PHOTO_SUFFIXES))
         masks_of = masks_by_name(images, files)
         # 1_2_mask has the names of both 1 and 1_2 in it, and 1_mask is shorter.
         found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}
@@ -123,16 +123,13 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
 
 
 def _check_sizes(found: dict[Path, Path | None]) -> None:
-    from PIL import Image
-
     for image, mask in found.items():
         if mask is None:
             continue
-        with Image.open(image) as opened:
-            size = opened.size
+        size = inspect_image(image).size  # None if it cannot be opened, of which the check of the images will tell
         facts = inspect_mask(mask)
         problem = facts.fault or ("is black, which marks no defect" if facts.greys == (0,) else None)
-        if problem is None and facts.size != size:
+        if problem is None and size is not None and facts.size != size:
             problem = f"has {facts.size} pixels, its image {size}"
         if problem:
             msg = f"{printable(mask)} {problem}: give masks of the size of their images, white on the defects."

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalib_plus.inspector.building.argument_checks import check_bad_parts
 from anomalib_plus.inspector.building.datamodule import SplitData
 from anomalib_plus.inspector.building.selection_images import bad_parts, entry, write_synthetic
+from anomalib_plus.inspector.building.survey import Survey
 from part_images import save_parts
 
 
@@ -67,6 +69,15 @@ def test_bad_parts_and_their_masks(tmp_path):
     found = bad_parts(tmp_path / "bad", masks)
     assert [each["mask"] for each in found] == [str(masks / f"{path.stem}_mask.png") for path in images]
     assert [each["mask"] for each in bad_parts(tmp_path / "bad", None)] == [None] * 3
+    part = images[1].read_bytes()
+    for name in ("part_001.png", "part_001.heic"):
+        images[1].unlink()
+        (tmp_path / "bad" / name).touch()
+        unreadable = bad_parts(tmp_path / "bad", masks)
+        with pytest.raises(ValueError, match=rf"1 image of a bad part cannot be .*{name} (is empty|has a format)"):
+            check_bad_parts(unreadable, Survey(tmp_path, []))
+        (tmp_path / "bad" / name).rename(images[1])
+    images[1].write_bytes(part)
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(masks / "part_001_mask.png")
     with pytest.raises(ValueError, match=r"part_001_mask\.png is black, which marks no defect"):
         bad_parts(tmp_path / "bad", masks)
