@@ -89,7 +89,7 @@ def missing_parts(candidate: Candidate, image_size: tuple[int, int]) -> str | No
     ``image_size`` is height and width of the networks' input.
     """
     if min(image_size) < (side := candidate.least_side):
-        return f"takes images of at least {side}x{side} pixels: --image-size {side} {side}"
+        return f"takes images or tiles of at least {side}x{side} pixels: --image-size {side} {side} or --tile {side}"
     folder = Path.cwd()
     absent = [name for name in candidate.needs if not (folder / name).exists()]
     if candidate.weights and not absent:

@@ -75,7 +75,8 @@ def test_efficientad_is_offered_where_its_data_are_and_its_network_fits(efficien
     (tmp_path / "datasets" / "imagenette").mkdir(parents=True)
     assert "pretrained_teacher_small.pth not found in" in missing_parts(candidate, (256, 256))
     file.touch()
-    assert missing_parts(candidate, (128, 256)) == "takes images of at least 256x256 pixels: --image-size 256 256"
+    advice = "--image-size 256 256 or --tile 256"
+    assert missing_parts(candidate, (128, 256)) == f"takes images or tiles of at least 256x256 pixels: {advice}"
     assert missing_parts(candidate, (256, 256)) is None
 
 
