@@ -21,7 +21,7 @@ class KeptImages(AnomalibDataset):
 
     def __init__(self, dataset: AnomalibDataset) -> None:
         super().__init__()
-        vars(self).update(vars(dataset))  # in the same order, without another search for the files
+        self.__dict__.update(dataset.__dict__)  # in the same order, without another search for the files
         self._kept: dict[str, ImageItem] = {}  # by path: a subset of a dataset has other numbers
         self._bytes = 0
 
