@@ -51,14 +51,14 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.write(
         f"{good}: {counted(options.good, 'image')} of good parts\n"
         f"{test}: good and defective parts that were not trained on; masks in {folder / 'ground_truth'}\n"
-        f"Build an inspector:  anomalib-plus build --good {good} --output inspector\n"
+        f"Build an inspector:  anomalib-plus build --good {good} --output inspector  (20 minutes, or --minutes N)\n"
     )
     if options.category == _NAMES[0]:
         with as_file(files("anomalib_plus") / "inspector" / "demo_bundle") as bundle:
             ignore = shutil.ignore_patterns("README.md", "*.yaml", "__pycache__")
             shutil.copytree(bundle, inspector, ignore=ignore, dirs_exist_ok=True)
         sys.stdout.write(
-            f"Try a trained one:   anomalib-plus score {inspector} {test} --recursive --output scores.csv"
-            " --overlays overlays\n"
+            f"Try a trained one:   anomalib-plus score {inspector} {test} --recursive"
+            " --output demo_scores.csv --overlays demo_overlays\n"
         )
     return 0

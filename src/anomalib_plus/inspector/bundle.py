@@ -74,6 +74,7 @@ class BundleInfo:
         seed: Seed of the training.
         data_sha256: Hash of the training data.
         choices: Choices that were made when the bundle was built, for people to read.
+        warnings: What the build warned of; ``score`` and ``watch`` print it.
         versions: Versions of the packages that built it.
         created: ISO 8601 time.
         files: SHA-256 of each file, by name; ``write_bundle_info`` computes it.
@@ -95,6 +96,7 @@ class BundleInfo:
     seed: int = 0
     data_sha256: str = ""
     choices: Sequence[Any] = ()
+    warnings: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=_versions)
     created: str = field(default_factory=_now)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -193,6 +195,8 @@ def _read_json(folder: Path) -> dict[str, Any]:
         content = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"{printable(folder)} is no bundle, because {INFO_FILE} cannot be read: {error.strerror}."
+        if (folder / "work").is_dir():
+            msg += " A build there has not ended: start it again, and it goes on."
         raise BundleError(msg) from error
     except ValueError as error:
         msg = f"{INFO_FILE} of the bundle {printable(folder)} is damaged ({error}): copy the whole folder again."

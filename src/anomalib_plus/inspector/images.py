@@ -25,7 +25,7 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
     per line, relative to the working folder. Hidden files and folders, and links to folders, are left out.
 
     Raises:
-        ValueError: If a folder or pattern has no image.
+        ValueError: If a folder or pattern has no image, or there is no such folder.
         OSError: If a folder or list cannot be read.
     """
     for argument in arguments:
@@ -38,8 +38,11 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
         elif glob.has_magic(argument) and not os.path.lexists(path):
             names = sorted(glob.glob(argument, recursive=recursive))  # noqa: PTH207 -- pathlib refuses absolute ones
             yield from _not_none((Path(name) for name in names if is_image_name(name, PHOTO_SUFFIXES)), argument)
-        else:
+        elif os.path.lexists(path) or is_image_name(path.name, PHOTO_SUFFIXES):
             yield path
+        else:
+            msg = f"There is no file or folder {printable(argument)}: correct the path."
+            raise ValueError(msg)
 
 
 def images_in(folder: Path) -> dict[Key, Path]:

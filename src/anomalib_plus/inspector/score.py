@@ -63,8 +63,10 @@ def main(arguments: Sequence[str]) -> int:
 def _score(options: argparse.Namespace) -> Counter[str]:
     """Write the missing rows of the table; return the number of images by decision."""
     inspector = Inspector.load(options.bundle)
+    for warning in inspector.info.warnings:
+        sys.stderr.write(f"warning of the build: {warning}\n")
     if options.output.exists() and not options.resume:
-        msg = f"{printable(options.output)} exists: add --resume to continue it, or remove it."
+        msg = f"{printable(options.output)} exists: add --resume to continue it, remove it, or choose another --output."
         raise ValueError(msg)
     _check_overlays(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)

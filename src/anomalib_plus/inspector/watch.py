@@ -137,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder with inspector.json")
     parser.add_argument("inbox", type=Path, metavar="INBOX", help="folder in which images appear")
     parser.add_argument("outbox", type=Path, metavar="OUTBOX", help="folder for the results")
-    parser.add_argument("--once", action="store_true", help="inspect the images in INBOX and end")
+    parser.add_argument("--once", action="store_true", help="inspect the images in INBOX and end with status 0")
     parser.add_argument(
         "--interval",
         type=between(0, threading.TIMEOUT_MAX),
@@ -148,7 +148,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with _stopped_by_signals() as stop:
             interval = None if options.once else options.interval
-            watch(Inspector.load(options.bundle), options.inbox, options.outbox, stop, interval)
+            inspector = Inspector.load(options.bundle)
+            for warning in inspector.info.warnings:
+                sys.stderr.write(f"warning of the build: {warning}\n")
+            watch(inspector, options.inbox, options.outbox, stop, interval)
     except OSError as error:
         parser.error(f"{error}. What is done is kept: repair this, and the same command continues")
     except ValueError as error:

@@ -56,6 +56,8 @@ def test_images_are_found(folder: Path, arguments: list[str], recursive: bool, f
 def test_a_folder_or_pattern_without_images_is_named(folder: Path, argument: str) -> None:
     with pytest.raises(ValueError, match=r"no image \(\.jpg.*\) in .*--recursive"):
         list(find_images(["parts", argument]))
+    with pytest.raises(ValueError, match="There is no file or folder parts/bad: correct the path"):
+        list(find_images(["parts/bad"]))
 
 
 def test_a_closed_folder_is_not_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,14 @@ def test_images_are_inspected_once(bundle: Path, capsys: pytest.CaptureFixture[s
     assert len(once(bundle)) == len(json_lines()) == 6
 
 
+def test_warnings_of_the_build_are_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = str(write_tiny_bundle(tmp_path / "other", warnings=["Do not rely on it."]))
+    save_part(Path("inbox/good.png"), 20)
+    assert main(["score", bundle, "inbox", "--output", "scores.csv"]) == 0
+    assert main(["watch", bundle, "inbox", "outbox", "--once"]) == 0
+    assert capsys.readouterr().err == 2 * "warning of the build: Do not rely on it.\n"
+
+
 def test_links_odd_names_and_a_torn_table_stop_nothing(bundle: Path) -> None:
     save_part(Path("inbox/part.png"))
     for name in (b"=1+1.png", b"no text \xff.png", b"two\nlines.png", b"x" * 251 + b".png"):

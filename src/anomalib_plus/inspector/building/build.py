@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from anomalib_plus.benchmark.plan import Budget, ModelEntry, digest, label_of
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.inspector.building import datamodule, selection_images
 from anomalib_plus.inspector.building.argument_checks import (
@@ -25,12 +27,11 @@ from anomalib_plus.inspector.building.candidates import Candidate, find_candidat
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding, competition, defects, find, region
 from anomalib_plus.inspector.building.finish import BUNDLE, finish_in_process
-from anomalib_plus.inspector.building.halving import (
+from anomalib_plus.inspector.building.halving import Halving, Round
+from anomalib_plus.inspector.building.limits import (
     LEAST_END,
     RESERVE_FRACTION,
-    Halving,
     Limits,
-    Round,
     default_workers,
     remaining_budget,
     time_finding,
@@ -57,6 +58,7 @@ class Build:
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
+        self._started = time.monotonic()
         self.survey: Survey
         self.splits: Splits
         self.candidates: list[Candidate] = []
@@ -161,11 +163,12 @@ class Build:
         limits = self._limits
         identity = [data, [asdict(entry) for entry in entries], limits.seconds, limits.steps]
         identity += [self.options.seed, self.image_size]
-        state = BuildState(self.work, digest(identity))
+        state = BuildState(self.work, digest(identity), self._started)
         if state.get("finished"):
             self.console.print("This build was finished before: its results are used again.")
         elif state.continues:
-            self.console.print(f"Going on with the build in {self.work}, {state.seconds:.0f} seconds so far.")
+            done = counted(len(store.records()), "training is", "trainings are")
+            self.console.print(f"Going on with the build in {self.work}: {done} done.")
         tests = sorted(splits["selection"], key=lambda entry: entry["image"])
         group_of = {str(image.path): group for image, group in zip(self.survey.images, self.survey.groups, strict=True)}
         rounds = Halving(
@@ -224,7 +227,7 @@ class Build:
             budgets = state.get("final") or {}
             if score.label not in budgets:
                 reserve = max(RESERVE_FRACTION * limits.seconds, LEAST_END)
-                budgets[score.label] = asdict(remaining_budget(limits, rounds, state.seconds, reserve))
+                budgets[score.label] = asdict(remaining_budget(limits, rounds[-1].budget, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
             self.console.print(f"Training, calibrating and exporting {score.label}")
@@ -289,8 +292,9 @@ class Build:
                 shutil.copyfile(file, output / file.name)
         info = read_bundle_info(source)
         replace_file(output / "report.html", render(outcome, self.work))
-        write_bundle_info(output, replace(info, choices=outcome.choices()))
+        write_bundle_info(output, replace(info, choices=outcome.choices(), warnings=outcome.warnings()))
         replace_file(last, json.dumps(now, indent=1))
         for sentence in outcome.changes:
             self.console.print(sentence)
-        self.console.print(f"\n{outcome.sentence()}\nInspector: {output}; report: {output / 'report.html'}")
+        self.console.print(f"\n{outcome.sentence()}{outcome.delay()}")
+        self.console.print(f"Inspector: {output}; report: {output / 'report.html'}")

@@ -6,61 +6,33 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
-from anomalib_plus.benchmark.command import usable_cores
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, label_of
 from anomalib_plus.benchmark.progress import SweepProgress
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.record import seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
-from anomalib_plus.counts import counted
-from anomalib_plus.inspector.building.findings import Finding
+from anomalib_plus.inspector.building.limits import (
+    FIRST_OVERHEAD,
+    LAST_ROUND,
+    LEAST_SECONDS,
+    RESERVE_FRACTION,
+    ROUNDS_FRACTION,
+    Limits,
+    in_words,
+    rounds_of,
+)
 from anomalib_plus.inspector.building.ranking import Score, choose, compare
 from anomalib_plus.inspector.building.state import BuildState
 
-ROUNDS_FRACTION = 0.55
-"""Fraction of the time for the rounds; the rest trains, exports and checks the chosen model."""
-_LAST_ROUND = 4
-"""Most candidates of the round after which one is chosen."""
 _RUNNERS_UP, _LONGER = 2, 1.5
 """Most runners-up in a last round, and how many times as long as before they must be able to train in it."""
-RESERVE_FRACTION = 0.1
-"""Fraction of the time for export, check and report."""
-_FIRST_OVERHEAD = 20.0
-"""Seconds of a job beside its training, before one was measured."""
-_LEAST_SECONDS = 5.0
-LEAST_END = 60.0
-"""Seconds of export, check and report."""
-_MOST_WORKERS = 4
-"""Most trainings at a time if not told otherwise: each takes 1.5 GB of memory."""
 _TIMEOUT = 300.0
 """Seconds of a job beside three times its training, after which it hangs, even on a busy machine."""
 _METRICS = ("image_auroc", "aupro")
 _DATA = "anomalib_plus.inspector.building.datamodule.SplitData"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a build may use.
-
-    Args:
-        seconds: Wall-clock seconds of the whole build.
-        steps: Optimizer steps of a training in the first round, doubled in each later one, instead of time; then the
-            result does not depend on the machine's speed.
-        workers: Jobs at a time.
-    """
-
-    seconds: float
-    steps: int | None = None
-    workers: int = 1
-
-    @property
-    def threads(self) -> int:
-        """Threads of each training, the last one too: on a busy machine, threads that wait for cores make few steps."""
-        return max(usable_cores() // self.workers, 1)
 
 
 @dataclass
@@ -136,10 +108,19 @@ class Halving:
         found, planned = rounds[-1], self.state.get("rounds")
         if planned[len(rounds) - 1]["is_last"] or len(found.scores) == 1:
             return []
-        if len(found.labels) > _LAST_ROUND:
-            return [score.label for score in found.scores[: math.ceil(len(found.labels) / 2)]]
         is_planned = len(rounds) < len(planned)
-        return [] if self.state.get("final") and not is_planned else self._runners_up(found, is_planned)
+        if self.state.get("final") and not is_planned:
+            return []
+        if len(found.labels) <= LAST_ROUND:
+            return self._runners_up(found, is_planned)
+        better = [score.label for score in found.scores[: math.ceil(len(found.labels) / 2)]]
+        return better if is_planned or self._is_longer(better, found) else []
+
+    def _is_longer(self, labels: Sequence[str], found: Round) -> bool:
+        """Return True unless these candidates would train for a shorter time than in the last round."""
+        if self.limits.steps is not None or all(self.entries[label].budget for label in labels):
+            return True
+        return self._budget(0, labels, is_last=False).max_seconds >= found.budget["max_seconds"]
 
     def _runners_up(self, found: Round, is_planned: bool) -> list[str]:
         """Return the chosen candidate and the runners-up for a last round, if it leaves time that they can use."""
@@ -164,7 +145,7 @@ class Halving:
     def _round(self, number: int, labels: list[str]) -> Round:
         planned = self.state.get("rounds") or []
         if number >= len(planned):
-            is_last = number > 0 and len(planned[-1]["labels"]) <= _LAST_ROUND
+            is_last = number > 0 and len(planned[-1]["labels"]) <= LAST_ROUND
             budget = self._budget(number, labels, is_last)
             planned = [*planned, {"labels": labels, "budget": asdict(budget), "is_last": is_last}]
         planned[number]["labels"] = labels
@@ -224,14 +205,14 @@ class Halving:
             return Budget(max_seconds=round(self._last_seconds(len(timed)), 1))
         left = ROUNDS_FRACTION * self.limits.seconds - self.state.seconds
         overhead = self._overhead()
-        for_timed = left / _rounds(len(labels)) - overhead * (len(labels) - len(timed)) / self.limits.workers
-        return Budget(max_seconds=round(max(for_timed / self._waves(len(timed)) - overhead, _LEAST_SECONDS), 1))
+        for_timed = left / rounds_of(len(labels)) - overhead * (len(labels) - len(timed)) / self.limits.workers
+        return Budget(max_seconds=round(max(for_timed / self._waves(len(timed)) - overhead, LEAST_SECONDS), 1))
 
     def _overhead(self) -> float:
         """Median seconds of the finished jobs beside their training."""
         finished = [record for record in self.store.records() if record["costs"]["fit_seconds"] is not None]
         if not finished:
-            return _FIRST_OVERHEAD
+            return FIRST_OVERHEAD
         return max(0.0, float(np.median([seconds(record) - record["costs"]["fit_seconds"] for record in finished])))
 
     def _compare(self, records: Mapping[str, dict[str, Any]]) -> list[Score]:
@@ -248,53 +229,3 @@ class Halving:
             operations if repeatable else latencies,
             self.seed,
         )
-
-
-def in_words(budget: Mapping[str, Any]) -> str:
-    """Say what a training may use: "20 seconds", "1 step"."""
-    units = {name: name.removeprefix("max_").removesuffix("s") for name in budget}
-    return " and ".join(counted(value, units[name]) for name, value in budget.items() if value)
-
-
-def default_workers() -> int:
-    """Trainings at a time: small networks use one core each better than several cores one after the other."""
-    return 1 if torch.cuda.is_available() else min(usable_cores(), _MOST_WORKERS)
-
-
-def _rounds(candidates: int) -> int:
-    """Number of rounds from this number of candidates on."""
-    return 1 if candidates <= _LAST_ROUND else 1 + _rounds(math.ceil(candidates / 2))
-
-
-def time_finding(candidates: int, limits: Limits) -> Finding:
-    """Say what the time allows."""
-    rounds = _rounds(candidates)
-    if limits.steps is not None:
-        seen = f"{counted(limits.steps, 'step')} in the first of {counted(rounds, 'round')}"
-        return Finding("Time", seen, "There is no limit of time, and the same build gives the same choice.")
-    jobs, competing = 0, candidates
-    for _ in range(rounds):
-        jobs, competing = jobs + competing, math.ceil(competing / 2)
-    least = (jobs * (_FIRST_OVERHEAD + _LEAST_SECONDS) / limits.workers + LEAST_END) / 60
-    minutes = counted(limits.seconds / 60, "minute")
-    seen = f"{minutes} for {counted(candidates, 'candidate')} in {counted(rounds, 'round')}"
-    if 60 * least > limits.seconds:
-        decided = (
-            f"Too little: expect {least:.0f}, with hardly any training. Give more, or fewer candidates (--models)."
-        )
-    else:
-        decided = (
-            f"About {100 * ROUNDS_FRACTION:.0f} % are for the comparison, the rest for the chosen model and its export."
-        )
-    return Finding("Time", seen, decided)
-
-
-def remaining_budget(limits: Limits, rounds: Sequence[Round], spent: float, reserve: float) -> Budget:
-    """Return what the final training may use: the time left after a reserve for export and report, or steps.
-
-    At least as much as in the last round, because a shorter training would not be the one that was compared.
-    """
-    last = rounds[-1].budget
-    if limits.steps is not None:
-        return Budget(max_steps=2 * last["max_steps"])
-    return Budget(max_seconds=round(max(limits.seconds - spent - reserve, last["max_seconds"]), 1))

@@ -9,9 +9,11 @@ from anomalib_plus.benchmark.plan import label_of
 from anomalib_plus.inspector.building.candidates import Candidate
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding
-from anomalib_plus.inspector.building.halving import Round, in_words
+from anomalib_plus.inspector.building.halving import Round
+from anomalib_plus.inspector.building.limits import in_words
 from anomalib_plus.post_processing.conformal_math import clopper_pearson, smallest_rate
 
+_LATE = 1.25
 _NO_SETTINGS = {"good", "output", "masks", "workers"}
 """Options that a later build need not name: the images are compared by their content."""
 
@@ -49,6 +51,11 @@ class Outcome:
         return float(self.record["threshold"])
 
     @property
+    def rate(self) -> float:
+        """False-alarm rate that the threshold is set for."""
+        return max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
+
+    @property
     def level(self) -> list[str]:
         """Candidates that are level with the best of the last round, without the chosen one."""
         return [score.label for score in self.rounds[-1].scores if score.is_level and score.label != self.label]
@@ -65,27 +72,41 @@ class Outcome:
         return sum(score > self.threshold for score in scores), len(scores)
 
     def sentence(self) -> str:
-        """Say what was chosen and how good it is, and warn if it rejects or misses too much."""
+        """Say what was chosen and how good it is, with warnings."""
         (rejected, good), (hit, defective) = self.false_alarms(), self.found()
         low, high = clopper_pearson(rejected, good)
         kind = "of your bad parts" if self.options.bad else "synthetic defects"
-        rate = max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
         sentence = (
             f"{self.label}: {rejected} of {good} held-out good parts {_is(rejected)} rejected (95 % interval "
-            f"{100 * low:.1f} to {100 * high:.1f} %; the threshold is set for {100 * rate:.2g} %), {hit} of "
+            f"{100 * low:.1f} to {100 * high:.1f} %; the threshold is set for {100 * self.rate:.2g} %), {hit} of "
             f"{defective} {kind} {_is(hit)} found{_level(self.level)}."
         )
-        if low > rate:
-            sentence += (
-                " It rejects more good parts than the threshold is set for: the parts differ more than the calibration "
+        return " ".join([sentence, *self.warnings()])
+
+    def delay(self) -> str:
+        """Say on a line of its own that the build took far longer than it was to; empty if it did not."""
+        if self.options.steps is not None or self.seconds <= _LATE * 60 * self.options.minutes:
+            return ""
+        return (
+            f"\nIt took {self.seconds / 60:.1f} minutes instead of {self.options.minutes:g}: the machine was busy, or "
+            "the time too short for the candidates."
+        )
+
+    def warnings(self) -> list[str]:
+        """Say if it rejects or misses too much."""
+        (rejected, good), (hit, defective) = self.false_alarms(), self.found()
+        found = []
+        if clopper_pearson(rejected, good)[0] > self.rate:
+            found.append(
+                "It rejects more good parts than the threshold is set for: the parts differ more than the calibration "
                 "images show. Give images of more parts."
             )
         if 2 * hit < defective:
-            sentence += (
-                " It misses more than it finds: do not rely on it. Give more --minutes, a larger --image-size, or "
-                "--tile for small defects."
+            found.append(
+                "It misses more than it finds: do not rely on it. Give --tile for small defects, a larger "
+                "--image-size, more images or more --minutes."
             )
-        return sentence
+        return found
 
     def choices(self) -> list[str]:
         """List every decision with its reason, for the description of the bundle."""

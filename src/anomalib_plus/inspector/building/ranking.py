@@ -10,6 +10,7 @@ from anomalib_plus.benchmark.quality import qualities
 
 DRAWS = 1000
 _INTERVAL = (2.5, 97.5)
+_CHANCE = 0.5
 MOST_LOSS = 0.02
 """Difference of quality from which a candidate is never level: few images make any interval wide."""
 
@@ -141,6 +142,8 @@ def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
         f"{first.label} has an image AUROC of {100 * first.auroc:.1f} ({100 * first.low:.1f} to {100 * first.high:.1f})"
     )
     own += "" if first.aupro is None else f" and an AUPRO of {100 * first.aupro:.1f}"
+    if first.low <= _CHANCE:
+        own += ", which may be chance"
     if level:
         names = " and ".join(score.label for score in level)
         verb = "is" if len(level) == 1 else "are"

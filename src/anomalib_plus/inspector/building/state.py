@@ -14,15 +14,15 @@ class BuildState:
     """Rounds with their budgets, the time spent, and what was chosen, in a JSON file.
 
     A state with another ``identity``, a hash of settings and data, is replaced; its results stay in the store of jobs,
-    which repeats no job.
+    which repeats no job. The time counts from ``started``, a value of ``time.monotonic``.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, started: float | None = None) -> None:
         self._file = folder / FILE
         content = self._read()
         self.continues = content.get("identity") == identity
         self.content: dict[str, Any] = content if self.continues else {"identity": identity, "seconds": 0.0}
-        self._started = time.monotonic()
+        self._started = time.monotonic() if started is None else started
         self._before = float(self.content["seconds"])
 
     @property

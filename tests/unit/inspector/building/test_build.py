@@ -207,6 +207,14 @@ def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build
     assert read_bundle_info(options.output).choices[-1].startswith("Blind: ")
 
 
+def test_no_round_is_shorter_than_the_one_before(six, monkeypatch):
+    overheads = "anomalib_plus.inspector.building.halving.Halving._overhead"
+    monkeypatch.setattr(overheads, lambda self: 200.0 if any(self.store.records()) else 5.0)
+    build(six, steps=None, minutes=10.0, workers=1)
+    state = json.loads((six.output / "work" / "state.json").read_text())
+    assert [each["budget"]["max_seconds"] > 20 for each in state["rounds"]] == [True]
+
+
 def test_one_training_does_not_get_the_time_of_two_workers(options, tmp_path):
     models = (write_candidates(tmp_path / "two.yaml", ["Bank"], Bank={"quality": 0.1}, Slow={"quality": 2.0}),)
     build(options, models=models, steps=None, minutes=10.0, workers=2)

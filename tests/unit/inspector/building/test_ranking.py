@@ -53,6 +53,12 @@ def test_of_level_candidates_the_fastest_is_chosen():
     assert "slow is level within the spread; fast is the fastest" in reason
 
 
+def test_a_result_that_may_be_chance_is_called_so():
+    for scores, is_chance in ((-NOISE, True), (LABELS * 3.0 + NOISE, False)):
+        reason = choose(ranked({"Only": scores}), None)[1]
+        assert ("which may be chance" in reason) == is_chance
+
+
 def test_candidates_are_ranked_by_the_mean_of_image_auroc_and_aupro():
     scores = {"a": LABELS * 5.0 + NOISE, "b": LABELS * 1.5 + NOISE}
     found = ranked(scores, aupros={"a": 0.5, "b": 0.9})

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 from anomalib_plus.inspector.building.report import candidate_table, render
 from finished_build import finished_build
@@ -17,7 +18,7 @@ def test_an_inspector_that_misses_more_than_it_finds_is_named_as_such(tmp_path):
     outcome.record["scores"] = {**outcome.record["scores"], "selection": [0.1, 0.2, 0.3, 0.8, 0.9]}
     assert "2 of 5 synthetic defects are found" in outcome.sentence()
     assert outcome.sentence().endswith(
-        "do not rely on it. Give more --minutes, a larger --image-size, or --tile for small defects."
+        "do not rely on it. Give --tile for small defects, a larger --image-size, more images or more --minutes."
     )
 
 
@@ -27,6 +28,13 @@ def test_more_rejected_good_parts_than_the_threshold_is_set_for_are_named(tmp_pa
     outcome.record["scores"] = {**outcome.record["scores"], "originals": [0.9] * 4 + [0.1]}
     assert "4 of 5 held-out good parts are rejected (95 % interval 28.4 to 99.5 %" in outcome.sentence()
     assert outcome.sentence().endswith("than the calibration images show. Give images of more parts.")
+
+
+def test_a_build_that_takes_far_longer_than_it_was_to_says_so(tmp_path):
+    outcome = finished_build(tmp_path)
+    outcome.options = replace(outcome.options, steps=None, minutes=5)
+    assert [replace(outcome, seconds=seconds).delay() for seconds in (300, 360)] == ["", ""]
+    assert replace(outcome, seconds=400).delay().startswith("\nIt took 6.7 minutes instead of 5")
 
 
 def test_the_sentence_counts_what_was_held_back(tmp_path):
