@@ -57,11 +57,15 @@ def choose(validation: Mapping[str, float], test: Mapping[str, float]) -> Choice
 
 
 def read_selections(records: Sequence[Mapping[str, Any]], metric: str) -> list[Selection]:
-    """Choose a model for each data set and seed of finished jobs with validation metrics, at least two models each."""
+    """Choose a model for each data set and seed of finished jobs with validation metrics, at least two models each.
+
+    Baselines without a model are left out: nobody would choose one.
+    """
     groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for record in records:
         parts = [record.get(part, {}) for part in ("validation_metrics", "metrics")]
-        if record["status"] == "ok" and all(part.get(metric) is not None for part in parts):
+        is_model = record["model"].get("no_model") is not True
+        if record["status"] == "ok" and is_model and all(part.get(metric) is not None for part in parts):
             model = with_variant(record["model"]["label"], record["model"]["variant"])
             groups[f"{record['data']['label']} {record['data']['category']}", record["seed"]][model] = record
     return [_select(*place, models, metric) for place, models in groups.items() if len(models) > 1]

@@ -33,9 +33,10 @@ def test_ties_share_the_regret() -> None:
     assert math.isnan(choose({"A": 1.0, "B": 1.0}, {"A": 0.7, "B": 0.9}).correlation)
 
 
-def test_jobs_without_both_metrics_do_not_count() -> None:
+def test_jobs_without_both_metrics_and_without_a_model_do_not_count() -> None:
     records = [record("A", 0.9, 0.7), record("B", 0.8, 0.8), record("C", None, 1.0), record("D", 1.0, None)]
     records += [record("E", 1.0, 1.0, status="failed"), record("A", 0.5, 0.5, seed=1)]
+    records += [record("F", 1.0, 1.0) | {"model": {"label": "F", "variant": None, "no_model": True}}]
     (found,) = read_selections(records, "image_auroc")
     assert found.fixed_regrets == {"A": pytest.approx(0.1), "B": 0.0}
 
