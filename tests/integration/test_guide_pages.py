@@ -56,8 +56,9 @@ def test_the_build_command_of_the_guide(parts: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_benchmark_commands_of_the_choice(mvtec_layout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"anomalib-plus (benchmark [^`\n]*)", page("choose_a_model.md"))
-    assert len(commands) == 2
+    pages = page("choose_a_model.md") + page("few_images.md").replace("\\\n", "")
+    commands = re.findall(r"anomalib-plus (benchmark [^`\n]*)", pages)
+    assert len(commands) == 3
     for command in commands:
         arguments = replaced(command, {"configs/": f"{ROOT}/configs/", "FOLDER": str(mvtec_layout)})
         assert main([*shlex.split(arguments), "--dry-run"]) == 0
