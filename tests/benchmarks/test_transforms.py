@@ -121,8 +121,9 @@ def test_placed_defects_side_by_side(photos: Tensor, threads: int, benchmark: Ca
     show(seconds, "anomalib's PerlinAnomalyGenerator", "copy of the batch", threads)
     benchmark.extra_info.update({f"{name} [ms]": value * 1e3 for name, value in seconds.items()})
     benchmark.pedantic(contenders["Mix"], rounds=ROUNDS)
-    for name in kinds:
-        assert seconds["anomalib's PerlinAnomalyGenerator"] >= 4 * seconds[name], name
+    if threads == 1:  # see above
+        slow = [name for name in kinds if seconds["anomalib's PerlinAnomalyGenerator"] < 4 * seconds[name]]
+        assert slow == []
 
 
 def test_noise_and_the_other_parts(
