@@ -129,10 +129,8 @@ def list_jobs(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     states = ResultStore(folder).states() if folder.exists() else {}
     table = Table(*(Column(name, overflow="fold") for name in ("job", "model", "data", "seed", "state")), box=None)
     for job in jobs:
-        model, data = (
-            with_variant(job.model["label"], job.model["variant"]),
-            f"{job.data['label']} {job.data['category']}",
-        )
+        model = with_variant(job.model["label"], job.model["variant"])
+        data = f"{job.data['label']} {job.data['category']}"
         cells = (job.job_id, model, data, str(job.seed), states.get(job.job_id, "to do"))
         table.add_row(*map(printable, cells))
     console.print(table)
