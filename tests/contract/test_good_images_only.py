@@ -87,6 +87,13 @@ def test_thresholds_from_parts_of_the_training_are_warned_of(
         "parts", "good", root=tmp_path, num_workers=0, val_split_mode="from_train", val_split_ratio=0.3, seed=0
     )
     data = SyntheticValidation(good, nuisance=None, holdout=0.3) if together else good
+    engine = quiet_engine()
     with caplog.at_level("WARNING"):
-        quiet_engine().fit(model, data)
+        engine.fit(model, data)
     assert ("look like images of parts that it was trained on" in caplog.text) == (not together)
+    found = model.post_processor
+    assert (found.n, found.n_parts) == ((6, 3) if together else (6, 6)), "thresholds count the parts that are known"
+    if together:
+        data = SyntheticValidation(good, nuisance=None, holdout=0.3, group_by=".*")
+        engine.validate(model, datamodule=data, verbose=False)
+        assert (found.n, found.n_parts) == (7, 7), "each image is a part of its own"

@@ -22,6 +22,8 @@ class Sample(NamedTuple):
     """Mask files; none if the dataset has no masks or the image is not anomalous."""
     needs_mask: bool = False
     """True for an anomalous image in a dataset with masks."""
+    part: str | None = None
+    """Name of the part that the image shows, from a column ``part``; None where the dataset does not tell."""
 
 
 def read_samples(dataset: AnomalibDataset) -> list[Sample]:
@@ -29,12 +31,14 @@ def read_samples(dataset: AnomalibDataset) -> list[Sample]:
     table = dataset.samples
     has_mask_files = table.attrs.get("task") == "segmentation" and not getattr(dataset, "computes_masks", False)
     nothing = [None] * len(table)
-    columns = (list(table[name]) if name in table else nothing for name in ("image_path", "label_index", "mask_path"))
+    names = ("image_path", "label_index", "mask_path", "part")
+    columns = (list(table[name]) if name in table else nothing for name in names)
     samples = []
-    for image, label, mask in zip(*columns, strict=True):
+    for image, label, mask, part in zip(*columns, strict=True):
         label_index = LabelName.UNKNOWN if pandas.isna(label) else int(label)
         needs_mask = has_mask_files and label_index == LabelName.ABNORMAL
-        samples.append(Sample(str(image), label_index, _mask_files(mask) if needs_mask else (), needs_mask))
+        masks = _mask_files(mask) if needs_mask else ()
+        samples.append(Sample(str(image), label_index, masks, needs_mask, None if pandas.isna(part) else str(part)))
     return samples
 
 

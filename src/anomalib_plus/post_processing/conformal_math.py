@@ -2,7 +2,13 @@
 
 Bates, Candes, Lei, Romano, Sesia: Testing for outliers with conformal p-values, The Annals of Statistics, 2023. The
 guarantees assume that the good images of production are exchangeable with the calibration images, which must not have
-been trained on. Imports neither torch nor anomalib.
+been trained on.
+
+Several images of one part are not exchangeable with images of new parts. Where ``parts`` tells which images show the
+same part, each of the K parts has the same weight, shared by its images: ``1 / ((K + 1) * n_k)`` for each of n_k
+images, and ``1 / (K + 1)`` for a new part (Lee, Barber, Willett: Distribution-free inference with hierarchical data,
+2023). The guarantees then hold for an image of a new part, if parts are exchangeable. Imports neither torch nor
+anomalib.
 """
 
 import math
@@ -30,57 +36,62 @@ def conformal_rank(n: int, rate: float) -> int:
     Raises:
         ValueError: If there are no scores, or the rate is not between 0 and 1.
     """
-    if n < 1:
-        msg = f"A threshold needs the score of at least one good image, got {n}."
-        raise ValueError(msg)
-    check_share("false_positive_rate", rate)
-    exact = (n + 1) * (1 - rate)
-    return min(n, max(1, math.ceil(exact - _ROUNDING * exact)))
+    return min(n, max(1, math.ceil(_weight_below(n, rate))))
 
 
-def conformal_threshold(scores: ArrayLike, rate: float) -> float:
-    """Compute the threshold above which a new good image falls with a probability of at most ``rate``.
+def conformal_threshold(scores: ArrayLike, rate: float, parts: ArrayLike | None = None) -> float:
+    """Compute the threshold above which an image of a new good part falls with a probability of at most ``rate``.
 
-    With fewer than ``images_needed(rate)`` scores, the rate cannot be kept; the threshold is then the largest score.
+    It is the smallest score such that scores up to it weigh at least ``1 - rate``. With fewer than
+    ``images_needed(rate)`` parts, the rate cannot be kept; the threshold is then the largest score.
 
     Args:
         scores: Scores of good images (n,), any range; those equal to the threshold are accepted.
         rate: Upper bound of the expected false-alarm rate.
+        parts: Number or name of the part that each image shows (n,); None if each shows another one.
 
     Raises:
-        ValueError: If there are no scores, one is not finite, or the rate is not between 0 and 1.
+        ValueError: If there are no scores, one is not finite, the rate is not between 0 and 1, or there is another
+            number of parts than of scores.
     """
-    values = _finite(scores)
-    return float(np.sort(values)[conformal_rank(len(values), rate) - 1])
+    values, shares, count = _weighted(scores, parts)
+    position = int(np.searchsorted(np.cumsum(shares), _weight_below(count, rate)))
+    return float(values[min(position, len(values) - 1)])
 
 
-def p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.float64]:
-    """Compute conformal p-values: ``(1 + number of calibration scores >= score) / (n + 1)``.
+def p_values(scores: ArrayLike, calibration_scores: ArrayLike, parts: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Compute conformal p-values: the weight of a new part and of all calibration scores that are not smaller.
 
-    For good images, a p-value of at most a occurs with a probability of at most a.
+    Without ``parts`` this is ``(1 + number of calibration scores >= score) / (n + 1)``. For images of new good parts, a
+    p-value of at most a occurs with a probability of at most a.
 
     Args:
         scores: Any shape; NaN gives the smallest p-value.
         calibration_scores: Scores of good images (n,).
+        parts: Number or name of the part that each of these images shows (n,); None if each shows another one.
 
     Returns:
-        Same shape as ``scores``, in [1 / (n + 1), 1].
+        Same shape as ``scores``, in [1 / (K + 1), 1] for K parts.
 
     Raises:
-        ValueError: If there are no calibration scores or one is not finite.
+        ValueError: If there are no calibration scores, one is not finite, or there is another number of parts.
     """
-    calibration = np.sort(_finite(calibration_scores))
+    calibration, shares, count = _weighted(calibration_scores, parts)
+    from_here = np.append(np.cumsum(shares[::-1])[::-1], 0.0)
     below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="left")
-    return (1 + len(calibration) - below) / (len(calibration) + 1)
+    return np.minimum((1 + from_here[below]) / (count + 1), 1.0)
 
 
 def smallest_rate(n: int) -> float:
-    """Smallest false-alarm rate that n calibration images can keep: ``1 / (n + 1)``."""
+    """Smallest false-alarm rate that calibration images of n parts can keep: ``1 / (n + 1)``."""
     return 1 / (n + 1)
 
 
 def images_needed(rate: float) -> int:
-    """Smallest number of calibration images that can keep a false-alarm rate: ``ceil(1 / rate) - 1``."""
+    """Smallest number of calibration images, each of another part, that can keep a rate: ``ceil(1 / rate) - 1``.
+
+    If several images show one part, it is the number of parts.
+    """
     return max(1, math.ceil((1 - _ROUNDING) / rate) - 1)
 
 
@@ -107,8 +118,34 @@ def false_alarm_bound(n: int, rank: int, confidence: float = 0.95) -> float:
 
     ``conformal_threshold`` bounds the rate on average over calibration sets. For one set, the rate is at most this
     bound with a probability of ``confidence``: the one-sided Clopper-Pearson bound of ``n - rank`` events in n trials.
+    It is exact for images of different parts. If parts have several images each, there is no exact bound; with the
+    number of parts and ``conformal_rank`` of it, this one is approximate.
     """
     return 1.0 if rank >= n + 1 else float(betaincinv(n - rank + 1, rank, confidence))
+
+
+def _weight_below(count: int, rate: float) -> float:
+    """Return the weight that scores up to the threshold must have, in units of one part of ``count``."""
+    if count < 1:
+        msg = f"A threshold needs the score of at least one good image, got {count}."
+        raise ValueError(msg)
+    check_share("false_positive_rate", rate)
+    exact = (count + 1) * (1 - rate)
+    return exact - _ROUNDING * exact
+
+
+def _weighted(scores: ArrayLike, parts: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return scores in ascending order, each one's share of the weight of its part, and the number of parts."""
+    values = _finite(scores)
+    order = np.argsort(values)
+    if parts is None:
+        return values[order], np.ones(len(values)), len(values)
+    names = np.asarray(parts).reshape(-1)
+    if len(names) != len(values):
+        msg = f"There must be one part for each score, got {len(names)} for {counted(len(values), 'score')}."
+        raise ValueError(msg)
+    _, numbers, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    return values[order], 1 / sizes[numbers][order], len(sizes)
 
 
 def _finite(scores: ArrayLike) -> NDArray[np.float64]:

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from anomalib.data import Batch
-from anomalib.data.utils import LabelName
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from torchmetrics import CatMetric
 
-from anomalib_plus.counts import counted
+from anomalib_plus.counts import counted_of_parts
 from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.post_processing.conformal_math import (
     check_share,
@@ -24,14 +22,15 @@ from anomalib_plus.post_processing.conformal_math import (
     p_values,
     smallest_rate,
 )
+from anomalib_plus.post_processing.conformal_scale import normalize, scale_of
+from anomalib_plus.post_processing.good_images import GoodImages
 from anomalib_plus.post_processing.region_of_interest import RegionChoice
 from anomalib_plus.post_processing.region_post_processor import RegionPostProcessor
 from anomalib_plus.post_processing.trained_parts import warn_of_trained_parts
+from anomalib_plus.validation.image_groups import compiled
 
 logger = logging.getLogger(__name__)
 
-_STEPS = 4.0
-"""Distance of the median good score from the threshold on the normalised scale, which places it at 0.1."""
 HOLD_OUT = (
     "Hold a share of the good training images out for validation (with Folder: val_split_mode: from_train, "
     "val_split_ratio: 0.2, seed: 0), or validate on good images."
@@ -41,7 +40,8 @@ _NUISANCE = (
     "SyntheticValidation varies the good validation images (nuisance), so the false-alarm rate is that of varied ones. "
     "Before you use the decisions, run engine.validate with nuisance=None and the same holdout and seed."
 )
-_CALIBRATION = ("image_scores", "pixel_scores")
+_CALIBRATION = {"image_scores": "image_parts", "pixel_scores": "pixel_parts"}
+"""Buffers of scores, and of the parts of the images that have them."""
 
 
 class ConformalPostProcessor(RegionPostProcessor):
@@ -51,7 +51,12 @@ class ConformalPostProcessor(RegionPostProcessor):
     ``false_positive_rate``: a new good image exceeds it with a probability of at most a, on average over validation
     sets, if it is exchangeable with them and they were not trained on. The pixel threshold is computed in the same way
     from the largest pixel of each map, so a is also the rate of good images with a region that is marked. Defective
-    validation images are ignored. See :mod:`~anomalib_plus.post_processing.conformal_math`.
+    validation images are ignored.
+
+    Images of one part are not independent, so each part has the same weight, shared by its images, and a holds for
+    images of new parts. Which images show the same part, ``group_by`` tells, or else the column ``part`` of the
+    datasets' samples, which :class:`~anomalib_plus.validation.SyntheticValidation` fills in. Without either, each image
+    is taken for a part of its own. See :mod:`~anomalib_plus.post_processing.conformal_math`.
 
     Scores and maps are normalised by one strictly increasing function with values between 0 and 1: 0.5 at the threshold
     and 0.1 at the median good score, without limits at which scores would become equal. What exceeds 0.5, or is NaN, is
@@ -64,34 +69,49 @@ class ConformalPostProcessor(RegionPostProcessor):
         false_positive_rate: Upper bound of the expected false-alarm rate, between 0 and 1.
         roi: Region of interest; see :class:`~anomalib_plus.post_processing.RegionPostProcessor`.
         confidence: Probability with which ``bound`` of :attr:`budget` holds for this validation set.
+        group_by: Regular expression, searched in each path: validation images with the same first group, or without one
+            the same match, show the same part; those without a match stand alone.
 
     Raises:
         TypeError: If ``roi`` is of another type.
-        ValueError: If an argument is not between 0 and 1.
+        ValueError: If a number is not between 0 and 1, or ``group_by`` is no regular expression.
     """
 
     image_scores: Tensor
     """Scores of the good validation images before normalisation (n,), ascending."""
     pixel_scores: Tensor
     """Largest pixel of each of their maps (n,), ascending; empty for models without maps."""
+    image_parts: Tensor
+    """Number of the part that the image of each of ``image_scores`` shows (n,), int64."""
+    pixel_parts: Tensor
+    """Number of the part that the image of each of ``pixel_scores`` shows (n,), int64."""
 
-    def __init__(self, false_positive_rate: float = 0.01, roi: RegionChoice = None, confidence: float = 0.95) -> None:
+    def __init__(
+        self,
+        false_positive_rate: float = 0.01,
+        roi: RegionChoice = None,
+        confidence: float = 0.95,
+        group_by: str | None = None,
+    ) -> None:
         super().__init__(roi)
         check_share("false_positive_rate", false_positive_rate)
         check_share("confidence", confidence)
+        if group_by is not None:
+            compiled(group_by)
         self.false_positive_rate = false_positive_rate
         self.confidence = confidence
-        for name in _CALIBRATION:
-            self.register_buffer(name, torch.empty(0))
+        self.group_by = group_by
+        for scores, parts in _CALIBRATION.items():
+            self.register_buffer(scores, torch.empty(0))
+            self.register_buffer(parts, torch.empty(0, dtype=torch.int64))
         self.register_buffer("image_scale", torch.tensor(1.0))
         self.register_buffer("pixel_scale", torch.tensor(1.0))
-        self._new_image_scores = CatMetric(nan_strategy="disable")
-        self._new_pixel_scores = CatMetric(nan_strategy="disable")
-        self._warned_of = (-1, False)
+        self._good_images = GoodImages()
+        self._warned_of = (-1, -1, False)
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
-        return (*super()._checkpoint_config_keys, "false_positive_rate", "confidence")
+        return (*super()._checkpoint_config_keys, "false_positive_rate", "confidence", "group_by")
 
     @property
     def n(self) -> int:
@@ -99,22 +119,30 @@ class ConformalPostProcessor(RegionPostProcessor):
         return len(self.image_scores)
 
     @property
+    def n_parts(self) -> int:
+        """Number of parts that they show."""
+        return len(self.image_parts.cpu().unique())
+
+    @property
     def supported_rate(self) -> float:
-        """Smallest false-alarm rate that n images support, 1 / (n + 1)."""
-        return smallest_rate(self.n)
+        """Smallest false-alarm rate that they support, 1 / (number of parts + 1)."""
+        return smallest_rate(self.n_parts)
 
     @property
     def budget(self) -> dict[str, float]:
         """The thresholds and what is known of their false-alarm rate, as plain numbers.
 
-        ``bound``: The rate is at most this, for this set of validation images, with probability ``confidence``.
+        ``bound``: The rate is at most this, for this set of validation images, with probability ``confidence``; only
+        approximately if there are several images of a part.
         """
-        rank = conformal_rank(self.n, self.false_positive_rate) if self.n else 1
+        parts = self.n_parts
+        rank = conformal_rank(parts, self.false_positive_rate) if parts else 1
         return {
             "n": self.n,
+            "n_parts": parts,
             "false_positive_rate": self.false_positive_rate,
             "supported_rate": self.supported_rate,
-            "bound": false_alarm_bound(self.n, rank, self.confidence),
+            "bound": false_alarm_bound(parts, rank, self.confidence),
             "confidence": self.confidence,
             "image_threshold": float(self._image_threshold),
             "pixel_threshold": float(self._pixel_threshold),
@@ -128,41 +156,34 @@ class ConformalPostProcessor(RegionPostProcessor):
     def p_value(self, pred_score: Tensor) -> Tensor:
         """Compute the conformal p-values of normalised scores: the share of good images that score as high.
 
-        Any shape; float64, in [1 / (n + 1), 1]. Needs a validation.
+        Any shape; float64, in [1 / (number of parts + 1), 1]. Needs a validation.
         """
-        values = p_values(pred_score.detach().cpu().numpy(), self.calibration_scores.cpu().numpy())
-        return torch.from_numpy(np.asarray(values))
+        calibration = (self.calibration_scores.cpu().numpy(), self.image_parts.cpu().numpy())
+        return torch.from_numpy(np.asarray(p_values(pred_score.detach().cpu().numpy(), *calibration)))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
     ) -> None:
         """Limit maps and scores to the region, and collect those of the good images."""
-        del trainer, args, kwargs
+        del args, kwargs
         self.limit_to_roi(outputs, pl_module)
-        if outputs.gt_label is None:
-            return
-        good = outputs.gt_label == LabelName.NORMAL
-        scores, maps = outputs.pred_score, outputs.anomaly_map
-        if scores is None and maps is not None:
-            scores = maps.flatten(1).amax(1)
-        if scores is not None and good.any():
-            self._new_image_scores.update(scores.flatten()[good].float())
-        if maps is not None and good.any():
-            self._new_pixel_scores.update(maps.flatten(1).amax(1)[good].float())
+        self._good_images.add(outputs, trainer, self.group_by)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute thresholds and scales; raise ``ValueError`` if a score of a good image is NaN or infinite."""
-        collected = {}
-        for name, metric in zip(_CALIBRATION, (self._new_image_scores, self._new_pixel_scores), strict=True):
-            collected[name] = torch.as_tensor(metric.compute() if metric.update_called else []).flatten().sort().values
-            metric.reset()
+        """Compute thresholds and scales.
+
+        Raises:
+            ValueError: If a score of a good image is NaN or infinite, or ``group_by`` matches no image.
+        """
+        images, pixels, parts = self._good_images.take(self.group_by)
         if trainer.sanity_checking:
             return
-        for name, values in collected.items():
-            self.set_scores(name, values)
+        self.set_scores("image_scores", images, parts)
+        self.set_scores("pixel_scores", pixels, parts[: len(pixels)])
         varied = any(getattr(dataset, "nuisance", None) is not None for dataset in datasets_of(trainer.val_dataloaders))
-        if trainer.is_global_zero and (self.n, varied) != self._warned_of:
-            self._warned_of = (self.n, varied)
+        found = (self.n, self.n_parts, varied)
+        if trainer.is_global_zero and found != self._warned_of:
+            self._warned_of = found
             self._warn(type(pl_module).__name__, varied)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -181,23 +202,32 @@ class ConformalPostProcessor(RegionPostProcessor):
         """Describe the budget in one sentence."""
         found = self.budget
         expected = max(self.false_positive_rate, self.supported_rate)
+        about = "" if self.n == self.n_parts else "about "
         return (
-            f"thresholds from {counted(self.n, 'good validation image')}: score {found['image_threshold']:.4g}, map "
+            f"thresholds from {self._images()}: score {found['image_threshold']:.4g}, map "
             f"{found['pixel_threshold']:.4g}. The expected false-alarm rate is at most {expected:.2%}, if "
-            f"production looks like these images; for this set of images it is at most {found['bound']:.2%} with a "
-            f"confidence of {self.confidence:.0%}."
+            f"production looks like these images; for this set of images it is at most {about}{found['bound']:.2%} "
+            f"with a confidence of {self.confidence:.0%}."
         )
 
-    def set_scores(self, name: str, values: Tensor) -> None:
-        """Set the ``image_scores`` or ``pixel_scores`` of good images (n,), and the threshold and scale they give."""
-        values = values.sort().values.to(self.image_scale)
+    def _images(self) -> str:
+        return counted_of_parts(self.n, self.n_parts, "good validation image")
+
+    def set_scores(self, name: str, values: Tensor, parts: Tensor) -> None:
+        """Set ``image_scores`` or ``pixel_scores``, and the threshold and scale that they give.
+
+        ``values`` are the scores (n,) of good images, ``parts`` the numbers (n,), int64, of the parts that these show.
+        A ``ValueError`` is raised if a score is not finite.
+        """
+        values, order = values.to(self.image_scale).sort()
+        parts = parts.to(order.device)[order]
         setattr(self, name, values)
+        setattr(self, _CALIBRATION[name], parts)
         level = name.removesuffix("_scores")
         threshold, scale = torch.full_like(self.image_scale, torch.nan), torch.ones_like(self.image_scale)
         if len(values):
-            conformal_threshold(values.cpu().numpy(), self.false_positive_rate)  # raises if a score is not finite
-            threshold = values[conformal_rank(len(values), self.false_positive_rate) - 1]
-            scale = _scale(threshold, values)
+            threshold.fill_(conformal_threshold(values.cpu().numpy(), self.false_positive_rate, parts.cpu().numpy()))
+            scale = scale_of(threshold, values)
         getattr(self, f"_{level}_threshold").copy_(threshold)
         getattr(self, f"{level}_scale").copy_(scale)
 
@@ -205,13 +235,14 @@ class ConformalPostProcessor(RegionPostProcessor):
         """Compute the thresholds of another rate, between 0 and 1, from the scores of the last validation."""
         check_share("false_positive_rate", rate)
         self.false_positive_rate = rate
-        for name in _CALIBRATION:
-            self.set_scores(name, getattr(self, name))
+        for scores, parts in _CALIBRATION.items():
+            self.set_scores(scores, getattr(self, scores), getattr(self, parts))
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        """Restore the settings, to which the thresholds of the checkpoint belong."""
-        given = self.false_positive_rate
+        """Restore the settings, to which the thresholds of the checkpoint belong; a given ``group_by`` stays."""
+        given, group_by = self.false_positive_rate, self.group_by
         super().load_checkpoint_config(config)
+        self.group_by = group_by or self.group_by
         if given != self.false_positive_rate:
             logger.warning(
                 "The checkpoint's thresholds are those of a false-alarm rate of %.3g, which is used instead of %.3g. "
@@ -227,16 +258,19 @@ class ConformalPostProcessor(RegionPostProcessor):
             logger.warning("%s: %s", model, _NUISANCE)
         if not self.n:
             logger.warning("%s: no good images in validation, so there are no thresholds. %s", model, HOLD_OUT)
-        elif self.n < images_needed(rate):
+        elif self.n_parts < images_needed(rate):
+            several = self.n_parts < self.n
             logger.warning(
-                "%s: %s cannot keep a false-alarm rate of %.3g, which needs at least %d. The "
-                "threshold is their largest score; the smallest rate that they allow is %.3g. Validate on more good "
-                "images, or set false_positive_rate=%.3g.",
+                "%s: %s cannot keep a false-alarm rate of %.3g, which needs at least %d%s. The "
+                "threshold is their largest score; the smallest rate that they allow is %.3g. Validate on %s, "
+                "or set false_positive_rate=%.3g.",
                 model,
-                counted(self.n, "good validation image"),
+                self._images(),
                 rate,
                 images_needed(rate),
+                " parts" if several else "",
                 self.supported_rate,
+                "images of more good parts" if several else "more good images",
                 self.supported_rate,
             )
 
@@ -252,26 +286,10 @@ class ConformalPostProcessor(RegionPostProcessor):
         return None if preds is None else ~(preds <= threshold)  # rejects NaN
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        for name in _CALIBRATION:  # their length is that of the saved ones
-            if f"{prefix}{name}" in state_dict:
+        for scores, parts in _CALIBRATION.items():  # their length is that of the saved ones
+            if (saved := state_dict.get(f"{prefix}{scores}")) is None:
+                continue
+            state_dict.setdefault(f"{prefix}{parts}", torch.arange(len(saved)))  # older checkpoints have none
+            for name in (scores, parts):
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=self.image_scale.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def normalize(scores: Tensor, threshold: Tensor, scale: Tensor) -> Tensor:
-    """Map scores to values between 0 and 1, strictly increasing, 0.5 at the threshold; part of exported graphs.
-
-    Below the threshold the value is ``0.5 / (1 + d)``, above it ``1 - 0.5 / (1 + log(1 + d))``, where ``d`` is the
-    distance from the threshold in units of ``scale``. The logarithm keeps scores far above apart in float32. Scores of
-    any shape and range; they are returned unchanged if the threshold is NaN.
-    """
-    steps = (scores - threshold) / scale
-    distance = steps.abs()
-    normalized = torch.where(steps > 0, 1 - 0.5 / (1 + distance.log1p()), 0.5 / (1 + distance))
-    return torch.where(threshold.isnan(), scores, normalized)
-
-
-def _scale(threshold: Tensor, values: Tensor) -> Tensor:
-    """Return a positive unit of length for scores: a fraction of the threshold's distance from the median."""
-    distances = (threshold - values.median(), threshold - values.min(), threshold.abs(), torch.ones_like(threshold))
-    return next(distance for distance in distances if distance > 0) / _STEPS

@@ -43,7 +43,8 @@ class SyntheticValidation(AnomalibDataModule):
             whether a model takes light for a defect. "default" for :class:`~anomalib_plus.transforms.Nuisance`, None
             for none.
         holdout: Share of the good training images to hold out, at least one image. Images of one part stay together:
-            scores of parts that the model has seen are too low.
+            scores of parts that the model has seen are too low. ``val_data.samples`` names the part of each image,
+            which thresholds from good images need.
         group_by: Regular expression, searched in each path: images with the same first group, or without one the same
             match, show the same part. None to tell by names of one burst (``017_a``, ``017_b``) and by details that
             are alike. ``".*"`` takes each image for a part of its own.
@@ -150,7 +151,8 @@ class SyntheticValidation(AnomalibDataModule):
         self, train: AnomalibDataset, held_out: list[int], pictures: Path | None = None
     ) -> SyntheticValidationDataset:
         paths = train.samples.image_path.iloc[held_out].tolist()
-        dataset = SyntheticValidationDataset(paths, kinds_of(self.augmenter), self.nuisance, self.seed, pictures)
+        parts = {path: self._groups[str(Path(path).resolve())] for path in paths}
+        dataset = SyntheticValidationDataset(paths, kinds_of(self.augmenter), self.nuisance, self.seed, pictures, parts)
         dataset.category = self.category
         return dataset
 

@@ -1,6 +1,6 @@
 """Held-out good images and their defective copies as a dataset of anomalib."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ class SyntheticValidationDataset(AnomalibDataset):
     """Good images and defective copies of them, with masks.
 
     An image is made when it is read, from its file and the seed in its row of ``samples``, so it is the same in every
-    epoch, process and batch, and nothing is kept in memory. ``samples`` tells ``kind``, ``severity`` and ``seed`` of
-    each image; the kind of a good one is "good".
+    epoch, process and batch, and nothing is kept in memory. ``samples`` tells ``kind``, ``severity``, ``seed`` and
+    ``part`` of each image; the kind of a good one is "good".
 
     Args:
         paths: Files of the good images.
@@ -33,6 +33,7 @@ class SyntheticValidationDataset(AnomalibDataset):
         seed: Seed of everything drawn.
         pictures: Folder into which the images are written as they are read, so that a visualizer finds them; their
             items name these files. None writes none, and items name the files of the good images.
+        parts: Name of the part that each file shows; None if each shows another one.
     """
 
     computes_masks = True  # the masks are no files, so that there are none to check
@@ -44,6 +45,7 @@ class SyntheticValidationDataset(AnomalibDataset):
         nuisance: Augmenter | None,
         seed: int,
         pictures: Path | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.kinds = {kind.name: kind for kind in kinds}
@@ -54,6 +56,7 @@ class SyntheticValidationDataset(AnomalibDataset):
         samples = pandas.DataFrame([*good, *plan_defects(paths, kinds, seed)])
         samples["label_index"] = (samples.kind != GOOD).astype(int)
         samples["mask_path"], samples["split"] = "", Split.VAL.value
+        samples["part"] = samples.image_path if parts is None else samples.image_path.map(parts)
         samples.attrs["task"] = "segmentation"
         self.samples = samples
 

@@ -44,6 +44,21 @@ def group_images(
     return _by_expression(names, group_by) if group_by else _by_appearance(names, thumbnails)
 
 
+def compiled(group_by: str) -> re.Pattern[str]:
+    """Compile an expression; raise ``ValueError`` if it is no regular expression."""
+    try:
+        return re.compile(group_by)
+    except re.error as error:
+        msg = f"group_by {group_by!r} is not a regular expression: {error}."
+        raise ValueError(msg) from error
+
+
+def named_part(pattern: re.Pattern[str], name: str) -> str | None:
+    """Return what a name says of the part: the first group or the whole of the match; None if nothing matches."""
+    match = pattern.search(name)
+    return None if match is None else (match[1] if pattern.groups else None) or match[0]
+
+
 def group_files(paths: Sequence[str], group_by: str | None = None) -> dict[str, str]:
     """Return the group of each image file; see :func:`group_images`. Files that cannot be read stand alone."""
     thumbnails = [] if group_by else [_thumbnail_of_file(path) for path in paths]
@@ -71,20 +86,13 @@ def _thumbnail_of_file(path: str) -> NDArray[np.int16]:
 
 
 def _by_expression(names: Sequence[str], expression: str) -> tuple[list[str], list[str]]:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        msg = f"group_by {expression!r} is not a regular expression: {error}."
-        raise ValueError(msg) from error
-    matches = [pattern.search(name) for name in names]
-    if names and not any(matches):
+    pattern = compiled(expression)
+    parts = [named_part(pattern, name) for name in names]
+    alone = sum(part is None for part in parts)
+    if names and alone == len(names):
         msg = f"group_by {expression!r} matches no image, for example not {names[0]!r}: change it, or leave it out."
         raise ValueError(msg)
-    keys = [
-        name if match is None else (match[1] if pattern.groups else None) or match[0]
-        for name, match in zip(names, matches, strict=True)
-    ]
-    alone = sum(match is None for match in matches)
+    keys = [name if part is None else part for name, part in zip(names, parts, strict=True)]
     remark = f"group_by {expression!r} makes {counted(len(set(keys)), 'group')} of {counted(len(names), 'image')}"
     return keys, [f"{remark}; {counted(alone, 'matches', 'match')} nothing and stand alone." if alone else f"{remark}."]
 

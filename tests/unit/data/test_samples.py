@@ -39,9 +39,11 @@ def test_a_table_of_ones_own_may_lack_labels_and_masks(mvtec_layout: Path) -> No
     dataset = AnomalibDataset()
     dataset.samples = DataFrame({"image_path": [image], "split": ["train"]})
     assert read_samples(dataset) == [Sample(image, label=-1)]
-    dataset.samples = DataFrame({"image_path": [image] * 2, "split": ["test"] * 2, "label_index": [None, 1]})
+    columns = {"image_path": [image] * 2, "split": ["test"] * 2, "label_index": [None, 1], "part": [7, None]}
+    dataset.samples = DataFrame(columns, dtype=object)
     dataset.samples.attrs["task"] = "segmentation"
     assert [sample.needs_mask for sample in read_samples(dataset)] == [False, True]
+    assert [sample.part for sample in read_samples(dataset)] == ["7", None]
 
 
 def test_subsets_and_concatenations_keep_their_items(datamodule: MVTecAD) -> None:

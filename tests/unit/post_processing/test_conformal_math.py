@@ -44,6 +44,56 @@ def test_the_false_alarm_rate_is_kept(draw: str, n: int, rate: float) -> None:
     assert ((new > thresholds[:, None]) <= (ps <= rate)).all(), "what is rejected has a p-value of at most the rate"
 
 
+@pytest.mark.parametrize(
+    ("count", "rate"), [(9, 0.1), (9, 0.3), (20, 0.05), (20, 0.1), (20, 0.3), (40, 0.025), (40, 0.05), (40, 0.2)]
+)
+def test_the_false_alarm_rate_of_new_parts_is_kept_with_several_images_of_a_part(count: int, rate: float) -> None:
+    """Parts differ more than images of one part, and some have many; a small rate is exceeded without ``parts``."""
+    rng = np.random.default_rng(count)
+    rates, pooled_rates, small_ps = [], [], []
+    for _ in range(REDRAWS):
+        parts = np.repeat(np.arange(count), rng.choice([1, 2, 12], count, p=[0.4, 0.4, 0.2]))
+        scores = rng.normal(size=count)[parts] + rng.normal(0, 0.3, len(parts))
+        order = rng.permutation(len(parts))
+        scores, parts = scores[order], parts[order]
+        new = rng.normal(0, math.hypot(1, 0.3), NEW)
+        rejected = new > conformal_threshold(scores, rate, parts)
+        small = p_values(new, scores, parts) <= rate * (1 + 1e-9)
+        assert (rejected <= small).all(), "what is rejected has a p-value of at most the rate"
+        rates.append(rejected.mean())
+        small_ps.append(small.mean())
+        pooled_rates.append((new > conformal_threshold(scores, rate)).mean())
+    error, pooled_error = (3 * np.std(found) / math.sqrt(REDRAWS) for found in (rates, pooled_rates))
+    assert rate - 1 / (count + 1) - error <= np.mean(rates) <= rate + error
+    assert np.mean(small_ps) <= rate + error
+    assert np.mean(pooled_rates) > rate + pooled_error or rate > 0.1
+
+
+def test_an_image_for_each_part_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    for n in range(1, 200, 3):
+        scores, rate = rng.integers(0, n, n) / 7, rng.integers(1, 999) / 1000
+        for parts in (None, rng.permutation(n), rng.permutation(n).astype(str)):
+            assert conformal_threshold(scores, rate, parts) == np.sort(scores)[conformal_rank(n, rate) - 1]
+            counts = (scores[:, None] >= scores).sum(0)
+            assert p_values(scores, scores, parts).tolist() == ((1 + counts) / (n + 1)).tolist()
+
+
+def test_parts_by_hand() -> None:
+    """Three images of one part weigh a third each, that of the other part weighs one."""
+    scores, parts = [3.0, 1.0, 4.0, 2.0], ["a", "a", "b", "a"]
+    found = [conformal_threshold(scores, rate, parts) for rate in (0.3, 0.34, 0.6, 2 / 3, 0.75, 0.9)]
+    assert found == [4.0, 4.0, 4.0, 3.0, 3.0, 1.0]
+    expected = [1, 1, (1 + 5 / 3) / 3, (1 + 4 / 3) / 3, 2 / 3, 1 / 3, 1 / 3]
+    assert p_values([0, 1, 2, 3, 4, 5, math.nan], scores, parts) == pytest.approx(expected)
+    rounded = [p_values(0.0, np.ones(30 * size), np.repeat(np.arange(30), size)) for size in range(1, 60)]
+    assert rounded == pytest.approx([1.0] * 59)
+    assert max(rounded) == 1.0, "not more, by rounding"
+    thirds = np.repeat(np.arange(30), 3)
+    assert conformal_threshold(np.arange(90), 1 / 31, thirds) == 89.0
+    assert conformal_threshold(np.arange(90), 2 / 31, thirds) == 86.0
+
+
 @pytest.mark.parametrize(("n", "rate"), [(20, 0.1), (99, 0.01), (200, 0.02)])
 def test_the_bound_holds_for_most_calibration_sets(n: int, rate: float) -> None:
     """Uniform scores, whose false-alarm rate is one minus the threshold."""
@@ -99,6 +149,7 @@ def test_clopper_pearson_is_that_of_the_literature() -> None:
         (lambda: conformal_threshold([1.0], 0.0), "between 0 and 1, got 0.0"),
         (lambda: conformal_threshold([1.0], 1.0), "between 0 and 1, got 1.0"),
         (lambda: p_values([1.0], []), "at least one good image"),
+        (lambda: p_values([1.0], [1.0], [0, 1]), "one part for each score, got 2 for 1 score"),
         (lambda: clopper_pearson(3, 2), "between 0 and the number of trials 2, got 3"),
         (lambda: clopper_pearson(1, 2, 1.0), "confidence must be between 0 and 1"),
     ],
