@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import anomalib_plus
+from anomalib_plus.counts import counted
 from anomalib_plus.files import file_hash, replace_file
 from anomalib_plus.image_files import printable
 from anomalib_plus.post_processing.conformal_math import smallest_rate
@@ -68,7 +70,9 @@ class BundleInfo:
         preset: Preset that the model was trained with.
         threshold: Larger values of ``pred_score`` are rejected. Pixels of the map above it are defective.
         false_alarm_rate: Share of good images that may be rejected.
-        supported_rate: Smallest rate that the number of calibration scores supports, 1 / (n + 1).
+        calibration_parts: Number of the part that each of these images shows, in the order of the scores; None if each
+            shows another one. p-values and ``supported_rate`` count parts.
+        supported_rate: Smallest rate that the number K of parts supports, 1 / (K + 1).
         roi: Name of the image file that marks what is inspected. The exported model applies it.
         tiles: Settings of the tiling: ``tile``, ``overlap`` and ``scale``.
         seed: Seed of the training.
@@ -90,6 +94,7 @@ class BundleInfo:
     preset: str | None = None
     threshold: float = 0.5
     false_alarm_rate: float = 0.01
+    calibration_parts: Sequence[int] | None = None
     supported_rate: float = field(init=False)
     roi: str | None = None
     tiles: Mapping[str, Any] | None = None
@@ -109,22 +114,46 @@ class BundleInfo:
             msg = f"The threshold of a bundle must be a finite number, got {self.threshold!r}: correct it."
             raise BundleError(msg)
         object.__setattr__(self, "threshold", float(self.threshold))
-        scores = np.sort(np.asarray(self.calibration_scores, np.float64))
+        scores = np.asarray(self.calibration_scores, np.float64)
         if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
             msg = (
                 f"A bundle needs the finite scores of one or more good calibration images, got {scores.size}, "
                 f"{int(np.isfinite(scores).sum())} of them finite: build it again with more good images."
             )
             raise BundleError(msg)
-        object.__setattr__(self, "calibration_scores", tuple(scores.tolist()))
+        order = np.argsort(scores, kind="stable")
+        parts = _checked_parts(self.calibration_parts, len(scores))
+        object.__setattr__(self, "calibration_scores", tuple(scores[order].tolist()))
+        object.__setattr__(self, "calibration_parts", None if parts is None else tuple(parts[order].tolist()))
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        object.__setattr__(self, "supported_rate", smallest_rate(len(scores)))
+        object.__setattr__(self, "supported_rate", smallest_rate(self.number_of_parts))
+
+    @property
+    def number_of_parts(self) -> int:
+        """Number of parts that the calibration images show."""
+        return len(self.calibration_scores if self.calibration_parts is None else set(self.calibration_parts))
 
     @cached_property
     def identity(self) -> str:
         """Twelve hexadecimal digits that differ between bundles whose decisions or p-values can differ."""
-        content = json.dumps([dict(self.files), self.threshold, self.calibration_scores], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
+        content: list[Any] = [dict(self.files), self.threshold, self.calibration_scores]
+        if self.calibration_parts is not None:
+            content.append(self.calibration_parts)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _checked_parts(parts: Sequence[int] | None, count: int) -> NDArray[np.int64] | None:
+    """Return the numbers of the parts, or None if each of ``count`` images shows another one."""
+    if parts is None:
+        return None
+    numbers = np.asarray(parts)
+    if numbers.shape != (count,) or numbers.dtype.kind != "i":
+        msg = (
+            f"calibration_parts must be one whole number for each of {counted(count, 'calibration score')}, "
+            f"got {counted(numbers.size, 'value')} such as {numbers.reshape(-1)[:3].tolist()}: build the bundle again."
+        )
+        raise BundleError(msg)
+    return numbers if len(np.unique(numbers)) < count else None
 
 
 def write_bundle_info(folder: Path | str, info: BundleInfo) -> BundleInfo:

@@ -44,7 +44,7 @@ class Inspector:
         self.info = info
         self._runtime = runtime
         self._input_size = input_size
-        self._calibration = np.asarray(info.calibration_scores)
+        self._calibration = np.asarray(info.calibration_scores), info.calibration_parts
 
     @classmethod
     def load(cls, folder: Path | str) -> "Inspector":
@@ -71,7 +71,7 @@ class Inspector:
         score = float(outputs["pred_score"].reshape(-1)[0])
         return Prediction(
             score=score,
-            p_value=float(p_values(score, self._calibration)),
+            p_value=float(p_values(score, *self._calibration)),
             decision="accept" if score <= self.info.threshold else "reject",  # NaN is rejected
             map=_resize(outputs["anomaly_map"], pixels.shape[0], pixels.shape[1]),
         )

@@ -36,6 +36,22 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_bundle_info(write_tiny_bundle(tmp_path / "other", threshold=0.6)).identity != info.identity
 
 
+def test_parts_stay_with_their_scores(tmp_path: Path) -> None:
+    scores, parts = [0.3, 0.1, 0.4, 0.2], [7, 7, 2, 7]
+    folder = write_tiny_bundle(tmp_path / "bundle", calibration_scores=scores, calibration_parts=parts)
+    info = read_bundle_info(folder)
+    assert (info.calibration_scores, info.calibration_parts) == ((0.1, 0.2, 0.3, 0.4), (7, 7, 7, 2))
+    assert (info.number_of_parts, info.supported_rate) == (2, 1 / 3)
+    assert json.loads((folder / "inspector.json").read_text())["calibration_parts"] == [7, 7, 7, 2]
+    edit(folder, calibration_parts="remove")  # as in bundles of earlier versions
+    older = read_bundle_info(folder)
+    assert (older.calibration_parts, older.number_of_parts, older.supported_rate) == (None, 4, 0.2)
+    assert older.identity != info.identity, "their p-values differ"
+    edit(folder, calibration_parts=[3, 5, 4, 0])
+    alone = read_bundle_info(folder)
+    assert (alone.calibration_parts, alone.identity) == (None, older.identity), "each shows another part"
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "roi.png"])
 def test_an_edited_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "roi.png").write_bytes(b"white")
@@ -65,6 +81,12 @@ def test_an_edited_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
             for value in (np.nan, np.inf, None, "0.5")
         ),
         ({"calibration_scores": "many"}, "incomplete .*: build the bundle again"),
+        (
+            {"calibration_parts": [1, 2]},
+            "must be one whole number for each of 99 calibration scores, got 2 values such as",
+        ),
+        ({"calibration_parts": ["a"] * 99}, r"got 99 values such as \['a', 'a', 'a'\]: build the bundle again"),
+        ({"calibration_parts": [[1], 2]}, "incomplete .*: build the bundle again"),
         ({"files": ["model.onnx"]}, "incomplete"),
         ({"schema": 2, "versions": ["0.9"]}, r"schema 2, .* \(unknown\)"),
         ({"files": {}}, "model.onnx .* was changed"),

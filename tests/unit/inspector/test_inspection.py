@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_the_threshold_itself_is_accepted_and_nan_is_not(
     assert (prediction.decision, prediction.p_value) == (decision, pytest.approx(p_value))
     assert prediction.map.shape == (64, 48), "enlarged to the image"
     assert (prediction.map[:24].max(), prediction.map[40:].min()) == (0, 1)
+
+
+def test_the_p_value_counts_parts(tmp_path: Path) -> None:
+    info = Inspector.load(write_tiny_bundle(tmp_path)).info
+    of_parts = replace(info, calibration_scores=(0.1, 0.2, 0.3, 0.4), calibration_parts=(0, 0, 0, 1))
+    found = [Inspector(of_parts, lambda _, s=score: outputs(s))(image(0)).p_value for score in (0.0, 0.25, 0.35, 0.5)]
+    assert found == pytest.approx([1, (1 + 4 / 3) / 3, 2 / 3, 1 / 3])
 
 
 def test_threads_share_an_inspector(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ class Build:
             done = counted(len(store.records()), "training is", "trainings are")
             self.console.print(f"Going on with the build in {self.work}: {done} done.")
         tests = sorted(splits["selection"], key=lambda entry: entry["image"])
-        group_of = {str(image.path): group for image, group in zip(self.survey.images, self.survey.groups, strict=True)}
+        group_of = self.survey.group_of
         rounds = Halving(
             entries, data, [group_of.get(entry["source"], entry["source"]) for entry in tests], self.image_size,
             self.options.seed, limits, store, state, self.console,
@@ -186,18 +186,18 @@ class Build:
 
     def _write_splits(self) -> dict[str, Any]:
         """Write the file of splits, and the images of the selection split if they are not there yet."""
-        images, options = self.survey.images, self.options
+        images, options, group_of = self.survey.images, self.options, self.survey.group_of
         hashes = {image.path: image.sha256 for image in images}
         parts = {name: [images[index].path for index in indices] for name, indices in asdict(self.splits).items()}
         roi = file_hash(options.roi) if options.roi else None
         content = [{name: [hashes[path] for path in paths] for name, paths in parts.items()}, options.seed, roi]
-        content += [self.image_size, options.tile]
+        content += [self.image_size, options.tile, [group_of[str(path)] for path in parts["calibration"]]]
         content += [file_hash(Path(entry[name])) for entry in self.bad for name in ("image", "mask") if entry[name]]
         content += [str(self.work)]  # a copy of the folder must not use the original's images
         key = digest(content)[:16]
         file = self.work / datamodule.FILE
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        places = {name: [selection_images.entry(path, str(path)) for path in paths] for name, paths in parts.items()}
+        places = {name: selection_images.good_parts(paths, group_of) for name, paths in parts.items()}
         originals = places.pop("selection")
         if known.get("digest") == key and all(Path(entry["image"]).exists() for entry in known["selection"]):
             chosen = known["selection"]

@@ -10,7 +10,7 @@ from anomalib.data.utils import LabelName, Split
 from pandas import DataFrame
 
 FILE = "splits.json"
-"""File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``) of each split."""
+"""File with the ``digest`` and the entries (``image``, ``label``, ``mask``, ``source``, ``part``) of each split."""
 
 _EVALUATION = {"comparison": ("selection", "selection"), "finish": ("originals", "calibration")}
 """Splits for validation and test, for each use."""
@@ -83,6 +83,7 @@ def _dataset(entries: list[dict[str, Any]], split: Split) -> AnomalibDataset:
             "label": ["defective" if entry["label"] else "good" for entry in entries],
             "label_index": [LabelName.ABNORMAL if entry["label"] else LabelName.NORMAL for entry in entries],
             "mask_path": [entry["mask"] or "" for entry in entries],
+            "part": [entry["part"] for entry in entries],
         }
     )
     samples.attrs["task"] = "segmentation" if has_masks else "classification"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anomalib_plus.counts import counted
+from anomalib_plus.counts import counted, counted_of_parts
 from anomalib_plus.data.mask_pairs import shorten
 from anomalib_plus.image_files import inspect_mask, printable
 from anomalib_plus.inspector.building.splits import Splits
@@ -41,7 +41,7 @@ def find(
         _colours(survey),
         _groups(survey),
         _division(survey, splits),
-        budget(len(splits.calibration), rate),
+        budget(len(splits.calibration), len({survey.groups[index] for index in splits.calibration}), rate),
     ]
 
 
@@ -134,16 +134,18 @@ def _division(survey: Survey, splits: Splits) -> Finding:
     return Finding("Splits", f"{len(survey.images)} good images", decided)
 
 
-def budget(calibration: int, rate: float) -> Finding:
-    """Say what false-alarm rate a number of calibration images supports."""
-    supported = smallest_rate(calibration)
-    seen = f"{calibration} calibration images support a false-alarm rate of {100 * supported:.2g} % or more"
-    if calibration >= images_needed(rate):
+def budget(images: int, parts: int, rate: float) -> Finding:
+    """Say what false-alarm rate a number of calibration images of so many parts supports."""
+    supported = smallest_rate(parts)
+    calibration = counted_of_parts(images, parts, "calibration image")
+    seen = f"{calibration} support a false-alarm rate of {100 * supported:.2g} % or more"
+    if parts >= images_needed(rate):
         decided = f"The threshold is set for {100 * rate:.2g} %."
     else:
+        needed = f"{images_needed(rate)} calibration images" + (" of different parts" if parts < images else "")
         decided = (
-            f"{100 * rate:.2g} % were asked for, which takes {images_needed(rate)} calibration images. The threshold "
-            f"is the highest score of the {calibration}: expect up to {100 * supported:.2g} % false alarms."
+            f"{100 * rate:.2g} % were asked for, which takes {needed}. The threshold "
+            f"is the highest score of the {images}: expect up to {100 * supported:.2g} % false alarms."
         )
     return Finding("False alarms", seen, decided)
 

@@ -179,8 +179,14 @@ def _score_with_export(task: Mapping[str, Any], bundle: Path, splits: Mapping[st
     unfinished = BundleInfo(calibration_scores=[0.0], **task["info"])
     write_bundle_info(bundle, unfinished)  # the scores follow: only the export itself can give them
     scores, milliseconds = score_splits(Inspector.load(bundle), splits, bundle.parent / "maps")
-    threshold = float(conformal_threshold(scores["calibration"], task["false_alarms"]))
-    info = BundleInfo(**task["info"], calibration_scores=scores["calibration"], threshold=threshold)
+    _, parts = np.unique([entry["part"] for entry in splits["calibration"]], return_inverse=True)
+    threshold = conformal_threshold(scores["calibration"], task["false_alarms"], parts)
+    info = BundleInfo(
+        **task["info"],
+        calibration_scores=scores["calibration"],
+        calibration_parts=parts.tolist(),
+        threshold=threshold,
+    )
     write_bundle_info(bundle, info)
     return {"scores": scores, "threshold": threshold, "latency_ms": milliseconds}
 

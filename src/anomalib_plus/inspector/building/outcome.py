@@ -53,7 +53,7 @@ class Outcome:
     @property
     def rate(self) -> float:
         """False-alarm rate that the threshold is set for."""
-        return max(self.options.false_alarms, smallest_rate(len(self.record["scores"]["calibration"])))
+        return max(self.options.false_alarms, smallest_rate(len({e["part"] for e in self.splits["calibration"]})))
 
     @property
     def level(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Images to select a model by: good ones, with synthetic defects or the user's bad parts."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,22 @@ _ENLARGEMENT = 4
 """Smallest ratio of the sides of reduced images to those of the networks' input."""
 
 
-def entry(image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good") -> dict[str, Any]:
-    """Return one image as plain data; ``source`` is the image of the part that it was made from."""
-    return {"image": str(image), "label": label, "mask": str(mask) if mask else None, "source": source, "kind": kind}
+def entry(
+    image: Path, source: str, label: int = 0, mask: Path | None = None, kind: str = "good", part: str | None = None
+) -> dict[str, Any]:
+    """Return one image as plain data.
+
+    ``source`` is the image of the part that it was made from, ``part`` the name of that part, None for one that no
+    other image shows.
+    """
+    mask_file = str(mask) if mask else None
+    described = {"image": str(image), "label": label, "mask": mask_file, "source": source, "kind": kind}
+    return {**described, "part": part or source}
+
+
+def good_parts(images: Sequence[Path], part_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """List images of good parts as they are; ``part_of`` names the part of each, by its path."""
+    return [entry(path, str(path), part=part_of[str(path)]) for path in images]
 
 
 def write_synthetic(

@@ -27,22 +27,22 @@ class Splits:
     calibration: list[int]
 
 
-def counts(n: int, rate: float) -> tuple[int, int, int]:
+def counts(n: int, wanted: int) -> tuple[int, int, int]:
     """Return the numbers of images for training, selection and calibration.
 
-    60, 20 and 20 percent; from 72 training images on, calibration gets more until it supports the rate, as long as 40
-    percent remain for training. ``n`` is at least ``LEAST_IMAGES``.
+    60, 20 and 20 percent; from 72 training images on, calibration gets more until it has the ``wanted`` number, as long
+    as 40 percent remain for training. ``n`` is at least ``LEAST_IMAGES``.
     """
     selection = min(max(round(_SHARE * n), _LEAST_SELECTION), _MOST_SELECTION)
     kept = round(min((1 - 2 * _SHARE) * n, max(_ENOUGH_TRAINING, 2 * _SHARE * n)))
-    calibration = max(round(_SHARE * n), _LEAST_CALIBRATION, min(images_needed(rate), n - selection - kept))
+    calibration = max(round(_SHARE * n), _LEAST_CALIBRATION, min(wanted, n - selection - kept))
     return n - selection - calibration, selection, calibration
 
 
 def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
     """Split images at random by :func:`counts`; those of one group stay together.
 
-    ``groups`` are the names of the images' groups.
+    ``groups`` are the names of the images' groups. Calibration gets images until its groups support the rate.
 
     Raises:
         ValueError: If there are too few groups for three splits.
@@ -54,8 +54,7 @@ def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
     )
     if parts < _SPLITS:
         raise ValueError(few)
-    _, selection, calibration = counts(n, rate)
-    rest, calibrating = hold_out(n, calibration / n, seed, groups)
+    selection, rest, calibrating = _calibration(groups, images_needed(rate), seed)
     inner = [groups[index] for index in rest]
     if len(set(inner)) < _SPLITS - 1:
         raise ValueError(few)
@@ -69,3 +68,19 @@ def divide(groups: Sequence[str], rate: float, seed: int) -> Splits:
         )
         raise ValueError(msg)
     return found
+
+
+def _calibration(groups: Sequence[str], needed: int, seed: int) -> tuple[int, list[int], list[int]]:
+    """Hold images of the ``needed`` number of groups out for the calibration, as far as :func:`counts` allows.
+
+    Returns:
+        The number of images for the selection, the indices that remain, and those for the calibration.
+    """
+    wanted = needed
+    while True:
+        _, selection, calibration = counts(len(groups), wanted)
+        rest, calibrating = hold_out(len(groups), calibration / len(groups), seed, groups)
+        missing = needed - len({groups[index] for index in calibrating})
+        if missing <= 0 or calibration < wanted:
+            return selection, rest, calibrating
+        wanted = calibration + missing  # each further image shows at most one more part

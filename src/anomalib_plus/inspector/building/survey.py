@@ -57,6 +57,11 @@ class Survey:
         return Counter(image.size for image in self.images)
 
     @property
+    def group_of(self) -> dict[str, str]:
+        """Name of each image's group, by its path."""
+        return {str(image.path): group for image, group in zip(self.images, self.groups, strict=True)}
+
+    @property
     def is_grey(self) -> bool:
         """True if no image has colours."""
         return all(image.is_grey for image in self.images)

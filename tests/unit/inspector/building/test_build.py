@@ -178,8 +178,15 @@ def test_no_inspector_is_written_where_all_fail(options, tmp_path):
     assert not (options.output / "inspector.json").exists()
 
 
-def test_one_step_is_singular(one):
-    text = build(one, steps=1)
+def test_one_step_is_singular_and_the_splits_name_the_parts(one):
+    text = build(one, steps=1, group_by=r"(\d)\.png")
+    splits = json.loads((one.output / "work" / "splits.json").read_text())
+    parts = {name: {entry["part"] for entry in splits[name]} for name in ("training", "originals", "calibration")}
+    assert all(entry["part"] == Path(entry["image"]).stem[-1] for entry in splits["calibration"])
+    assert sum(map(len, parts.values())) == 10, "whole parts"
+    shown = f"{len(splits['calibration'])} calibration images of {len(parts['calibration'])} parts support"
+    assert shown in text
+    assert shown in str(read_bundle_info(one.output).choices)
     assert "1 step in the first of 1 round" in text
     assert "Round 1, training of 1 step each: One" in text
     assert "Round 1, 1 step each: " in str(read_bundle_info(one.output).choices)

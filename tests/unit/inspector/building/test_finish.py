@@ -13,6 +13,7 @@ from anomalib_plus.inspector import BundleInfo, Inspector
 from anomalib_plus.inspector.building.datamodule import SplitData
 from anomalib_plus.inspector.building.finish import ExportDiffersError, check_decisions, finish, score_splits
 from anomalib_plus.inspector.building.selection_images import entry
+from anomalib_plus.post_processing.conformal_math import conformal_threshold
 from part_images import save_parts
 
 TINY = ModelEntry(
@@ -31,7 +32,8 @@ TILED = ModelEntry(
 
 @pytest.fixture
 def task(tmp_path):
-    images = [entry(path, str(path)) for path in save_parts(tmp_path / "good", 20, size=96)]
+    paths = save_parts(tmp_path / "good", 20, size=96)
+    images = [entry(path, str(path), part=f"part {number // 4}") for number, path in enumerate(paths)]
     splits = {"training": images[:8], "calibration": images[8:14], "originals": images[14:], "selection": images[14:]}
     (tmp_path / "splits.json").write_text(json.dumps({"digest": "d", **splits}))
     return {
@@ -39,12 +41,12 @@ def task(tmp_path):
         "data": {"root": str(tmp_path), "digest": "d"},
         "budget": asdict(TINY.budget),
         "image_size": [32, 32],
-        "false_alarms": 0.2,
+        "false_alarms": 0.4,
         "roi": None,
         "format": "openvino",
         "seed": 0,
         "threads": 1,
-        "info": {"name": "Padim", "format": "openvino", "image_size": [32, 32], "false_alarm_rate": 0.2},
+        "info": {"name": "Padim", "format": "openvino", "image_size": [32, 32], "false_alarm_rate": 0.4},
     }
 
 
@@ -91,8 +93,13 @@ def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like
     info = inspector.info
     assert record["error"] is None
     assert record["difference"] < 1e-3, "exports of anomalib's models resize without antialiasing"
-    assert list(info.calibration_scores) == sorted(record["scores"]["calibration"])
-    assert info.threshold == info.calibration_scores[-1]
+    scores, parts = record["scores"]["calibration"], [0, 0, 0, 0, 1, 1]
+    assert list(zip(info.calibration_scores, info.calibration_parts, strict=True)) == sorted(
+        zip(scores, parts, strict=True)
+    )
+    assert info.supported_rate == 1 / 3
+    assert info.threshold == conformal_threshold(scores, 0.4, parts)
+    assert conformal_threshold(scores, 0.4) < info.threshold, "as if each image showed another part"
     assert info.threshold == pytest.approx(0.5, abs=1e-3), "the engine's threshold"
     assert validated_on == {f"part_{number:03d}.png" for number in range(14, 20)}, "calibration images reach the model"
     image = save_parts(tmp_path / "good", 1, size=96)[0]

@@ -45,6 +45,15 @@ def test_the_sentence_counts_what_was_held_back(tmp_path):
     )
 
 
+def test_the_rate_is_that_of_the_parts(tmp_path):
+    outcome = finished_build(tmp_path)
+    assert outcome.rate == 1 / 6
+    for entry in outcome.splits["calibration"][1:]:
+        entry["part"] = "one"
+    assert outcome.rate == 1 / 3
+    assert "the threshold is set for 33 %" in outcome.sentence()
+
+
 def test_the_page_needs_no_other_file_and_has_everything(tmp_path):
     page = render(finished_build(tmp_path, "<b>&'"), tmp_path)
     assert not re.search(r"https?://|@import|url\(", page)

@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from anomalib_plus.inspector.building.findings import find
-from anomalib_plus.inspector.building.splits import divide
+from anomalib_plus.inspector.building.splits import Splits, divide
 from anomalib_plus.inspector.building.survey import survey
 from part_images import draw_part, save_parts
 
@@ -96,6 +96,19 @@ def test_findings_say_what_is_seen_and_decided(tmp_path):
     ):  # fmt: skip
         assert expected in text, expected
     assert not re.search(r"\s\.|\.\.", text)
+
+
+def test_findings_count_parts(tmp_path):
+    save_parts(tmp_path, 40)
+    found = survey(tmp_path, r"part_(\d\d)")  # ten images show one part
+    splits = Splits(list(range(10)), list(range(10, 20)), list(range(20, 40)))
+    told = find(found, splits, 0.05, (32, 32))[-1]
+    assert f"{told.seen}. {told.decided}" == (
+        "20 calibration images of 2 parts support a false-alarm rate of 33 % or more. 5 % were asked for, which takes "
+        "19 calibration images of different parts. The threshold is the highest score of the 20: expect up to 33 % "
+        "false alarms."
+    )
+    assert find(found, splits, 0.4, (32, 32))[-1].decided == "The threshold is set for 40 %."
 
 
 def test_images_that_are_turned_or_of_another_shape_are_told(tmp_path):
