@@ -69,7 +69,9 @@ def test_the_false_alarms_are_counted(
     assert [row[:4] for row in rows] == [["surface", "PaDiM", *each] for each in (
         ("at random", "no"), ("by part", "no"), ("by part", "yes"),
     )]  # fmt: skip
-    assert all(re.fullmatch(r"\d+ of \d+: \d+ % \(\d+ to \d+\)", cell) for row in rows for cell in row[5:9])
+    assert all(re.fullmatch(r"\d+ of \d+: \d+ % \(\d+ to \d+\)", cell) for row in rows for cell in row[6:10])
+    assert [int(row[4]) >= int(row[5]) > 0 for row in rows] == [True] * 3
+    assert rows[0][4] == rows[0][5], "at random, each image is taken for a part of its own"
 
 
 def test_the_code_runs(parts: Path) -> None:
