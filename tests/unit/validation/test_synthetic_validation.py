@@ -256,6 +256,9 @@ def test_images_of_one_part_are_not_on_both_sides(group_by: str | None, tmp_path
     )
     assert bool(trained & held_out) == (group_by == ".*")
     assert len(files(data.val_data)) == 6
+    samples = data.val_data.samples
+    assert samples.part.nunique() == (6 if group_by == ".*" else 3), "as the post-processor counts them"
+    assert samples.groupby("image_path").part.nunique().eq(1).all(), "defective copies show the same part"
     shared = images_of_trained_parts(sorted(files(data.train_data)), sorted(files(data.val_data)))
     assert bool(shared) == (group_by == ".*")
 
