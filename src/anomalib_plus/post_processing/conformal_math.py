@@ -42,7 +42,8 @@ def conformal_rank(n: int, rate: float) -> int:
 def conformal_threshold(scores: ArrayLike, rate: float, parts: ArrayLike | None = None) -> float:
     """Compute the threshold above which an image of a new good part falls with a probability of at most ``rate``.
 
-    It is the smallest score such that scores up to it weigh at least ``1 - rate``. With fewer than
+    It is the smallest score such that scores up to it weigh at least ``1 - rate``, and not lower than without
+    ``parts``, so that it also holds where images that merely look alike are taken for one part. With fewer than
     ``images_needed(rate)`` parts, the rate cannot be kept; the threshold is then the largest score.
 
     Args:
@@ -56,14 +57,15 @@ def conformal_threshold(scores: ArrayLike, rate: float, parts: ArrayLike | None 
     """
     values, shares, count = _weighted(scores, parts)
     position = int(np.searchsorted(np.cumsum(shares), _weight_below(count, rate)))
-    return float(values[min(position, len(values) - 1)])
+    threshold = float(values[min(position, len(values) - 1)])
+    return threshold if parts is None else max(threshold, conformal_threshold(scores, rate))
 
 
 def p_values(scores: ArrayLike, calibration_scores: ArrayLike, parts: ArrayLike | None = None) -> NDArray[np.float64]:
     """Compute conformal p-values: the weight of a new part and of all calibration scores that are not smaller.
 
-    Without ``parts`` this is ``(1 + number of calibration scores >= score) / (n + 1)``. For images of new good parts, a
-    p-value of at most a occurs with a probability of at most a.
+    Without ``parts`` this is ``(1 + number of calibration scores >= score) / (n + 1)``; with them it is not less than
+    that. For images of new good parts, a p-value of at most a occurs with a probability of at most a.
 
     Args:
         scores: Any shape; NaN gives the smallest p-value.
@@ -79,7 +81,8 @@ def p_values(scores: ArrayLike, calibration_scores: ArrayLike, parts: ArrayLike 
     calibration, shares, count = _weighted(calibration_scores, parts)
     from_here = np.append(np.cumsum(shares[::-1])[::-1], 0.0)
     below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="left")
-    return np.minimum((1 + from_here[below]) / (count + 1), 1.0)
+    found = np.minimum((1 + from_here[below]) / (count + 1), 1.0)
+    return found if parts is None else np.maximum(found, p_values(scores, calibration_scores))
 
 
 def smallest_rate(n: int) -> float:

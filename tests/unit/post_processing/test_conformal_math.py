@@ -69,6 +69,22 @@ def test_the_false_alarm_rate_of_new_parts_is_kept_with_several_images_of_a_part
     assert np.mean(pooled_rates) > rate + pooled_error or rate > 0.1
 
 
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
+def test_the_rate_is_kept_where_images_that_look_alike_are_taken_for_one_part(rate: float) -> None:
+    """One in seven images shows a look whose scores are high; these are no part."""
+    rng = np.random.default_rng(0)
+    rates, small_ps = [], []
+    for _ in range(REDRAWS):
+        (look, scores), (new_look, new) = ((rng.random(n) < 0.15, rng.normal(size=n)) for n in (128, NEW))
+        scores, new = scores + 3 * look, new + 3 * new_look
+        parts = np.where(look, -1, np.arange(128))
+        rates.append((new > conformal_threshold(scores, rate, parts)).mean())
+        small_ps.append((p_values(new, scores, parts) <= rate).mean())
+    error = 3 * np.std(rates) / math.sqrt(REDRAWS)
+    assert np.mean(rates) <= rate + error
+    assert np.mean(small_ps) <= rate + error
+
+
 def test_an_image_for_each_part_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     for n in range(1, 200, 3):
