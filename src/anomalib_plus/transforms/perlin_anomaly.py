@@ -18,7 +18,7 @@ from anomalib_plus.transforms.rotation import Interpolation, rotate, rotation_gr
 from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take, true_positions
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
-from anomalib_plus.transforms.visibility import ensure_visible
+from anomalib_plus.transforms.visibility import Grey, check_grey, ensure_visible, gets_grey
 
 BlendInverse = Literal["mask", "perlin"]
 
@@ -51,6 +51,8 @@ class PerlinAnomaly(Augmenter):
             could not be seen is strengthened. None uses the whole ranges, and anomalies may be invisible.
         blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
             brightness and colour of its surroundings.
+        grey: Make textures grey: True, False, or "auto" for the images whose channels are equal, where the colour alone
+            would give the anomaly away.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -74,6 +76,7 @@ class PerlinAnomaly(Augmenter):
         max_tries: int = 10,
         severity: float | None = None,
         blend: Blend = "none",
+        grey: Grey = False,
     ) -> None:
         super().__init__()
         self.textures = TextureSource.build(textures)
@@ -92,6 +95,7 @@ class PerlinAnomaly(Augmenter):
         self.max_tries = max_tries
         self.severity = severity
         self.blend = blend
+        self.grey = grey
         self._check_arguments()
         self.region = Region(roi, foreground_polarity)
 
@@ -214,12 +218,17 @@ class PerlinAnomaly(Augmenter):
         sampled, histograms = self.textures.sample_counted(count, (height, width), masks.device, generator, clean)
         textures = apply_operations(sampled, plan, histograms)
         opacity = _uniform(narrow(self.opacity, self.severity), count, generator).to(masks.device, non_blocking=True)
+        greys = None if self.grey is False else gets_grey(clean, self.grey).index_select(0, rows)
         if self.blend != "none":
             own, filling = images[rows], textures.images().float() / 255
+            if greys is not None:
+                filling = torch.where(greys, filling.mean(1, keepdim=True), filling)
             blended, _ = blend(own.float(), filling, masks, self.blend, opacity[:, None, None, None])
             images[rows] = torch.where(masks, blended.clamp_(0, 1).to(images.dtype), own)
             return
         values = textures.at(places.drawn, places.positions)
+        if greys is not None:
+            values = torch.where(greys.flatten().index_select(0, places.drawn), values.mean(0, keepdim=True), values)
         own = take(images, places.colours).float()
         blended = own.lerp_(values, opacity.index_select(0, places.drawn)).to(images.dtype)
         images.view(-1).scatter_(0, places.colours.flatten(), blended.flatten())
@@ -231,6 +240,7 @@ class PerlinAnomaly(Augmenter):
 
     def _check_arguments(self) -> None:
         check_severity(self.severity)
+        check_grey(self.grey)
         shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.opacity)
         low, high = self.perlin_log2_scales
         problems = {
