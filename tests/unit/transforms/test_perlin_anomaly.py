@@ -80,8 +80,8 @@ def test_grey_images_can_get_grey_textures(blend: Blend) -> None:
     generator = torch.Generator().manual_seed(3)
     colour = torch.rand(8, 3, SIZE, SIZE, generator=generator)
     images = torch.cat([colour[:4], colour[4:].mean(1, keepdim=True).expand(-1, 3, -1, -1)])
+    textures = TextureSource()
     with pytest.warns(UserWarning, match="No texture folder"):
-        textures = TextureSource()
         textures.load((SIZE, SIZE))
 
     def corrupt(grey: Grey) -> torch.Tensor:
