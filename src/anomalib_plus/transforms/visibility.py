@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 Grey = bool | Literal["auto"]
-"""Whether fillings are grey: all, none, or those of images whose channels are equal."""
+"""Whether fillings are grey: all, none, or those of images without colours."""
 
 MIN_CHANGE = 0.025
 """Smallest mean absolute change inside a label, in units of the range of values: six grey levels of 8 bits."""
 
+_MOST_TINT = 0.02
+"""Mean difference of the largest and the smallest channel below which an image has no colours."""
 _MAX_GAIN = 4.0
 _MARGIN = 1.5
 
@@ -79,5 +81,8 @@ def check_grey(grey: object) -> None:
 
 
 def gets_grey(images: Tensor, grey: Grey) -> Tensor:
-    """Tell which images (B, C, H, W) get grey fillings, bool (B, 1, 1, 1)."""
-    return is_grey(images) if grey == "auto" else images.new_full((len(images), 1, 1, 1), grey, dtype=torch.bool)
+    """Tell which images (B, C, H, W) get grey fillings, bool (B, 1, 1, 1); "auto" lets a tint of the light pass."""
+    if grey == "auto":
+        saturation = (images.amax(1) - images.amin(1)).flatten(1).mean(1)
+        return (saturation < _MOST_TINT)[:, None, None, None]
+    return images.new_full((len(images), 1, 1, 1), grey, dtype=torch.bool)
