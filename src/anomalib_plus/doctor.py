@@ -1,4 +1,4 @@
-"""``anomalib-plus doctor``: check the installation and this machine, and print a fix for each problem."""
+"""anomalib-plus doctor: check the installation and this machine, and print a fix for each problem."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``anomalib-plus gallery``: draw each synthetic anomaly on your images, before you train with it."""
+"""anomalib-plus gallery: draw each synthetic anomaly on your images, before you train with it."""
 
 import argparse
 import sys

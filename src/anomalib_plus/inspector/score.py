@@ -1,4 +1,4 @@
-"""``anomalib-plus score``: inspect images and write a table of scores and decisions."""
+"""anomalib-plus score: inspect images and write a table of scores and decisions."""
 
 import argparse
 import sys

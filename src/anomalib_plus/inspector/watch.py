@@ -1,4 +1,4 @@
-"""``anomalib-plus watch``: inspect each image that appears in a folder, for as long as the station runs."""
+"""anomalib-plus watch: inspect each image that appears in a folder, for as long as the station runs."""
 
 import argparse
 import signal
