@@ -119,9 +119,15 @@ def check_page(page):
 
 
 def test_the_same_build_again_trains_nothing_and_a_changed_one_says_what(options):
-    build(options)
+    text = build(options)
+    assert "3 candidates, 3 at a time; the first result follows when one is trained and tested." in text
+    work = options.output / "work"
+    size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
+    assert f"{work} ({size:.0f} MB) is for building again" in text.splitlines()[-1]
     before = runs(options)
     text = build(options)
+    assert "This build was finished before.\n" in text
+    assert "\n3 results are there and used again.\n" in text
     assert "Nothing is different from the build before." in text
     assert runs(options) == before
     save_parts(options.good, 2, first=24)
@@ -193,14 +199,17 @@ def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build
     flaky = {"quality": 5.0, "fails_first": True}
     models = {**SIX, "Blind": flaky}
     wanted = {"models": (write_candidates(tmp_path / "flaky.yaml", **models),), "steps": None, "minutes": 10.0}
-    build(options, **wanted, workers=1)
+    text = build(options, **wanted, workers=1)
     planned, before = state(), Counter(runs(options))
     first, second = (each["budget"]["max_seconds"] for each in planned["rounds"])
+    assert f"6 candidates, 1 at a time; the first result follows after about {first + 20:.0f} seconds." in text
+    assert re.search(r"Training Fast, [\d.]+ seconds; then a minute for calibration, export and report", text)
     assert 6 < first <= 0.55 * 600 / 2 / 6 - 20, "20 seconds of a job are not training"
     assert 60 < second < 0.55 * 600 / 3, "the jobs took less"
     (last,) = planned["final"].values()
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
-    assert "Failed before, tried once more: Blind, Broken" in build(options, **wanted, workers=1)
+    text = build(options, **wanted, workers=1)
+    assert "\n4 results are there and used again. Failed before, tried once more: Blind, Broken. 2 candidates, " in text
     assert [each["budget"] for each in state()["rounds"]] == [each["budget"] for each in planned["rounds"]]
     again = Counter(runs(options)) - before
     assert again == Counter([f"Blind {first:g}", f"Broken {first:g}", f"Blind {second:g}", "finish Blind"])
