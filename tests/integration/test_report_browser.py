@@ -264,6 +264,9 @@ def test_the_threshold_of_a_build_moves_by_the_keyboard(browser: Any, tmp_path: 
         "As built. Threshold 0.5000: 1 of 5 held-out good parts rejected (20.0 %, 95 % interval 0.5 to"
     )
     assert "1 of 5 synthetic defects missed" in counts.text
+    assert browser.find_element(By.CSS_SELECTOR, ".legend svg").size["width"] < 50
+    axis = [label.text for label in browser.find_elements(By.CSS_SELECTOR, "#histogram text")]
+    assert axis == ["0.04", "score", "0.96"]
     slider.send_keys(Keys.ARROW_RIGHT)  # past the false alarm at 0.6
     assert "Threshold 0.6000: 0 of 5 held-out good parts rejected" in counts.text
     slider.send_keys(Keys.HOME)

@@ -45,6 +45,13 @@ class Round:
     scores: list[Score] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_one_pass: bool = False
+    """True if all learn in one pass over the images, whatever the budget."""
+
+    @property
+    def length(self) -> str:
+        """Length of each training in words."""
+        return "one pass over the images" if self.is_one_pass else in_words(self.budget)
 
 
 class _Progress(SweepProgress):
@@ -152,13 +159,10 @@ class Halving:
         planned[number]["labels"] = labels
         self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
-        limit = in_words(asdict(budget))
-        if all(self.entries[label].budget for label in labels):
-            limit = "one pass over the images"
-        self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
+        found = Round(labels, planned[number]["budget"], is_one_pass=all(self.entries[each].budget for each in labels))
+        self.console.print(f"\nRound {number + 1}, training of {found.length} each: {', '.join(labels)}")
         jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
         self._run_jobs(list(jobs.values()), budget)
-        found = Round(labels, planned[number]["budget"])
         for label, job in jobs.items():
             record = self.store.record(job.job_id)
             if record is not None and record["status"] == "ok":

@@ -168,7 +168,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("threshold", f"{outcome.threshold:.4f}"),
         ("one image, exported", f"{record['latency_ms']:.1f} ms"),
         ("training", f"{counted(record['steps'], 'step')}, {record['seconds']:.0f} s"),
-        ("export against model", f"{record['difference']:.1e}"),
+        ("score difference of the export", f"{record['difference']:.1e}"),
         ("build", f"{outcome.seconds / 60:.1f} min"),
     ]
 

@@ -192,6 +192,14 @@ def test_one_step_is_singular(one):
     assert "<dd>1 step, 1 s</dd>" in (one.output / "report.html").read_text()
 
 
+def test_a_model_that_learns_in_one_pass_is_not_said_to_train_for_a_time(options, tmp_path):
+    models = (write_candidates(tmp_path / "bank.yaml", ["Bank"], Bank={"quality": 2.0}),)
+    text = build(options, models=models, steps=None, minutes=10.0)
+    assert "Round 1, training of one pass over the images each: Bank" in text
+    assert "the first result follows when one is trained and tested" in text
+    assert "Round 1, one pass over the images each: " in str(read_bundle_info(options.output).choices)
+
+
 def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build_is_started_again(options, tmp_path):
     def state():
         return json.loads((options.output / "work" / "state.json").read_text())

@@ -37,6 +37,11 @@
     });
   }
   histogram.append(svgOf("path", { class: "axis", d: `M0 ${HEIGHT}H${WIDTH}` }));
+  for (const [x, anchor, label] of [[0, "start", low.toFixed(2)], [WIDTH / 2, "middle", "score"], [WIDTH, "end", high.toFixed(2)]]) {
+    const text = svgOf("text", { x, y: HEIGHT + 16, "text-anchor": anchor });
+    text.textContent = label;
+    histogram.append(text);
+  }
   const line = svgOf("line", { class: "cut", y1: 0, y2: HEIGHT + 6 });
   histogram.append(line);
   document.getElementById("histogram").append(histogram);
