@@ -229,7 +229,7 @@ class Build:
                 budgets[score.label] = asdict(remaining_budget(limits, rounds[-1].budget, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
-            length = in_words(asdict(self._entry(candidate).budget or budget))
+            length = "one pass over the images" if candidate.budget else in_words(asdict(budget))
             self.console.print(f"Training {score.label}, {length}; then a minute for calibration, export and report")
             record = finish_in_process(
                 self.work / "finish" / candidate.folder_name, self._entry(candidate), data, budget,

@@ -116,7 +116,7 @@ class Outcome:
         """Say for each round who competed, with what budget, and who was left out."""
         sentences = []
         for number, found in enumerate(self.rounds, 1):
-            best = ", ".join(f"{score.label} {100 * score.auroc:.1f}" for score in found.scores)
+            best = ", ".join(f"{score.label} {100 * score.auroc:.1f} %" for score in found.scores)
             failed = "".join(f" {label} failed ({reason})." for label, reason in found.failures.items())
             sentences.append(f"Round {number}, {found.length} each: image AUROC {best}.{failed}")
         return sentences

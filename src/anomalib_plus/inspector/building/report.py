@@ -131,8 +131,8 @@ def scored_items(outcome: Outcome) -> list[Item]:
 
 def candidate_table(outcome: Outcome) -> Table:
     """Make the table of candidates: image AUROC of each round, AUPRO, speed and fate."""
-    columns = ["candidate", *(f"round {n}: image AUROC" for n in range(1, len(outcome.rounds) + 1))]
-    columns += ["95 % interval", "AUPRO", "network, one image (ms)", "what became of it"]
+    columns = ["candidate", *(f"round {n}: image AUROC (%)" for n in range(1, len(outcome.rounds) + 1))]
+    columns += ["95 % interval (%)", "AUPRO (%)", "network, one image (ms)", "what became of it"]
     labels = [*dict.fromkeys(score.label for found in reversed(outcome.rounds) for score in found.scores)]
     labels += [label for label in outcome.rounds[0].labels if label not in labels]
     rows = [_row(outcome, label) for label in labels]
