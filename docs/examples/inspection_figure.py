@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from anomalib_plus.data.demo_surfaces.drawing import draw_image
 from anomalib_plus.inspector import Inspector
-from anomalib_plus.inspector.regions import draw_overlay, largest_region
+from anomalib_plus.inspector.regions import draw_overlay, marked_region
 
 PARTS = (("good", 3), ("scratch", 1), ("contamination", 4), ("deformation", 2))
 COLOURS = {"accept": "#1a7f37", "reject": "#cf222e"}
@@ -22,7 +22,7 @@ def main(bundle: str, output: str) -> None:
     for (kind, number), (above, below) in zip(PARTS, axes.T, strict=True):
         image, _ = draw_image(0, "washer", "test", kind, number)
         prediction = inspector(image)
-        region = largest_region(prediction.map, inspector.info.threshold)
+        region = marked_region(prediction.map, inspector.info.threshold, prediction.decision == "reject")
         above.imshow(image)
         below.imshow(draw_overlay(image, prediction.map, inspector.info.threshold, region))
         decision = str(prediction.decision)

@@ -28,7 +28,7 @@ class OwnCommand(NamedTuple):
 
 
 OWN_COMMANDS = {
-    "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and pre-trained weights"),
+    "doctor": OwnCommand("anomalib_plus.doctor", "check versions, registration, device and what a build needs"),
     "models": OwnCommand("anomalib_plus.model_list", "list the models with their presets"),
     "config": OwnCommand("anomalib_plus.presets", "print the path of a preset, for --config; list the presets"),
     "demo": OwnCommand("anomalib_plus.demo", "write example images and a trained inspector, to try the other commands"),

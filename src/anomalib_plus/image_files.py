@@ -1,12 +1,15 @@
 """Image files: a list of those below a folder, whether anomalib can read them, and what to do if not."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from anomalib_plus.counts import counted
 
 # Pillow's modes that anomalib's `.convert("RGB")` converts correctly. Others (I, I;16, F, ...) hold more than 8 bits.
 EIGHT_BIT_MODES = frozenset(
@@ -72,6 +75,23 @@ def find_image_files(
         yield from (Path(parent, name) for name in sorted(names) if is_image_name(name, suffixes))
         if not recursive:
             return
+
+
+def find_readable_files(folder: Path, what: str) -> list[Path]:
+    """List the image files of a folder and its subfolders, in order; regular files only, since a pipe could block.
+
+    Warns of photographs in formats that are not read, with their number and what to do; ``what`` begins the message.
+    """
+    paths = sorted(path for path in find_image_files(folder, suffixes=PHOTO_SUFFIXES) if path.is_file())
+    unread = [path for path in paths if _is_unread(path)]
+    if unread:
+        kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
+        warnings.warn(
+            f"{what} {printable(folder)}: {counted(len(unread), 'file has', 'files have')} a format that is not read "
+            f"({kinds}), such as {printable(unread[0].name)}: convert to PNG or JPEG.",
+            stacklevel=3,
+        )
+    return [path for path in paths if not _is_unread(path)]
 
 
 def inspect_image(path: Path, decode: bool = False) -> ImageFacts:

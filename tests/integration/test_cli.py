@@ -146,6 +146,7 @@ def test_own_commands_explain_themselves_without_loading_torch():
     for command in OWN_COMMANDS:
         assert f"usage: anomalib-plus {command} " in shown
         assert f"{command} loaded set()\n" in shown
+    assert "``" not in shown, "markup of the docs"
 
 
 @pytest.fixture

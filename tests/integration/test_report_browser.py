@@ -261,18 +261,22 @@ def test_the_threshold_of_a_build_moves_by_the_keyboard(browser: Any, tmp_path: 
     load(browser, file.as_uri())
     counts, slider = browser.find_element(By.ID, "counts"), browser.find_element(By.ID, "cut")
     assert counts.text.startswith(
-        "As built. Threshold 0.5000: 1 of 10 good parts rejected (10.0 %, 95 % interval 0.3 to"
+        "As built. Threshold 0.5000: 1 of 5 held-out good parts rejected (20.0 %, 95 % interval 0.5 to"
     )
-    assert "1 of 5 defects missed" in counts.text
+    assert "1 of 5 synthetic defects missed" in counts.text
+    assert browser.find_element(By.CSS_SELECTOR, ".legend svg").size["width"] < 50
+    axis = [label.text for label in browser.find_elements(By.CSS_SELECTOR, "#histogram text")]
+    assert axis == ["0.04", "score", "0.96"]
     slider.send_keys(Keys.ARROW_RIGHT)  # past the false alarm at 0.6
-    assert "Threshold 0.6000: 0 of 10 good parts rejected" in counts.text
+    assert "Threshold 0.6000: 0 of 5 held-out good parts rejected" in counts.text
     slider.send_keys(Keys.HOME)
-    assert "10 of 10 good parts rejected" in counts.text
-    assert "0 of 5 defects missed" in counts.text
+    assert "5 of 5 held-out good parts rejected" in counts.text
+    assert "0 of 5 synthetic defects missed" in counts.text
+    assert counts.text.endswith("Of the calibration set, 5 of 5 rejected.")
     assert browser.find_elements(By.CSS_SELECTOR, "#accepted img") == []
     assert len(browser.find_elements(By.CSS_SELECTOR, "#rejected img")) == 4
     slider.send_keys(Keys.END)
-    assert "5 of 5 defects missed" in counts.text
+    assert "5 of 5 synthetic defects missed" in counts.text
     browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
     assert counts.text.startswith("As built.")
     assert browser.get_log("browser") == []

@@ -1,7 +1,6 @@
 """The gallery shows what the transforms really do, on the right images, and says what is wrong in one line."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import anomalib_plus.data as data
 import anomalib_plus.transforms as transforms
 from anomalib_plus.cli import main as run_command
+from anomalib_plus.data.demo_surfaces.drawing import draw_image
 from anomalib_plus.gallery.command import main
 from anomalib_plus.gallery.drawing import available_transforms, draw_gallery, load_images
 
@@ -159,13 +158,20 @@ def test_the_command_draws_every_transform_at_probability_one(
     assert Path("other.png").read_bytes() != Path("again.png").read_bytes()
 
 
-def test_without_data_the_demo_is_drawn(mvtec_layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = []
-    demo = SimpleNamespace(root=mvtec_layout, category="surface", prepare_data=lambda: prepared.append(True))
-    monkeypatch.setattr(data, "DemoSurfaces", lambda: demo)
-    assert main(["--output", "gallery.png", "--size", "32", "--images", "1"]) == 0
-    assert prepared
-    assert Path("gallery.png").exists()
+def test_without_data_the_demo_is_drawn_on_a_page_of_moderate_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--output", "gallery.jpg"]) == 0
+    file = Path("gallery.jpg")
+    with Image.open(file) as gallery:
+        assert gallery.width <= 2000
+        washer = np.asarray(gallery)[64 + 4 :][:128, 72 + 4 :][:, :128].astype(int)
+    drawn = Image.fromarray(draw_image(0, "washer", "train", "good", 0)[0]).resize((128, 128))
+    assert np.abs(washer - np.asarray(drawn)).mean() < 8
+    assert file.stat().st_size < 3_000_000
+    assert f"gallery.jpg, {file.stat().st_size / 1e6:.1f} MB: Contamination, " in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [tmp_path / file], "no folder of demo images"
 
 
 def test_a_texture_folder_reaches_the_transforms_that_paste_textures(
@@ -185,7 +191,7 @@ def test_a_texture_folder_reaches_the_transforms_that_paste_textures(
         (["--data", "empty"], "in empty: give a folder with images.\n"),
         (["--data", "missing"], "There is no folder missing: give a folder of images"),
         (["--output", "file/gallery.png"], "--output file/gallery.png cannot be written"),
-        (["--output", "gallery"], "--output gallery has no suffix of an image file: use .png"),
+        (["--output", "gallery"], "--output gallery has no suffix of an image file: use .jpg"),
         (["--output", "taken.png"], "taken.png"),
         (["--roi", "missing.png"], "--roi: there is no mask missing.png; give an image file or foreground"),
         (["--defects", "empty"], "Defect folder empty holds no image with a mask"),

@@ -7,7 +7,10 @@ import pytest
 from anomalib.data.utils import read_image
 from PIL import EpsImagePlugin, Image
 
+from anomalib_plus.data.good_images import find_good_images
+from anomalib_plus.gallery.drawing import load_images
 from anomalib_plus.image_files import inspect_image
+from anomalib_plus.transforms import DefectBank
 from anomalib_plus.transforms.texture_source import TextureSource
 
 RNG_PIXELS = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
@@ -163,3 +166,29 @@ def test_oversized_images_are_a_fault(limit: int, tmp_path: Path, monkeypatch: p
     assert f"has more than {limit} pixels" in inspect_image(tmp_path / "a.png").fault
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert inspect_image(tmp_path / "a.png").fault is None
+
+
+def test_photographs_among_textures_and_defects_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for name in ("a.HEIC", "b.heic", "c.dng", ".hidden.heic"):
+        (tmp_path / name).touch()
+    told = r"folder .*: 3 files have a format that is not read \(.dng, .heic\), such as a.HEIC: convert to PNG or JPEG"
+    for source in (TextureSource(tmp_path), DefectBank(tmp_path)):
+        with pytest.warns(UserWarning, match=told), pytest.raises(FileNotFoundError, match="holds no image"):
+            source.check()
+    (tmp_path / "c.dng").unlink()
+    (tmp_path / "b.heic").unlink()
+    image = Image.fromarray(RNG_PIXELS)
+    for name in ("d.png", "d_mask.png"):
+        image.save(tmp_path / name)
+    told = r"folder .*: 1 file has a format that is not read \(.heic\), such as a.HEIC"
+    with pytest.warns(UserWarning, match=f"Texture {told}"):
+        assert len(TextureSource(tmp_path).load((8, 8))) == 2
+    with pytest.warns(UserWarning, match=f"Defect {told}"):
+        assert DefectBank(tmp_path).load() == 1
+
+
+def test_a_photograph_among_good_images_that_is_not_read_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").touch()
+    assert find_good_images(tmp_path) == [tmp_path / "a.heic"]
+    with pytest.raises(ValueError, match=r"a.heic has a format that is not read \(.heic\): convert it to PNG or JPEG"):
+        load_images(tmp_path, count=1, size=32)

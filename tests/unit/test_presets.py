@@ -11,12 +11,14 @@ import anomalib_plus
 from anomalib_plus import models, preset, preset_path
 from anomalib_plus.cli import main
 from anomalib_plus.presets import preset_names
+from anomalib_plus.transforms.visibility import is_grey
 
 
 def class_of(content: dict) -> type:
     return getattr(models, content["model"]["class_path"].rpartition(".")[2])
 
 
+@pytest.mark.filterwarnings("ignore:No texture folder")
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_builds_its_model(name: str) -> None:
     content = preset(name)
@@ -30,6 +32,11 @@ def test_a_preset_builds_its_model(name: str) -> None:
     assert list(built.pre_processor.transform.size) == [128, 128]
     assert len(built.evaluator.test_metrics) == 4
     assert content == preset(name), "the content is the caller's to change"
+    if (augmenter := getattr(built, "augmenter", None)) is not None:
+        greys = torch.rand(4, 1, 64, 64).expand(-1, 3, -1, -1)
+        changed = augmenter.corrupt(greys, torch.Generator().manual_seed(0)).image
+        assert not torch.equal(changed, greys)
+        assert is_grey(changed).all(), "colour would give the synthetic defects of grey data away"
 
 
 def test_a_preset_is_a_file_too_arguments_can_be_replaced_and_wrong_configurations_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""``anomalib-plus benchmark``: compare models on data sets and seeds, as a YAML file lists them.
+"""anomalib-plus benchmark: compare models on data sets and seeds, as a YAML file lists them.
 
 Each training with its evaluation is a job in its own process; a crash is recorded as a result. The same command resumes
-a sweep and does not repeat finished jobs. (anomalib's own pipeline of this name remains ``anomalib benchmark``.)
+a sweep and does not repeat finished jobs. (anomalib's own pipeline of this name remains anomalib benchmark.)
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Speed and memory of models on a GPU: ``python -m anomalib_plus.benchmark.gpu_costs --config FILE --output FOLDER``.
+"""Speed and memory of models on a GPU: python -m anomalib_plus.benchmark.gpu_costs --config FILE --output FOLDER.
 
 Each model trains and predicts on random images that lie on the device, in float32 and bfloat16, eager and compiled.
 Weights are random: speed does not depend on them. A row is written as soon as it is measured.

@@ -1,4 +1,4 @@
-"""Run one job in this process: ``python -m anomalib_plus.benchmark.job RESULTS JOB_ID``; RESULTS/jobs describes it.
+"""Run one job in this process: python -m anomalib_plus.benchmark.job RESULTS JOB_ID; RESULTS/jobs describes it.
 
 The exit status is 0 when the job's record, "ok" or "failed", is in the store, and 75 when another process runs the job.
 Any other status is a crash, which the parent process records.

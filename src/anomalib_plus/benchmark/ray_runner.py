@@ -62,8 +62,9 @@ def run_on_ray(
 ) -> None:
     """Run jobs on a cluster and return when all have a record.
 
-    ``address`` is that of the cluster (``auto`` for the one running here); None starts one on this machine. A job
-    whose machine or Ray worker dies is repeated up to ``retries`` times.
+    ``address`` is that of the cluster (``auto`` for the one running here); None starts one on this machine. If this
+    process has initialised Ray already, that cluster is used instead and goes on running. A job whose machine or Ray
+    worker dies is repeated up to ``retries`` times.
 
     Raises:
         PlanError: If Ray is not installed, or no machine of the cluster has enough resources.
@@ -73,15 +74,18 @@ def run_on_ray(
     except ImportError as error:
         msg = '--runner ray needs Ray: pip install ".[ray]" in a clone of anomalib-plus.'
         raise PlanError(msg) from error
-    start = {"address": address} if address else {"include_dashboard": False}
-    ray.init(**start, log_to_driver=False)
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        start = {"address": address} if address else {"include_dashboard": False}
+        ray.init(**start, log_to_driver=False)
     try:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         threads = threads_per_job(wish, machines)
         progress.workers = max(sum(_room(machine, threads, wish.gpus) for machine in machines), 1)
         _run(ray, jobs, store, progress, threads, wish.gpus, retries)
     finally:
-        ray.shutdown()
+        if is_ours:
+            ray.shutdown()
 
 
 def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:

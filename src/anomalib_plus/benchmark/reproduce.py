@@ -1,8 +1,8 @@
-"""``anomalib-plus reproduce PAPER --table N``: train a paper's models on your data, compare with its table.
+"""anomalib-plus reproduce PAPER --table N: train a paper's models on your data, compare with its table.
 
-``--figure N`` runs the rows of a figure, ``--variant NAME`` a setting that is not in the paper; both have no printed
-numbers to compare with. ``--print-config`` runs nothing and prints the training of a row as a configuration for
-``anomalib train --config``.
+--figure N runs the rows of a figure, --variant NAME a setting that is not in the paper; both have no printed
+numbers to compare with. --print-config runs nothing and prints the training of a row as a configuration for
+anomalib train --config.
 
 The trainings follow the paper's recipe; a whole table takes GPU days. --max-epochs, --image-size and --set make them
 smaller, and --preset small takes a preset instead, but then they do not reproduce the paper. Tables of a paper share

@@ -1,9 +1,9 @@
-"""``anomalib-plus selection``: tell whether synthetic defects choose the models that real defects would.
+"""anomalib-plus selection: tell whether synthetic defects choose the models that real defects would.
 
-It reads the results of ``anomalib-plus benchmark --synthetic-validation``, where each trained model was evaluated on
+It reads the results of anomalib-plus benchmark --synthetic-validation, where each trained model was evaluated on
 synthetic defects (validation) and on real ones (test). The regret of a choice is the best model's test metric minus
 that of the chosen model. Choices are the model with the best validation metric, the one with the best quality by which
-``anomalib-plus build`` ranks (mean of image AUROC and AUPRO), and always the same model.
+anomalib-plus build ranks (mean of image AUROC and AUPRO), and always the same model.
 """
 
 import argparse

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files
+from anomalib_plus.image_files import IMAGE_SUFFIXES, PHOTO_SUFFIXES, find_image_files
 
 
 def find_good_images(folder: Path) -> list[Path]:
     """List the images of a folder, in order; in a category in MVTec layout, its good training images.
 
-    Hidden files and folders are left out.
+    Hidden files and folders are left out. Photographs in formats that are not read are listed too, so that the reader's
+    check of each file names them.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no image.
@@ -18,7 +19,7 @@ def find_good_images(folder: Path) -> list[Path]:
         raise FileNotFoundError(msg)
     good = folder / "train" / "good"
     searched = good if good.is_dir() else folder
-    paths = sorted(find_image_files(searched))
+    paths = sorted(find_image_files(searched, suffixes=PHOTO_SUFFIXES))
     if not paths:
         msg = f"There is no image ({', '.join(IMAGE_SUFFIXES)}) in {searched}: give a folder with images."
         raise FileNotFoundError(msg)

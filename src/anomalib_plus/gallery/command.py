@@ -1,4 +1,4 @@
-"""``anomalib-plus gallery``: draw each synthetic anomaly on your images, before you train with it."""
+"""anomalib-plus gallery: draw each synthetic anomaly on your images, before you train with it."""
 
 import argparse
 import sys
@@ -8,6 +8,9 @@ from typing import Any
 
 from anomalib_plus.counts import counted
 from anomalib_plus.option_types import at_least
+
+_QUALITY = 90
+"""Of JPEG and WEBP files; other formats do not use it."""
 
 
 def _mask_file(text: str) -> str:
@@ -20,22 +23,16 @@ def _mask_file(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-plus gallery", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of images or category in MVTec layout (default: a demo)")
-    parser.add_argument("--output", type=Path, required=True, help="image file to write, e.g. gallery.png")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="image file to write, e.g. gallery.jpg; PNG is larger"
+    )
     parser.add_argument("--textures", type=Path, help="folder of texture images for the transforms that paste textures")
     parser.add_argument("--defects", type=Path, help="folder of defects with masks for DefectBank, which needs one")
     parser.add_argument("--roi", type=_mask_file, help='where defects may lie: an image file or "foreground"')
-    parser.add_argument("--size", type=at_least(1), default=256, help="side of the resized images (default: 256)")
-    parser.add_argument("--images", type=at_least(1), default=4, help="number of images (default: 4)")
+    parser.add_argument("--size", type=at_least(1), default=128, help="side of the resized images (default: 128)")
+    parser.add_argument("--images", type=at_least(1), default=3, help="number of images (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the anomalies (default: 0)")
     return parser
-
-
-def _demo_folder() -> Path:
-    from anomalib_plus.data import DemoSurfaces
-
-    demo = DemoSurfaces()
-    demo.prepare_data()
-    return demo.root / demo.category
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,11 +45,17 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from PIL import Image  # after the options, because --help should be fast
 
-    from anomalib_plus.gallery.drawing import at_severities, available_transforms, draw_gallery, load_images
+    from anomalib_plus.gallery.drawing import (
+        at_severities,
+        available_transforms,
+        demo_images,
+        draw_gallery,
+        load_images,
+    )
     from anomalib_plus.transforms import DefectBank
 
     if options.output.suffix.lower() not in Image.registered_extensions():
-        parser.error(f"--output {options.output} has no suffix of an image file: use .png, for example.")
+        parser.error(f"--output {options.output} has no suffix of an image file: use .jpg, for example.")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,10 +68,13 @@ def main(arguments: Sequence[str]) -> int:
         wanted["folder"] = options.defects
         kinds["DefectBank"] = DefectBank
     try:
-        images = load_images(options.data or _demo_folder(), options.images, options.size)
+        wish = options.images, options.size
+        images = demo_images(*wish) if options.data is None else load_images(options.data, *wish)
         synthesizers = {name: at_severities(member, wanted) for name, member in kinds.items()}
-        draw_gallery(images, synthesizers, options.seed).save(options.output)
+        draw_gallery(images, synthesizers, options.seed).save(options.output, quality=_QUALITY)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    sys.stdout.write(f"{options.output}: {', '.join(synthesizers)} on {counted(len(images), 'image')}\n")
+    size = options.output.stat().st_size / 1e6
+    what = f"{', '.join(synthesizers)} on {counted(len(images), 'image')}"
+    sys.stdout.write(f"{options.output}, {size:.1f} MB: {what}\n")
     return 0

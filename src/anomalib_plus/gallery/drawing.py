@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from torchvision.utils import make_grid
 
 import anomalib_plus.transforms as transforms
+from anomalib_plus.data.demo_surfaces.drawing import draw_image
 from anomalib_plus.data.good_images import find_good_images
 from anomalib_plus.image_files import inspect_image, printable
 
@@ -65,6 +66,12 @@ def load_images(folder: Path, count: int, size: int) -> Tensor:
             raise ValueError(msg)
         images.append(tv.resize(read_image(path, as_tensor=True), [size, size], antialias=True))
     return torch.stack(images)
+
+
+def demo_images(count: int, size: int) -> Tensor:
+    """Draw good washers of the demo; (N, 3, size, size) in [0, 1]."""
+    drawn = [tv.to_image(draw_image(0, "washer", "train", "good", number)[0]) for number in range(count)]
+    return torch.stack([tv.resize(image / 255, [size, size], antialias=True) for image in drawn])
 
 
 def draw_gallery(images: Tensor, synthesizers: Mapping[str, Mapping[str, nn.Module]], seed: int = 0) -> Image.Image:

@@ -1,4 +1,4 @@
-"""``anomalib-plus synthesize``: write images of synthetic defects and their masks, made from images of good parts."""
+"""anomalib-plus synthesize: write images of synthetic defects and their masks, made from images of good parts."""
 
 import argparse
 import sys

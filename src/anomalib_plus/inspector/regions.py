@@ -38,6 +38,18 @@ def largest_region(anomaly_map: NDArray[np.float32], threshold: float) -> Region
     return Region(columns.start, rows.start, width, height, int(areas.max()))
 
 
+def marked_region(anomaly_map: NDArray[np.float32], threshold: float, is_rejected: bool) -> Region | None:
+    """Find the region to frame: the largest one above the threshold.
+
+    An image can be rejected by its score while its map (H, W) stays below the threshold. Then it is the largest one
+    above the middle between the map's lowest and highest value; none if the map is flat or has NaN.
+    """
+    region = largest_region(anomaly_map, threshold)
+    if region is None and is_rejected:
+        return largest_region(anomaly_map, float(anomaly_map.min() + anomaly_map.max()) / 2)
+    return region
+
+
 def draw_overlay(
     pixels: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float, region: Region | None
 ) -> Image.Image:

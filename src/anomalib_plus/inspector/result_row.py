@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from anomalib_plus.inspector.inspection import Inspector, UnreadableImageError, read_pixels
-from anomalib_plus.inspector.regions import draw_overlay, largest_region
+from anomalib_plus.inspector.regions import draw_overlay, marked_region
 
 RESULT_COLUMNS = (
     "score", "p_value", "decision", "x", "y", "width", "height", "area", "milliseconds", "problem", "bundle",
@@ -30,7 +30,7 @@ def inspect_file(inspector: Inspector, path: Path, with_overlay: bool) -> tuple[
     try:
         pixels = read_pixels(path)
         prediction = inspector(pixels)
-        region = largest_region(prediction.map, inspector.info.threshold)
+        region = marked_region(prediction.map, inspector.info.threshold, prediction.decision == "reject")
         row |= {"score": np.float32(prediction.score), "p_value": round(prediction.p_value, 6)}
         row |= {"decision": prediction.decision} | (region._asdict() if region else {})
     except UnreadableImageError as error:

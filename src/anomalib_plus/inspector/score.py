@@ -1,12 +1,12 @@
-"""``anomalib-plus score``: inspect images and write a table of scores and decisions."""
+"""anomalib-plus score: inspect images and write a table of scores and decisions."""
 
 import argparse
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from PIL import Image
 
@@ -19,6 +19,8 @@ from anomalib_plus.inspector.result_row import RESULT_COLUMNS, inspect_file
 from anomalib_plus.inspector.table import ResultTable, as_cell
 
 _SECONDS_BETWEEN_REPORTS = 10
+_MOST_FOLDERS = 20
+_PARTICIPLES = {"accept": "accepted", "reject": "rejected", "unreadable": "unreadable"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,20 +50,37 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        counts = _score(options)
+        by_folder = _score(options)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped; the same command with --resume continues.\n")
         return 130
+    for line in _folder_lines(by_folder):
+        sys.stdout.write(f"{line}\n")
+    counts = sum(by_folder.values(), Counter[str]())
     total = sum(counts.values())
     kinds = ", ".join(f"{counts[decision]} {decision}" for decision in ("accept", "reject", "unreadable"))
     sys.stdout.write(f"{printable(options.output)}: {counted(total, 'image')}, {kinds}\n")
     return 2 if counts["unreadable"] else 1 if counts["reject"] else 0
 
 
-def _score(options: argparse.Namespace) -> Counter[str]:
-    """Write the missing rows of the table; return the number of images by decision."""
+def _folder_lines(by_folder: Mapping[str, Counter[str]]) -> list[str]:
+    """Summarise the decisions of each folder in a line, if there are several; of more than 20, the first by name."""
+    if len(by_folder) < 2:
+        return []
+    lines = []
+    for folder in sorted(by_folder)[:_MOST_FOLDERS]:
+        (most, count), *others = by_folder[folder].most_common()
+        rest = "".join(f", {number} {_PARTICIPLES.get(decision, decision)}" for decision, number in others)
+        lines.append(f"{folder}: {count} of {sum(by_folder[folder].values())} {_PARTICIPLES.get(most, most)}{rest}")
+    if left := len(by_folder) - len(lines):
+        lines.append(f"and {counted(left, 'more folder')}: see the table")
+    return lines
+
+
+def _score(options: argparse.Namespace) -> dict[str, Counter[str]]:
+    """Write the missing rows of the table; return the number of images by folder and decision."""
     inspector = Inspector.load(options.bundle)
     for warning in inspector.info.warnings:
         sys.stderr.write(f"warning of the build: {warning}\n")
@@ -87,15 +106,16 @@ def _check_overlays(options: argparse.Namespace) -> None:
             raise ValueError(msg)
 
 
-def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namespace) -> Counter[str]:
-    counts: Counter[str] = Counter()
+def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namespace) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    scored = [PurePath(as_cell(Path(each).as_posix())) for each in options.images if Path(each).is_dir()]
     done = set()
     for row in table.rows():
         if row["bundle"] != inspector.info.identity:
             msg = f"{printable(options.output)} has scores of another bundle: choose another output."
             raise ValueError(msg)
         done.add(row["file"])
-        counts[row["decision"]] += 1
+        counts[_folder(row["file"], scored)][row["decision"]] += 1
     reported = time.monotonic()
     for path in find_images(options.images, options.recursive):
         file = path.as_posix()
@@ -106,11 +126,20 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
             _save(overlay, options.overlays, path, result)
         row = table.append({"file": file, **result})
         done.add(row["file"])
-        counts[row["decision"]] += 1
+        counts[_folder(row["file"], scored)][row["decision"]] += 1
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            sys.stderr.write(f"{counted(sum(counts.values()), 'image')}\n")
+            sys.stderr.write(f"{counted(len(done), 'image')}\n")
     return counts
+
+
+def _folder(file: str, scored: Sequence[PurePath]) -> str:
+    """Return the folder that an image counts for: the one directly below a scored folder, else its own."""
+    path = PurePath(file)
+    for folder in scored:
+        if path.is_relative_to(folder):
+            return str(folder.joinpath(*path.relative_to(folder).parts[:-1][:1]))
+    return str(path.parent)
 
 
 def _save(overlay: Image.Image | None, folder: Path, path: Path, result: dict[str, object]) -> None:

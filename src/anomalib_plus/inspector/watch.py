@@ -1,4 +1,4 @@
-"""``anomalib-plus watch``: inspect each image that appears in a folder, for as long as the station runs."""
+"""anomalib-plus watch: inspect each image that appears in a folder, for as long as the station runs."""
 
 import argparse
 import signal
@@ -97,7 +97,7 @@ def watch(inspector: Inspector, inbox: Path, outbox: Path, stop: threading.Event
     images = images_in(inbox)
     unchanged = images if interval is None else {}
     with closing(Station(inspector, outbox, images)) as station:
-        announce(f"watching {inbox}, rejecting scores above {inspector.info.threshold}, results in {outbox}")
+        announce(f"watching {inbox}, rejecting scores above {inspector.info.threshold:g}, results in {outbox}")
         if station.drift.warned:
             announce("warning:", _DRIFT)
         while not stop.is_set():

@@ -1,4 +1,4 @@
-"""``anomalib-plus report``: write tables, charts and heatmaps of a benchmark as one HTML file, Markdown or CSV."""
+"""anomalib-plus report: write tables, charts and heatmaps of a benchmark as one HTML file, Markdown or CSV."""
 
 import argparse
 import sys

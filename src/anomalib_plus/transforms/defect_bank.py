@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.image_files import IMAGE_FORMATS, find_image_files
+from anomalib_plus.image_files import IMAGE_FORMATS, find_readable_files
 from anomalib_plus.transforms.blending import Blend, blend
 from anomalib_plus.transforms.defect import Defect, Site, Window, column
 from anomalib_plus.transforms.draws import ImageDraws
@@ -138,7 +138,7 @@ def _find_pairs(folder: Path) -> Sequence[tuple[Path, Path]]:
     if not folder.is_dir():
         msg = f"Defect folder {folder} does not exist. Give a folder with images and masks (name.png, name_mask.png)."
         raise FileNotFoundError(msg)
-    paths = sorted(path for path in find_image_files(folder) if path.is_file())
+    paths = find_readable_files(folder, "Defect folder")
     images = {(path.parent.name, path.stem): path for path in paths if not path.stem.endswith(_SUFFIX)}
     masks = {(path.parent.name, path.stem.removesuffix(_SUFFIX)): path for path in paths if path.stem.endswith(_SUFFIX)}
     pairs = [(images[key], mask) for key, mask in masks.items() if key in images]

@@ -107,7 +107,9 @@ class Mix(Augmenter):
         """Apply ``nuisance`` and the transforms' own ``corrupt``; without a batch axis there is none in the result."""
         batch = as_image_batch(images)
         if self.nuisance is not None:
-            batch, keys = self.nuisance.corrupt(batch, generator).image, None
+            batch = self.nuisance.corrupt(batch, generator).image
+            if getattr(self.nuisance, "moves", True):  # what is known of an image by its key lies elsewhere then
+                keys = None
         synthetic = self._mix(batch, generator, keys, moves_target=True)
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 

@@ -67,6 +67,11 @@ class Nuisance(Augmenter):
         self.shift = shift
         self.rotation = rotation
 
+    @property
+    def moves(self) -> bool:
+        """True if images are shifted or rotated."""
+        return self.shift > 0 or self.rotation > 0
+
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Vary a copy of ``images``.
@@ -110,7 +115,7 @@ class Nuisance(Augmenter):
         radians = torch.deg2rad(self._amount(self.rotation, draws))
         down, right = self._amount(2 * self.shift, draws), self._amount(2 * self.shift, draws)
         moves = draws.uniform(0, 1) < 0.5
-        if not moves.any() or (self.rotation == 0 and self.shift == 0):
+        if not moves.any() or not self.moves:
             return
         cos, sin = radians.cos(), radians.sin()
         to_rows = torch.stack([cos, -sin * height / width, right], 1)

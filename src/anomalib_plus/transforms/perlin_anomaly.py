@@ -14,11 +14,11 @@ from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.region import FOREGROUND, Region, RegionOfInterest
-from anomalib_plus.transforms.rotation import rotate
+from anomalib_plus.transforms.rotation import Interpolation, rotate, rotation_grid, sample_rotated
 from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take, true_positions
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
-from anomalib_plus.transforms.visibility import ensure_visible
+from anomalib_plus.transforms.visibility import Grey, check_grey, ensure_visible, gets_grey
 
 BlendInverse = Literal["mask", "perlin"]
 
@@ -51,6 +51,8 @@ class PerlinAnomaly(Augmenter):
             could not be seen is strengthened. None uses the whole ranges, and anomalies may be invisible.
         blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
             brightness and colour of its surroundings.
+        grey: Make textures grey: True, False, or "auto" for images without colours (a mean saturation below 0.02),
+            where the colour alone would give the anomaly away.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -74,6 +76,7 @@ class PerlinAnomaly(Augmenter):
         max_tries: int = 10,
         severity: float | None = None,
         blend: Blend = "none",
+        grey: Grey = False,
     ) -> None:
         super().__init__()
         self.textures = TextureSource.build(textures)
@@ -92,6 +95,7 @@ class PerlinAnomaly(Augmenter):
         self.max_tries = max_tries
         self.severity = severity
         self.blend = blend
+        self.grey = grey
         self._check_arguments()
         self.region = Region(roi, foreground_polarity)
 
@@ -131,16 +135,17 @@ class PerlinAnomaly(Augmenter):
         degrees = _uniform(self.rotation_degrees, count, generator)
         chosen = torch.rand(count, generator=generator) < self.probability
 
-        target = _rotate_where(rotated, clean, degrees)
+        grid = rotation_grid(degrees[rotated], (height, width), clean.device) if rotated.any() else None
+        target = _rotate_where(rotated, clean, grid)
         image = target.clone(memory_format=torch.contiguous_format)  # to be written through flat views
         mask = target.new_zeros(count, 1, height, width)
         if chosen.any():
-            allowed = self._allowed(clean, chosen, rotated, degrees)
+            allowed = self._allowed(clean, chosen, rotated, grid)
             rows = rows_where(chosen, clean.device)
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
             places = _places(rows, anomalous)
-            mask.view(-1).scatter_(0, places.pixels, 1)
+            mask = replace_rows(mask, chosen, anomalous.view(torch.uint8).to(mask.dtype))  # bytes convert faster
             self._paste(image, rows, anomalous, places, clean, generator)
             if self.blend_inverse == "perlin":
                 image.view(-1).scatter_(0, _places(rows, blobs & ~allowed).colours.flatten(), 0)
@@ -149,19 +154,22 @@ class PerlinAnomaly(Augmenter):
         synthetic = SyntheticBatch(target, image, mask)
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 
-    def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, degrees: Tensor) -> Tensor:
+    def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, grid: Tensor | None) -> Tensor:
         """Return where anomalies may lie in the chosen, rotated images, bool (R, 1, H, W); (R, 1, 1, 1) if anywhere.
 
         The object is sought before the rotation, whose black corners would pass for part of a dark object.
         """
-        rotated, degrees = rotated[chosen], degrees[chosen]
+        if grid is not None:
+            grid = select_rows(grid, chosen[rotated])
+        rotated = rotated[chosen]
         if self.region.is_everywhere and not rotated.any():
             return clean.new_ones(len(rotated), 1, 1, 1, dtype=torch.bool)
         if self.region.is_foreground:
             allowed = self.region.masks(select_rows(clean, chosen))
         else:
             allowed = select_rows(self.region.masks(clean), chosen)
-        return _rotate_where(rotated, allowed, degrees, "nearest")
+        # Bytes, because conversions between numbers and booleans take six times as long.
+        return _rotate_where(rotated, allowed.view(torch.uint8), grid, "nearest").view(torch.bool)
 
     def _draw_blobs(
         self, count: int, size: tuple[int, int], allowed: Tensor, generator: torch.Generator | None
@@ -210,12 +218,17 @@ class PerlinAnomaly(Augmenter):
         sampled, histograms = self.textures.sample_counted(count, (height, width), masks.device, generator, clean)
         textures = apply_operations(sampled, plan, histograms)
         opacity = _uniform(narrow(self.opacity, self.severity), count, generator).to(masks.device, non_blocking=True)
+        greys = None if self.grey is False else gets_grey(clean, self.grey).index_select(0, rows)
         if self.blend != "none":
             own, filling = images[rows], textures.images().float() / 255
+            if greys is not None:
+                filling = torch.where(greys, filling.mean(1, keepdim=True), filling)
             blended, _ = blend(own.float(), filling, masks, self.blend, opacity[:, None, None, None])
             images[rows] = torch.where(masks, blended.clamp_(0, 1).to(images.dtype), own)
             return
         values = textures.at(places.drawn, places.positions)
+        if greys is not None:
+            values = torch.where(greys.flatten().index_select(0, places.drawn), values.mean(0, keepdim=True), values)
         own = take(images, places.colours).float()
         blended = own.lerp_(values, opacity.index_select(0, places.drawn)).to(images.dtype)
         images.view(-1).scatter_(0, places.colours.flatten(), blended.flatten())
@@ -227,6 +240,7 @@ class PerlinAnomaly(Augmenter):
 
     def _check_arguments(self) -> None:
         check_severity(self.severity)
+        check_grey(self.grey)
         shares = (self.probability, self.rotate_image_probability, self.rotate_noise_probability, *self.opacity)
         low, high = self.perlin_log2_scales
         problems = {
@@ -256,8 +270,6 @@ def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator
 class _Places(NamedTuple):
     """N pixels of a batch of images."""
 
-    pixels: Tensor
-    """(N,), where each stands in a flattened batch of masks."""
     colours: Tensor
     """(3, N), where the three colours stand in the flattened batch."""
     drawn: Tensor
@@ -272,18 +284,16 @@ def _places(rows: Tensor, masks: Tensor) -> _Places:
     inside = true_positions(masks)
     drawn = inside // area
     positions = inside - drawn * area
-    before = rows.index_select(0, drawn) * area
-    pixels = before + positions
-    red = before.mul_(2).add_(pixels)
-    return _Places(pixels, torch.stack([red, red + area, red + 2 * area]), drawn, positions)
+    red = rows.index_select(0, drawn).mul_(3 * area).add_(positions)
+    return _Places(torch.stack([red, red + area, red + 2 * area]), drawn, positions)
 
 
 def _rotate_where(
-    rotated: Tensor, images: Tensor, degrees: Tensor, interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    rotated: Tensor, images: Tensor, grid: Tensor | None, interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """Rotate the images or masks that the host mask names."""
-    if not rotated.any():
+    """Rotate the images or masks that the host mask names, by one grid each."""
+    if grid is None or not rotated.any():
         return images
-    turned = rotate(select_rows(images, rotated).float(), degrees[rotated], interpolation)
+    turned = sample_rotated(select_rows(images, rotated).float(), grid, interpolation)
     turned.clamp_(0, 1)  # interpolation weights sum to 1 but for rounding
     return replace_rows(images, rotated, turned.to(images.dtype))

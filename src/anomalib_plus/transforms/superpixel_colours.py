@@ -12,10 +12,8 @@ def draw_fillings(
     probability: float = 1.0,
     generator: torch.Generator | None = None,
     candidates: Sequence[Tensor] | None = None,
-    *,
-    grey: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Choose ``n_filled`` of each image's ``counts[i]`` superpixels (all if there are fewer), and colours or greys.
+    """Choose ``n_filled`` of each image's ``counts[i]`` superpixels (all if there are fewer), and colours.
 
     With ``candidates``, the labels to choose from, one list per image, the others are left alone.
 
@@ -31,7 +29,7 @@ def draw_fillings(
             else:
                 own = candidates[index].long()
                 chosen = own[torch.randperm(len(own), generator=generator)[:n_filled]]
-            colours[index, :, chosen] = torch.rand(1 if grey else 3, len(chosen), generator=generator)
+            colours[index, :, chosen] = torch.rand(3, len(chosen), generator=generator)
             filled[index, :, chosen] = True
     return colours, filled
 

@@ -25,7 +25,7 @@ from anomalib_plus.transforms.region import Region, RegionOfInterest
 from anomalib_plus.transforms.superpixel_cache import LabelMap, SuperpixelCache
 from anomalib_plus.transforms.superpixel_colours import draw_fillings, draw_opacity, fill_superpixels
 from anomalib_plus.transforms.superpixel_labels import superpixel_labels
-from anomalib_plus.transforms.visibility import ensure_visible
+from anomalib_plus.transforms.visibility import Grey, check_grey, ensure_visible, gets_grey
 
 _PAPER_SEGMENTS = 400
 _PAPER_SIZE = 352
@@ -46,7 +46,8 @@ class SuperpixelFilling(Augmenter):
         n_filled: Superpixels filled per image, all of them if there are fewer; None for an eighth of ``n_segments``,
             as the paper's 50 are of 400.
         probability: Share of images that get filled superpixels.
-        grey: Fill with greys instead of colours, for data without colours.
+        grey: Fill with greys instead of colours: True, False, or "auto" for images without colours (a mean
+            saturation below 0.02), where the colour alone would give the defect away.
         opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
         cache_folder: Where label maps are kept between runs; None keeps them in memory only.
@@ -65,7 +66,7 @@ class SuperpixelFilling(Augmenter):
         n_segments: int | None = None,
         n_filled: int | None = None,
         probability: float = 1.0,
-        grey: bool = False,
+        grey: Grey = False,
         opacity: float | tuple[float, float] = 1.0,
         max_cache_bytes: int = 2**30,
         cache_folder: str | Path | None = None,
@@ -77,6 +78,7 @@ class SuperpixelFilling(Augmenter):
         self.n_segments = n_segments
         self.n_filled = n_filled
         self.probability = probability
+        check_grey(grey)
         self.grey = grey
         self.opacity = (opacity, opacity) if isinstance(opacity, int | float) else (opacity[0], opacity[1])
         self.counts(_PAPER_SIZE, _PAPER_SIZE)
@@ -158,13 +160,15 @@ class SuperpixelFilling(Augmenter):
             candidates = [label_map.labels[own[0]].unique() for label_map, own in zip(maps, where, strict=True)]
         _, n_filled = self.counts(*batch.shape[-2:])
         n_filled = max(1, round(n_filled * (1 if self.severity is None else self.severity)))
-        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, candidates, grey=self.grey)
+        colours, filled = draw_fillings(counts, n_filled, self.probability, generator, candidates)
         opacity = draw_opacity(filled, self.opacity, generator)
         labels = torch.stack([label_map.labels for label_map in maps])
-        device = batch.device
-        corrupted, masks = fill_superpixels(
-            batch, *(_to_device(values, device) for values in (labels, colours, filled, opacity))
+        labels, colours, filled, opacity = (
+            _to_device(values, batch.device) for values in (labels, colours, filled, opacity)
         )
+        if self.grey is not False:
+            colours = torch.where(gets_grey(batch, self.grey).squeeze(3), colours[:, :1], colours)
+        corrupted, masks = fill_superpixels(batch, labels, colours, filled, opacity)
         if region is not None:
             corrupted, masks = torch.where(region, corrupted, batch), masks * region
         if self.severity is not None:

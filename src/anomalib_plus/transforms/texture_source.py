@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from anomalib_plus.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, find_image_files
+from anomalib_plus.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, find_readable_files
 from anomalib_plus.transforms.histogram import byte_histograms
 from anomalib_plus.transforms.procedural_textures import procedural_textures
 
@@ -182,8 +182,7 @@ def _image_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         msg = f"Texture folder {folder} does not exist. Give a folder of images, or None for procedural textures."
         raise FileNotFoundError(msg)
-    # Reading a pipe could last for ever.
-    paths = sorted(path for path in find_image_files(folder) if path.is_file())
+    paths = find_readable_files(folder, "Texture folder")
     if not paths:
         msg = f"Texture folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)})."
         raise FileNotFoundError(msg)

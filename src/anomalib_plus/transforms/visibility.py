@@ -1,11 +1,18 @@
 """The guarantees of placed defects: labels are visible, changes are labelled, grey images stay grey."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Grey = bool | Literal["auto"]
+"""Whether fillings are grey: all, none, or those of images without colours."""
 
 MIN_CHANGE = 0.025
 """Smallest mean absolute change inside a label, in units of the range of values: six grey levels of 8 bits."""
 
+_MOST_TINT = 0.02
+"""Mean difference of the largest and the smallest channel below which an image has no colours."""
 _MAX_GAIN = 4.0
 _MARGIN = 1.5
 
@@ -64,3 +71,18 @@ def is_grey(images: Tensor) -> Tensor:
         return images.new_ones(len(images), 1, 1, 1, dtype=torch.bool)
     equal = (images[:, 0] == images[:, 1]) & (images[:, 1] == images[:, 2])
     return equal.flatten(1).all(1)[:, None, None, None]
+
+
+def check_grey(grey: object) -> None:
+    """Raise ``ValueError`` unless the argument is one of :data:`Grey`."""
+    if grey not in (True, False, "auto"):
+        msg = f'grey must be true, false or "auto", got {grey!r}.'
+        raise ValueError(msg)
+
+
+def gets_grey(images: Tensor, grey: Grey) -> Tensor:
+    """Tell which images (B, C, H, W) get grey fillings, bool (B, 1, 1, 1); "auto" lets a tint of the light pass."""
+    if grey == "auto":
+        saturation = (images.amax(1) - images.amin(1)).flatten(1).mean(1)
+        return (saturation < _MOST_TINT)[:, None, None, None]
+    return images.new_full((len(images), 1, 1, 1), grey, dtype=torch.bool)

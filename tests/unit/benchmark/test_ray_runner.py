@@ -1,6 +1,7 @@
 """The runner for clusters with a stand-in for Ray, and what it asks of the machines."""
 
 import io
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,23 @@ def run(job, folder, outcomes, retries=3):
     with SweepProgress(1, 0, 1, Console(file=text)) as progress:
         ray_runner._run(cluster, [job], store, progress, 2, 0.5, retries)
     return cluster, store.record(job.job_id), text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("is_initialized", "calls"), [(False, ["init auto", "shutdown"]), (True, [])], ids=["ours", "the user's"]
+)
+def test_a_cluster_that_the_process_uses_already_is_kept(job, done, tmp_path, monkeypatch, is_initialized, calls):
+    cluster, seen = StandIn([done]), []
+    cluster.is_initialized = lambda: is_initialized
+    cluster.init = lambda address, log_to_driver: seen.append(f"init {address}")
+    cluster.nodes = lambda: [{"Alive": True, "Resources": machine(8)}]
+    cluster.shutdown = lambda: seen.append("shutdown")
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    store = ResultStore(tmp_path / "results")
+    with SweepProgress(1, 0, 1, Console(file=io.StringIO())) as progress:
+        ray_runner.run_on_ray([job], store, progress, Share(), 0, "auto")
+    assert store.record(job.job_id)["status"] == "ok"
+    assert seen == calls
 
 
 def test_durations_leave_out_the_time_in_the_queue(job, done, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_plus.inspector.regions import draw_overlay, largest_region, save_overlay
+from anomalib_plus.inspector.regions import draw_overlay, largest_region, marked_region, save_overlay
 
 
 def test_the_largest_region_is_measured() -> None:
@@ -19,6 +19,19 @@ def test_the_largest_region_is_measured() -> None:
     assert largest_region(anomaly_map, 0.5) == (20, 10, 4, 3, 7)
     assert largest_region(anomaly_map, 0.9) is None
     assert largest_region(np.full((4, 4), np.nan, np.float32), 0.5) is None
+
+
+def test_a_rejected_image_below_the_threshold_shows_its_highest_part() -> None:
+    anomaly_map = np.full((20, 30), -0.2, np.float32)
+    anomaly_map[2:5, 1:3] = 0.4
+    anomaly_map[8, 9] = 0.09  # below the middle
+    assert marked_region(anomaly_map, 0.5, is_rejected=True) == (1, 2, 2, 3, 6)
+    assert marked_region(anomaly_map, 0.5, is_rejected=False) is None
+    assert marked_region(anomaly_map, 0.05, is_rejected=True) == largest_region(anomaly_map, 0.05)
+    anomaly_map[19, 29] = 0.7
+    assert marked_region(anomaly_map, 0.5, is_rejected=True) == (29, 19, 1, 1, 1), "above the threshold"
+    for flat in (0.2, np.nan):
+        assert marked_region(np.full((4, 4), flat, np.float32), 0.5, is_rejected=True) is None
 
 
 def test_an_overlay_shows_the_image_the_map_and_the_region() -> None:

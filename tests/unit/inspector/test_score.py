@@ -38,7 +38,11 @@ def test_every_kind_of_file_has_its_row_and_overlay(bundle: Path, capsys: pytest
     Path("parts/telephone.HEIC").write_bytes(b"0000ftypheic")
     arguments = ["score", str(bundle), "parts", "parts/good.png", "--output", "out/scores.csv"]
     assert main([*arguments, "--overlays", "overlays", "--recursive"]) == 2
-    assert capsys.readouterr().out == "out/scores.csv: 10 images, 4 accept, 1 reject, 5 unreadable\n"
+    assert capsys.readouterr().out == (
+        "parts: 5 of 9 unreadable, 3 accepted, 1 rejected\n"
+        "parts/deep: 1 of 1 accepted\n"
+        "out/scores.csv: 10 images, 4 accept, 1 reject, 5 unreadable\n"
+    )
     found = rows(Path("out/scores.csv"))
     assert ",".join(next(iter(found.values()))) == (
         "file,score,p_value,decision,x,y,width,height,area,milliseconds,problem,bundle"
@@ -64,6 +68,54 @@ def test_every_kind_of_file_has_its_row_and_overlay(bundle: Path, capsys: pytest
     }
     with Image.open("overlays/parts/bad.png.png") as overlay:
         assert overlay.size == (30, 20)
+
+
+def test_each_folder_below_the_scored_one_is_summarised(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        save_part(Path(f"photos/good/{number}.png"), 200 if number == 2 else 0)
+        save_part(Path(f"photos/bad/{number % 2}/{number}.png"), 200)
+    summary = "photos/bad: 3 of 3 rejected\nphotos/good: 2 of 3 accepted, 1 rejected\n"
+    total = "scores.csv: 6 images, 2 accept, 4 reject, 0 unreadable\n"
+    assert main(["score", str(bundle), "photos/", "--recursive", "--output", "scores.csv"]) == 1
+    assert capsys.readouterr().out == summary + total
+    assert main(["score", str(bundle), "photos", "--recursive", "--output", "scores.csv", "--resume"]) == 1
+    assert capsys.readouterr().out == summary + total, "rows of an earlier run count too"
+    assert main(["score", str(bundle), "photos/*/*.png", "photos/bad/*/*.png", "--output", "patterns.csv"]) == 1
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "photos/bad/0: 2 of 2 rejected",
+        "photos/bad/1: 1 of 1 rejected",
+        "photos/good: 2 of 3 accepted, 1 rejected",
+    ]
+    assert main(["score", str(bundle), "photos/good", "--output", "one.csv"]) == 1
+    assert capsys.readouterr().out == "one.csv: 3 images, 2 accept, 1 reject, 0 unreadable\n"
+
+
+def test_of_many_folders_the_first_are_summarised(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(22):
+        save_part(Path(f"days/{number:02}/part.png"))
+    assert main(["score", str(bundle), "days", "--recursive", "--output", "scores.csv"]) == 0
+    *lines, last, _ = capsys.readouterr().out.splitlines()
+    assert lines == [f"days/{number:02}: 1 of 1 accepted" for number in range(20)]
+    assert last == "and 2 more folders: see the table"
+
+
+def test_a_part_rejected_by_its_score_alone_is_framed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its map stays below the threshold."""
+
+    def raised(inspector: Inspector, pixels: np.ndarray) -> Prediction:
+        found = call(inspector, pixels)
+        return found._replace(score=0.7, decision="reject") if found.score > 0.3 else found
+
+    call = Inspector.__call__
+    monkeypatch.setattr(Inspector, "__call__", raised)
+    for name, red in (("bad", 100), ("good", 50)):
+        save_part(Path(f"parts/{name}.png"), red)
+    assert main(["score", str(bundle), "parts", "--output", "scores.csv", "--overlays", "overlays"]) == 1
+    bad, good = rows().values()
+    assert [bad[name] for name in ("decision", "x", "y", "width", "height", "area")] == ["reject", *"54326"]
+    assert [good[name] for name in ("decision", "x", "area")] == ["accept", "", ""]
+    with Image.open("overlays/parts/bad.png.png") as overlay:
+        assert (np.asarray(overlay)[3, 4:9] == 255).all()
 
 
 @pytest.mark.parametrize(("reds", "status"), [((10, 20), 0), ((10, 200), 1), ((200, None), 2)])

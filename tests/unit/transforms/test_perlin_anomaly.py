@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_plus import RbAE
+from anomalib_plus.transforms.blending import Blend
 from anomalib_plus.transforms.foreground import otsu_foreground
 from anomalib_plus.transforms.perlin_anomaly import PerlinAnomaly
 from anomalib_plus.transforms.texture_source import TextureSource
+from anomalib_plus.transforms.visibility import Grey, is_grey
 
 SIZE = 64
 
@@ -71,6 +73,28 @@ def test_blend_in_numbers(grey_texture: Path) -> None:
     assert torch.equal(image[~on_mask], images[~on_mask])
     assert (mask.bool() & ~disc).sum() == 0
     assert mask.flatten(1).sum(1).gt(0).sum() >= 14
+
+
+@pytest.mark.parametrize("blend", ["none", "feather"])
+def test_grey_images_can_get_grey_textures(blend: Blend) -> None:
+    generator = torch.Generator().manual_seed(3)
+    colour = torch.rand(8, 3, SIZE, SIZE, generator=generator)
+    images = torch.cat([colour[:4], colour[4:].mean(1, keepdim=True).expand(-1, 3, -1, -1)])
+    textures = TextureSource()
+    with pytest.warns(UserWarning, match="No texture folder"):
+        textures.load((SIZE, SIZE))
+
+    def corrupt(grey: Grey) -> torch.Tensor:
+        return PerlinAnomaly(textures, probability=1.0, roi=None, blend=blend, grey=grey)(images, seeded())[0]
+
+    coloured, chosen, all_grey = corrupt(False), corrupt("auto"), corrupt(True)
+    assert not is_grey(coloured)[4:].any()
+    assert is_grey(chosen).flatten().tolist() == [False] * 4 + [True] * 4
+    assert torch.equal(chosen[:4], coloured[:4])
+    assert torch.equal(chosen[4:], all_grey[4:])
+    assert not torch.equal(all_grey[:4], coloured[:4])
+    with pytest.raises(ValueError, match="grey must be true, false"):
+        PerlinAnomaly(grey="no")  # type: ignore[arg-type]
 
 
 def test_literal_equation_2_blackens_the_unlabelled_part_of_the_blob(grey_texture: Path) -> None:

@@ -1,5 +1,7 @@
 """How many superpixels an image of any size has, and what they are filled with."""
 
+from typing import Literal
+
 import pytest
 import torch
 from skimage import data
@@ -50,14 +52,31 @@ def test_more_than_a_small_image_has_is_refused() -> None:
         SuperpixelFilling(n_filled=160)(torch.rand(3, 128, 128))
 
 
-def test_grey_images_can_stay_grey(photo: torch.Tensor) -> None:
+@pytest.mark.parametrize("grey", [True, "auto"])
+def test_grey_images_can_stay_grey(photo: torch.Tensor, grey: Literal["auto"] | bool) -> None:
     image = photo.mean(dim=0, keepdim=True).expand(3, -1, -1)
-    filled_in, mask = SuperpixelFilling(grey=True)(image, seeded())
+    filled_in, mask = SuperpixelFilling(grey=grey)(image, seeded())
     assert torch.equal(filled_in[0], filled_in[1])
     assert torch.equal(filled_in[0], filled_in[2])
     assert len(filled_in[0][mask[0] == 1].unique()) == 50
     coloured, _ = SuperpixelFilling()(image, seeded())
     assert not torch.equal(coloured[0], coloured[1])
+
+
+def test_auto_fills_images_in_colour_with_colours(photo: torch.Tensor) -> None:
+    grey = photo.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    images = torch.stack([photo, grey])
+    filled_in, masks = SuperpixelFilling(grey="auto")(images, seeded())
+    coloured, same_masks = SuperpixelFilling()(images, seeded())
+    assert torch.equal(masks, same_masks)
+    assert torch.equal(filled_in[0], coloured[0])
+    assert torch.equal(filled_in[1, 0], coloured[1, 0])
+    assert torch.equal(filled_in[1, 0], filled_in[1, 1])
+    tinted = grey * torch.tensor([1.0, 0.99, 0.98])[:, None, None]
+    filled_in, mask = SuperpixelFilling(grey="auto")(tinted, seeded())
+    assert torch.equal(filled_in[0] * mask[0], filled_in[2] * mask[0])
+    with pytest.raises(ValueError, match="grey must be true, false"):
+        SuperpixelFilling(grey="yes")  # type: ignore[arg-type]
 
 
 def test_opacity_blends_each_superpixel_by_itself(photo: torch.Tensor) -> None:

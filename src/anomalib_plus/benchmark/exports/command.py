@@ -1,4 +1,4 @@
-"""``anomalib-plus deployment``: export models with anomalib, compare every backend with eager, and time them.
+"""anomalib-plus deployment: export models with anomalib, compare every backend with eager, and time them.
 
 Each model runs in a process of its own; models, formats and backends that fail are listed in a table.
 """

@@ -1,6 +1,6 @@
-"""Measure one model's exports: ``python -m anomalib_plus.benchmark.exports.measure FOLDER``.
+"""Measure one model's exports: python -m anomalib_plus.benchmark.exports.measure FOLDER.
 
-The folder contains ``task.json``; the exports and ``record.json`` are written to it. A part that fails is recorded and
+The folder contains task.json; the exports and record.json are written to it. A part that fails is recorded and
 does not stop the others.
 """
 

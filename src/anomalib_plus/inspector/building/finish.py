@@ -1,6 +1,6 @@
-"""Train, calibrate and export the chosen model: ``python -m anomalib_plus.inspector.building.finish FOLDER``.
+"""Train, calibrate and export the chosen model: python -m anomalib_plus.inspector.building.finish FOLDER.
 
-FOLDER contains ``task.json``; the bundle is written to FOLDER/bundle and ``record.json`` to FOLDER. A process of its
+FOLDER contains task.json; the bundle is written to FOLDER/bundle and record.json to FOLDER. A process of its
 own keeps the memory of the training, and its crashes, away from the build.
 """
 

@@ -14,6 +14,7 @@ from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.record import seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
+from anomalib_plus.counts import counted
 from anomalib_plus.inspector.building.limits import (
     FIRST_OVERHEAD,
     LAST_ROUND,
@@ -44,6 +45,13 @@ class Round:
     scores: list[Score] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_one_pass: bool = False
+    """True if all learn in one pass over the images, whatever the budget."""
+
+    @property
+    def length(self) -> str:
+        """Length of each training in words."""
+        return "one pass over the images" if self.is_one_pass else in_words(self.budget)
 
 
 class _Progress(SweepProgress):
@@ -151,13 +159,10 @@ class Halving:
         planned[number]["labels"] = labels
         self.state.put("rounds", planned)
         budget = Budget(**planned[number]["budget"])
-        limit = in_words(asdict(budget))
-        if all(self.entries[label].budget for label in labels):
-            limit = "one pass over the images"
-        self.console.print(f"\nRound {number + 1}, training of {limit} each: {', '.join(labels)}")
+        found = Round(labels, planned[number]["budget"], is_one_pass=all(self.entries[each].budget for each in labels))
+        self.console.print(f"\nRound {number + 1}, training of {found.length} each: {', '.join(labels)}")
         jobs = dict(zip(labels, self._jobs(labels, budget), strict=True))
-        self._run_jobs(list(jobs.values()))
-        found = Round(labels, planned[number]["budget"])
+        self._run_jobs(list(jobs.values()), budget)
         for label, job in jobs.items():
             record = self.store.record(job.job_id)
             if record is not None and record["status"] == "ok":
@@ -182,19 +187,35 @@ class Halving:
         )
         return expand(sweep)
 
-    def _run_jobs(self, jobs: Sequence[Job]) -> None:
+    def _run_jobs(self, jobs: Sequence[Job], budget: Budget) -> None:
         """Run the jobs that have no result yet, and once more those that failed in an earlier run of the build."""
         self.store.add_to_plan(job.entry for job in jobs)
         todo = unfinished(jobs, self.store, retry_failed=True)
-        known = self.store.states()
-        if failed := [job.model["label"] for job in todo if job.job_id in known]:
-            self.console.print(f"Failed before, tried once more: {', '.join(failed)}")
         workers = min(self.limits.workers, max(len(todo), 1))
+        self._announce(jobs, todo, workers, budget)
         progress = _Progress(len(jobs), len(jobs) - len(todo), workers, self.console)
         progress.state = self.state
         with progress:
             run_local(todo, self.store, progress, workers, self.limits.threads)
         self.state.save()
+
+    def _announce(self, jobs: Sequence[Job], todo: Sequence[Job], workers: int, budget: Budget) -> None:
+        """Say what runs, and when the first line on it follows."""
+        known = self.store.states()
+        failed = [job.model["label"] for job in todo if job.job_id in known]
+        sentences = []
+        if len(todo) < len(jobs):
+            sentences.append(f"{counted(len(jobs) - len(todo), 'result is', 'results are')} there and used again.")
+        if failed:
+            sentences.append(f"Failed before, tried once more: {', '.join(failed)}.")
+        if todo:
+            timed = [job for job in todo if self.entries[job.model["label"]].budget is None]
+            when = "when one is trained and tested"
+            if budget.max_seconds and timed:
+                when = f"after about {budget.max_seconds + self._overhead():.0f} seconds"
+            at_a_time = f"{counted(len(todo), 'candidate')}, {workers} at a time"
+            sentences.append(f"{at_a_time}; the first result follows {when}.")
+        self.console.print(" ".join(sentences))
 
     def _budget(self, number: int, labels: Sequence[str], is_last: bool) -> Budget:
         """Share what is left for the rounds: equally among the rounds, and within one among its jobs."""

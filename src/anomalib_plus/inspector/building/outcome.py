@@ -10,7 +10,6 @@ from anomalib_plus.inspector.building.candidates import Candidate
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding
 from anomalib_plus.inspector.building.halving import Round
-from anomalib_plus.inspector.building.limits import in_words
 from anomalib_plus.post_processing.conformal_math import clopper_pearson, smallest_rate
 
 _LATE = 1.25
@@ -117,9 +116,9 @@ class Outcome:
         """Say for each round who competed, with what budget, and who was left out."""
         sentences = []
         for number, found in enumerate(self.rounds, 1):
-            best = ", ".join(f"{score.label} {100 * score.auroc:.1f}" for score in found.scores)
+            best = ", ".join(f"{score.label} {100 * score.auroc:.1f} %" for score in found.scores)
             failed = "".join(f" {label} failed ({reason})." for label, reason in found.failures.items())
-            sentences.append(f"Round {number}, {in_words(found.budget)} each: image AUROC {best}.{failed}")
+            sentences.append(f"Round {number}, {found.length} each: image AUROC {best}.{failed}")
         return sentences
 
     def summary(self, files: Mapping[str, str]) -> dict[str, Any]:

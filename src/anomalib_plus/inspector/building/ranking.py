@@ -139,9 +139,10 @@ def choose(ranked: Sequence[Score], max_latency_ms: float | None) -> tuple[list[
 
 def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
     own = (
-        f"{first.label} has an image AUROC of {100 * first.auroc:.1f} ({100 * first.low:.1f} to {100 * first.high:.1f})"
+        f"{first.label} has an image AUROC of {100 * first.auroc:.1f} % (95 % interval {100 * first.low:.1f} to "
+        f"{100 * first.high:.1f})"
     )
-    own += "" if first.aupro is None else f" and an AUPRO of {100 * first.aupro:.1f}"
+    own += "" if first.aupro is None else f" and an AUPRO of {100 * first.aupro:.1f} %"
     if first.low <= _CHANCE:
         own += ", which may be chance"
     if level:
@@ -151,4 +152,4 @@ def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
         return f"{own}. {names} {verb} level within the spread; {first.label} {why} of them."
     if first is best:
         return f"{own}, and no other candidate is level with it within the spread."
-    return f"{own}; {best.label} has {100 * best.auroc:.1f} but is too slow."
+    return f"{own}; {best.label} has {100 * best.auroc:.1f} % but is too slow."

@@ -123,7 +123,7 @@ def scored_items(outcome: Outcome) -> list[Item]:
             if split == "selection" and not entry["label"]:
                 continue  # varied or repeated originals, which would count twice
             name = printable(Path(entry["source"]).name)
-            kind = {"calibration": "good, calibration", "originals": "good"}.get(split, entry["kind"])
+            kind = {"calibration": "good, calibration", "originals": "good, selection"}.get(split, entry["kind"])
             item = Item(split, number, entry["image"], entry["mask"], name, kind, bool(entry["label"]), float(score))
             items.append(item)
     return items
@@ -131,8 +131,8 @@ def scored_items(outcome: Outcome) -> list[Item]:
 
 def candidate_table(outcome: Outcome) -> Table:
     """Make the table of candidates: image AUROC of each round, AUPRO, speed and fate."""
-    columns = ["candidate", *(f"round {n}: image AUROC" for n in range(1, len(outcome.rounds) + 1))]
-    columns += ["95 % interval", "AUPRO", "network, one image (ms)", "what became of it"]
+    columns = ["candidate", *(f"round {n}: image AUROC (%)" for n in range(1, len(outcome.rounds) + 1))]
+    columns += ["95 % interval (%)", "AUPRO (%)", "network, one image (ms)", "what became of it"]
     labels = [*dict.fromkeys(score.label for found in reversed(outcome.rounds) for score in found.scores)]
     labels += [label for label in outcome.rounds[0].labels if label not in labels]
     rows = [_row(outcome, label) for label in labels]
@@ -168,7 +168,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("threshold", f"{outcome.threshold:.4f}"),
         ("one image, exported", f"{record['latency_ms']:.1f} ms"),
         ("training", f"{counted(record['steps'], 'step')}, {record['seconds']:.0f} s"),
-        ("export against model", f"{record['difference']:.1e}"),
+        ("score difference of the export", f"{record['difference']:.1e}"),
         ("build", f"{outcome.seconds / 60:.1f} min"),
     ]
 
@@ -206,17 +206,19 @@ def explorer(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> dict[s
             "score": item.score,
             "bad": item.is_bad,
             "kind": item.kind,
+            "calibration": item.split == "calibration",
             "name": item.name,
             "image": overlay(item, scale, _SMALL_SIDE)[1] if item in near else None,
         }
         for item in sorted(items, key=lambda item: item.score)
     ]
-    good = sum(not item.is_bad for item in items)
+    good, bad = (sum(item.split == split for item in items) for split in ("originals", "selection"))
     return {
         "threshold": outcome.threshold,
+        "defective": "of your bad parts" if outcome.options.bad else "synthetic defects",
         "items": entries,
         "intervals": {
             "good": [clopper_pearson(k, good) for k in range(good + 1)],
-            "bad": [clopper_pearson(k, len(items) - good) for k in range(len(items) - good + 1)],
+            "bad": [clopper_pearson(k, bad) for k in range(bad + 1)],
         },
     }

@@ -10,6 +10,15 @@ from anomalib_plus.files import replace_file
 FILE = "state.json"
 
 
+def describe_work(folder: Path) -> str:
+    """Say what the folder of jobs, logs, maps and synthetic images is for, and how large it is."""
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return (
+        f"{folder} ({size / 1e6:.0f} MB) is for building again: no finished training is repeated. Inspector and report "
+        "do not need it; it may be deleted."
+    )
+
+
 class BuildState:
     """Rounds with their budgets, the time spent, and what was chosen, in a JSON file.
 

@@ -1,6 +1,6 @@
 """Draw the stages of a trained FEAR: input, foreground, reconstruction and anomaly map.
 
-``python -m anomalib_plus.models.fear.figure CHECKPOINT IMAGE ...`` writes ``fear_stages.png``, one row per image.
+python -m anomalib_plus.models.fear.figure CHECKPOINT IMAGE ... writes fear_stages.png, one row per image.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Draw the stages of a trained RbAE: ``python -m anomalib_plus.models.rbae.figure CHECKPOINT IMAGE ...``."""
+"""Draw the stages of a trained RbAE: python -m anomalib_plus.models.rbae.figure CHECKPOINT IMAGE ...."""
 
 import argparse
 import sys

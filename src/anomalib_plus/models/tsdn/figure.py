@@ -1,6 +1,6 @@
 """Draw the weights that the feature normality estimator of a trained TSDN gives to channels.
 
-``python -m anomalib_plus.models.tsdn.figure CHECKPOINT IMAGE`` writes ``tsdn_fne.png``. The upper row shows the image
+python -m anomalib_plus.models.tsdn.figure CHECKPOINT IMAGE writes tsdn_fne.png. The upper row shows the image
 with filled superpixels and their true mask, the lower row the original image and the predicted mask. On the right each
 dot is a channel: its weight against its similarity with the mask. An estimator that has learnt its target gives similar
 channels low weights.

@@ -114,14 +114,20 @@ def check_page(page):
     good = [item for item in data["items"] if not item["bad"]]
     assert (len(good), len(scores)) == (10, 20)
     assert all(item["image"].startswith("data:image/webp;base64,") for item in data["items"])
-    assert len(data["intervals"]["good"]) == len(good) + 1
+    assert len(data["intervals"]["good"]) == sum(not item["calibration"] for item in good) + 1
     assert data["threshold"] in scores
 
 
 def test_the_same_build_again_trains_nothing_and_a_changed_one_says_what(options):
-    build(options)
+    text = build(options)
+    assert "3 candidates, 3 at a time; the first result follows when one is trained and tested." in text
+    work = options.output / "work"
+    size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
+    assert f"{work} ({size:.0f} MB) is for building again" in text.splitlines()[-1]
     before = runs(options)
     text = build(options)
+    assert "This build was finished before.\n" in text
+    assert "\n3 results are there and used again.\n" in text
     assert "Nothing is different from the build before." in text
     assert runs(options) == before
     save_parts(options.good, 2, first=24)
@@ -193,6 +199,14 @@ def test_one_step_is_singular_and_the_splits_name_the_parts(one):
     assert "<dd>1 step, 1 s</dd>" in (one.output / "report.html").read_text()
 
 
+def test_a_model_that_learns_in_one_pass_is_not_said_to_train_for_a_time(options, tmp_path):
+    models = (write_candidates(tmp_path / "bank.yaml", ["Bank"], Bank={"quality": 2.0}),)
+    text = build(options, models=models, steps=None, minutes=10.0)
+    assert "Round 1, training of one pass over the images each: Bank" in text
+    assert "the first result follows when one is trained and tested" in text
+    assert "Round 1, one pass over the images each: " in str(read_bundle_info(options.output).choices)
+
+
 def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build_is_started_again(options, tmp_path):
     def state():
         return json.loads((options.output / "work" / "state.json").read_text())
@@ -200,14 +214,17 @@ def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build
     flaky = {"quality": 5.0, "fails_first": True}
     models = {**SIX, "Blind": flaky}
     wanted = {"models": (write_candidates(tmp_path / "flaky.yaml", **models),), "steps": None, "minutes": 10.0}
-    build(options, **wanted, workers=1)
+    text = build(options, **wanted, workers=1)
     planned, before = state(), Counter(runs(options))
     first, second = (each["budget"]["max_seconds"] for each in planned["rounds"])
+    assert f"6 candidates, 1 at a time; the first result follows after about {first + 20:.0f} seconds." in text
+    assert re.search(r"Training Fast, [\d.]+ seconds; then a minute for calibration, export and report", text)
     assert 6 < first <= 0.55 * 600 / 2 / 6 - 20, "20 seconds of a job are not training"
     assert 60 < second < 0.55 * 600 / 3, "the jobs took less"
     (last,) = planned["final"].values()
     assert 600 - 60 - 60 < last["max_seconds"] <= 600 - 60
-    assert "Failed before, tried once more: Blind, Broken" in build(options, **wanted, workers=1)
+    text = build(options, **wanted, workers=1)
+    assert "\n4 results are there and used again. Failed before, tried once more: Blind, Broken. 2 candidates, " in text
     assert [each["budget"] for each in state()["rounds"]] == [each["budget"] for each in planned["rounds"]]
     again = Counter(runs(options)) - before
     assert again == Counter([f"Blind {first:g}", f"Broken {first:g}", f"Blind {second:g}", "finish Blind"])

@@ -12,6 +12,7 @@ from anomalib_plus.benchmark.plan import Budget, label_of
 from anomalib_plus.benchmark.training import build_and_fit, trainer_arguments
 from anomalib_plus.inspector.building import candidates
 from anomalib_plus.inspector.building.candidates import Candidate, find_candidates, missing_parts
+from anomalib_plus.inspector.building.findings import Finding, competition
 from anomalib_plus.inspector.building.selection_images import entry
 from anomalib_plus.presets import preset, preset_names
 from part_images import save_parts
@@ -99,3 +100,15 @@ def test_efficientad_trains_for_a_time_with_what_it_was_offered_for(efficientad,
         tmp_path,
     )
     assert trained.engine.trainer.global_step == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "left_out", "seen", "decided"),
+    [
+        ([], {"A": "lacks x"}, "none of 1 candidate can be trained here", "Left out: A: lacks x."),
+        (["A"], {}, "1 of 1 candidate can be trained here", "A."),
+        (["A", "B"], {"C": "x", "D": "y"}, "2 of 4 candidates can be trained here", "A, B. Left out: C: x; D: y."),
+    ],
+)
+def test_those_that_compete_are_counted(labels, left_out, seen, decided):
+    assert competition(labels, left_out) == Finding("Candidates", seen, decided)

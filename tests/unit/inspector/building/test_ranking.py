@@ -74,7 +74,7 @@ def test_what_exceeds_the_latency_is_taken_last():
     scores = {"slow": LABELS * 5.0 + NOISE, "fast": LABELS * 1.0 + NOISE}
     order, reason = choose(ranked(scores, {"slow": 90.0, "fast": 2.0}), 10.0)
     assert [score.label for score in order] == ["fast", "slow"]
-    assert "slow has 100.0 but is too slow" in reason
+    assert "slow has 100.0 % but is too slow" in reason
     order, reason = choose(ranked(scores, {"slow": 90.0, "fast": 20.0}), 10.0)
     assert [score.label for score in order] == ["slow", "fast"]
     assert "exceeded, before export, by slow, fast" in reason

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 
 from anomalib_plus.inspector.building.report import candidate_table, render
@@ -73,7 +74,20 @@ def test_the_explorer_has_every_image_once_with_its_score(tmp_path):
     assert sum(item["bad"] for item in data["items"]) == 5
     assert sum(item["score"] > data["threshold"] for item in data["items"] if not item["bad"]) == 1
     assert data["intervals"]["bad"][0][0] == 0
-    assert len(data["intervals"]["good"]) == 11
+    assert len(data["intervals"]["good"]) == 6, "the calibration images are no test"
+    kinds = Counter((item["kind"], item["calibration"]) for item in data["items"])
+    assert kinds == {("good, calibration", True): 5, ("good, selection", False): 5, ("hole", False): 5}
+
+
+def test_the_explorer_names_what_it_counts(tmp_path):
+    outcome = finished_build(tmp_path)
+    page = render(outcome, tmp_path)
+    assert explorer(page)["defective"] == "synthetic defects"
+    assert "synthetic defects, drawn onto held-out" in page
+    outcome.options = replace(outcome.options, bad=tmp_path)
+    page = render(outcome, tmp_path)
+    assert explorer(page)["defective"] == "of your bad parts"
+    assert "and your bad parts. No image trained the model" in page
 
 
 def test_the_table_says_what_became_of_each_candidate(tmp_path):

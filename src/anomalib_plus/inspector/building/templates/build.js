@@ -1,10 +1,14 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
-  const { items, threshold, intervals } = data; // by ascending score
+  const { items, threshold, intervals, defective } = data; // by ascending score
   const slider = document.getElementById("cut");
   const counts = document.getElementById("counts");
-  const total = { good: items.filter((item) => !item.bad).length, bad: items.filter((item) => item.bad).length };
+  // The calibration images set the threshold, so their count is no test of it.
+  const good = items.filter((item) => !item.bad && !item.calibration);
+  const bad = items.filter((item) => item.bad);
+  const calibration = items.filter((item) => item.calibration);
+  const total = { good: good.length, bad: bad.length };
 
   // A cut is a score: what exceeds it is rejected. The first one rejects everything.
   const scores = [...new Set(items.map((item) => item.score))];
@@ -33,6 +37,11 @@
     });
   }
   histogram.append(svgOf("path", { class: "axis", d: `M0 ${HEIGHT}H${WIDTH}` }));
+  for (const [x, anchor, label] of [[0, "start", low.toFixed(2)], [WIDTH / 2, "middle", "score"], [WIDTH, "end", high.toFixed(2)]]) {
+    const text = svgOf("text", { x, y: HEIGHT + 16, "text-anchor": anchor });
+    text.textContent = label;
+    histogram.append(text);
+  }
   const line = svgOf("line", { class: "cut", y1: 0, y2: HEIGHT + 6 });
   histogram.append(line);
   document.getElementById("histogram").append(histogram);
@@ -65,10 +74,12 @@
 
   const show = () => {
     const cut = cuts[Number(slider.value)];
-    const alarms = items.filter((item) => !item.bad && item.score > cut).length;
-    const misses = items.filter((item) => item.bad && item.score <= cut).length;
-    const text = `Threshold ${cut.toFixed(4)}: ${alarms} of ${total.good} good parts rejected${rate("good", alarms)}; ` +
-      `${misses} of ${total.bad} defects missed${rate("bad", misses)}.`;
+    const above = (some) => some.filter((item) => item.score > cut).length;
+    const alarms = above(good);
+    const misses = total.bad - above(bad);
+    const text = `Threshold ${cut.toFixed(4)}: ${alarms} of ${total.good} held-out good parts rejected${rate("good", alarms)}; ` +
+      `${misses} of ${total.bad} ${defective} missed${rate("bad", misses)}. ` +
+      `Of the calibration set, ${above(calibration)} of ${calibration.length} rejected.`;
     counts.textContent = Number(slider.value) === built ? `As built. ${text}` : text;
     slider.setAttribute("aria-valuetext", cut.toFixed(4));
     line.setAttribute("x1", place(cut));
