@@ -223,6 +223,9 @@ def _read_json(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
     except OSError as error:
+        if not folder.exists():
+            msg = f"There is no folder {printable(folder)}: give the one that anomalib-plus build has written."
+            raise BundleError(msg) from error
         msg = f"{printable(folder)} is no bundle, because {INFO_FILE} cannot be read: {error.strerror}."
         if (folder / "work").is_dir():
             msg += " A build there has not ended: start it again, and it goes on."

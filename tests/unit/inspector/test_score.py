@@ -160,6 +160,7 @@ def test_a_table_is_resumed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "another table": "scores.csv is no table with the columns",
         "another bundle": "scores of another bundle: choose another output",
         "no bundle": "is no bundle, because inspector.json cannot be read",
+        "no folder": "There is no folder elsewhere: give the one that anomalib-plus build has written",
         "no images": "There is no image",
         "overlays among images": "overlays lies in",
         "full disk": "No space left on device",
@@ -188,8 +189,9 @@ def test_what_cannot_be_done_is_named_with_status_2(
     images = "*.bmp" if problem == "no images" else "part.png"
     if problem == "overlays among images":
         images, options = ".", [*options, "--recursive"]
+    inspector = "elsewhere" if problem == "no folder" else str(bundle)
     with pytest.raises(SystemExit) as ended:
-        main(["score", str(bundle), images, *options, *([] if problem == "exists" else ["--resume"])])
+        main(["score", inspector, images, *options, *([] if problem == "exists" else ["--resume"])])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     rows_after = Path("scores.csv").read_text()

@@ -90,7 +90,7 @@ def test_findings_say_what_is_seen_and_decided(tmp_path):
     told = find(found, divide(found.groups, 0.01, 0), 0.01, (32, 32))
     text = " ".join(f"{finding.seen}. {finding.decided}" for finding in told)
     for expected in (
-        "30 image files", "30 are used", "160x160 (30)", "one for 5.0 of the image", "should be 15 pixels",
+        "30 image files", "30 are used", "160x160 (30)", "each as wide as 5.0 of the image", "should be 15 pixels",
         "build with --tile 256", "grey images", "18 train, 6 select the model, 6 calibrate",
         "which takes 99 calibration", "14 % false alarms",
     ):  # fmt: skip
