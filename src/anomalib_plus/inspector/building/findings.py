@@ -84,7 +84,9 @@ def _size(survey: Survey, image_size: tuple[int, int], tile: int | None) -> Find
     if reduction <= 1:
         return Finding("Size", shorten(listing, _SHOWN), f"{decided}, no fewer than the images have.{warnings}")
     least = round(_VISIBLE * reduction)
-    decided += f", each as wide as {reduction:.1f} of the image: a defect should be {least} pixels of the image or larger."
+    decided += (
+        f", each as wide as {reduction:.1f} of the image: defects should be {least} pixels of the image or larger."
+    )
     if reduction > _COARSE:
         decided += " For smaller ones, build with --tile 256 or a larger --image-size, and more minutes."
     return Finding("Size", shorten(listing, _SHOWN), decided + warnings)
