@@ -98,10 +98,12 @@ def images_needed(rate: float) -> int:
     return max(1, math.ceil((1 - _ROUNDING) / rate) - 1)
 
 
-def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Compute the two-sided Clopper-Pearson interval, in [0, 1], of the rate of k events in n trials.
 
-    It contains the rate with a probability of at least ``confidence``; (0, 1) without trials.
+    It contains the rate with a probability of at least ``confidence``; (0, 1) without trials. The numbers need not be
+    whole: of trials that depend on each other give the effective number, and its share of the events (Korn, Graubard:
+    Confidence intervals for proportions with small expected number of positive counts, 1998).
 
     Raises:
         ValueError: If ``k`` is not between 0 and ``n``, or ``confidence`` not between 0 and 1.
