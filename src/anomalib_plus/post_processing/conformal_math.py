@@ -90,6 +90,12 @@ def smallest_rate(n: int) -> float:
     return 1 / (n + 1)
 
 
+def rounded_up(rate: float) -> float:
+    """Round a rate up to three digits: images that keep the rate keep the result too."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 2)
+    return math.ceil((1 - _ROUNDING) * rate / unit) * unit
+
+
 def images_needed(rate: float) -> int:
     """Smallest number of calibration images, each of another part, that can keep a rate: ``ceil(1 / rate) - 1``.
 

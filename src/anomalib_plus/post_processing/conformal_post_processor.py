@@ -9,6 +9,7 @@ from anomalib.data import Batch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_plus.counts import counted_of_parts
@@ -20,6 +21,7 @@ from anomalib_plus.post_processing.conformal_math import (
     false_alarm_bound,
     images_needed,
     p_values,
+    rounded_up,
     smallest_rate,
 )
 from anomalib_plus.post_processing.conformal_scale import normalize, scale_of
@@ -158,8 +160,8 @@ class ConformalPostProcessor(RegionPostProcessor):
 
         Any shape; float64, in [1 / (number of parts + 1), 1]. Needs a validation.
         """
-        calibration = (self.calibration_scores.cpu().numpy(), self.image_parts.cpu().numpy())
-        return torch.from_numpy(np.asarray(p_values(pred_score.detach().cpu().numpy(), *calibration)))
+        calibration = (_array(self.calibration_scores), self.image_parts.cpu().numpy())
+        return torch.from_numpy(np.asarray(p_values(_array(pred_score), *calibration)))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
@@ -175,7 +177,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         Raises:
             ValueError: If a score of a good image is NaN or infinite, or ``group_by`` matches no image.
         """
-        images, pixels, parts = self._good_images.take(self.group_by)
+        images, pixels, parts = self._good_images.take(None if trainer.sanity_checking else self.group_by)
         if trainer.sanity_checking:
             return
         self.set_scores("image_scores", images, parts)
@@ -226,7 +228,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         level = name.removesuffix("_scores")
         threshold, scale = torch.full_like(self.image_scale, torch.nan), torch.ones_like(self.image_scale)
         if len(values):
-            threshold.fill_(conformal_threshold(values.cpu().numpy(), self.false_positive_rate, parts.cpu().numpy()))
+            threshold.fill_(conformal_threshold(_array(values), self.false_positive_rate, parts.cpu().numpy()))
             scale = scale_of(threshold, values)
         getattr(self, f"_{level}_threshold").copy_(threshold)
         getattr(self, f"{level}_scale").copy_(scale)
@@ -253,7 +255,7 @@ class ConformalPostProcessor(RegionPostProcessor):
             )
 
     def _warn(self, model: str, varied: bool) -> None:
-        rate = self.false_positive_rate
+        rate, supported = self.false_positive_rate, rounded_up(self.supported_rate)
         if varied:
             logger.warning("%s: %s", model, _NUISANCE)
         if not self.n:
@@ -269,9 +271,9 @@ class ConformalPostProcessor(RegionPostProcessor):
                 rate,
                 images_needed(rate),
                 " parts" if several else "",
-                self.supported_rate,
+                supported,
                 "images of more good parts" if several else "more good images",
-                self.supported_rate,
+                supported,
             )
 
     def normalized(self, scores: Tensor | None, maps: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -293,3 +295,8 @@ class ConformalPostProcessor(RegionPostProcessor):
             for name in (scores, parts):
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=self.image_scale.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _array(scores: Tensor) -> NDArray[np.float64]:
+    """Copy scores of any precision to NumPy, which has no bfloat16."""
+    return scores.detach().cpu().double().numpy()

@@ -59,9 +59,7 @@ class GoodImages(nn.Module):
             scores = maps.flatten(1).amax(1)
         if batch.gt_label is None or scores is None:
             return
-        good = batch.gt_label == LabelName.NORMAL
-        if not good.any():
-            return
+        good = batch.gt_label == LabelName.NORMAL  # maybe none, but a process without any must take part in the exchange
         self.image_scores.update(scores.flatten()[good].float())
         if maps is not None:
             self.pixel_scores.update(maps.flatten(1).amax(1)[good].float())
@@ -78,7 +76,7 @@ class GoodImages(nn.Module):
             int64; each image whose part is not known has a number of its own.
 
         Raises:
-            ValueError: If ``group_by`` matches no image.
+            ValueError: If ``group_by``, the one of :meth:`add`, matches no image; None to let that pass.
         """
         metrics = (self.image_scores, self.pixel_scores, self.parts)
         images, pixels, parts = (

@@ -54,9 +54,9 @@ def compiled(group_by: str) -> re.Pattern[str]:
 
 
 def named_part(pattern: re.Pattern[str], name: str) -> str | None:
-    """Return what a name says of the part: the first group or the whole of the match; None if nothing matches."""
+    """Return what a name says of the part: the first group or the whole of the match; None if that is empty or missing."""
     match = pattern.search(name)
-    return None if match is None else (match[1] if pattern.groups else None) or match[0]
+    return None if match is None else (match[1] if pattern.groups else None) or match[0] or None
 
 
 def group_files(paths: Sequence[str], group_by: str | None = None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from anomalib_plus.post_processing.conformal_math import (
     false_alarm_bound,
     images_needed,
     p_values,
+    rounded_up,
     smallest_rate,
 )
 
@@ -133,6 +134,14 @@ def test_images_needed(rate: float, needed: int) -> None:
     assert conformal_rank(needed, rate) == needed
     assert smallest_rate(needed) <= rate * (1 + 1e-12)
     assert needed == 1 or smallest_rate(needed - 1) > rate
+
+
+def test_a_rate_is_rounded_to_one_that_can_be_kept() -> None:
+    for n in range(1, 2000):
+        shown = float(f"{rounded_up(smallest_rate(n)):.3g}")
+        assert images_needed(shown) <= n
+        assert shown == pytest.approx(smallest_rate(n), rel=0.01)
+    assert rounded_up(smallest_rate(99)) == pytest.approx(0.01)
 
 
 def test_rounding_adds_no_rank() -> None:
