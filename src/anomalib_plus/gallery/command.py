@@ -54,8 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     from anomalib_plus.transforms import DefectBank
 
-    if options.output.suffix.lower() not in Image.registered_extensions():
-        parser.error(f"--output {options.output} has no suffix of an image file: use .jpg, for example.")
+    if Image.registered_extensions().get(options.output.suffix.lower()) not in Image.SAVE:
+        parser.error(f"--output {options.output} has no suffix of an image file that can be written: use .jpg, for example.")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

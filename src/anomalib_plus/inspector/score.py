@@ -73,7 +73,8 @@ def _folder_lines(by_folder: Mapping[str, Counter[str]]) -> list[str]:
     for folder in sorted(by_folder)[:_MOST_FOLDERS]:
         (most, count), *others = by_folder[folder].most_common()
         rest = "".join(f", {number} {_PARTICIPLES.get(decision, decision)}" for decision, number in others)
-        lines.append(f"{folder}: {count} of {sum(by_folder[folder].values())} {_PARTICIPLES.get(most, most)}{rest}")
+        shown = folder.removeprefix("'")  # which is for spreadsheets
+        lines.append(f"{shown}: {count} of {sum(by_folder[folder].values())} {_PARTICIPLES.get(most, most)}{rest}")
     if left := len(by_folder) - len(lines):
         lines.append(f"and {counted(left, 'more folder')}: see the table")
     return lines

@@ -88,6 +88,10 @@ def test_each_folder_below_the_scored_one_is_summarised(bundle: Path, capsys: py
     ]
     assert main(["score", str(bundle), "photos/good", "--output", "one.csv"]) == 1
     assert capsys.readouterr().out == "one.csv: 3 images, 2 accept, 1 reject, 0 unreadable\n"
+    for name in ("=1", "-2"):
+        save_part(Path(f"{name}/part.png"))
+    assert main(["score", str(bundle), "--recursive", "--output", "formulas.csv", "--", "./=1", "./-2"]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == ["-2: 1 of 1 accepted", "=1: 1 of 1 accepted"]
 
 
 def test_of_many_folders_the_first_are_summarised(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

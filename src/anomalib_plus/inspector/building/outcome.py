@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anomalib_plus.benchmark.plan import label_of
+from anomalib_plus.counts import counted
 from anomalib_plus.inspector.building.candidates import Candidate
 from anomalib_plus.inspector.building.command import Options
 from anomalib_plus.inspector.building.findings import Finding
@@ -64,6 +65,23 @@ class Outcome:
         scores = self.record["scores"]["originals"]
         return sum(score > self.threshold for score in scores), len(scores)
 
+    @property
+    def held_out(self) -> str:
+        """What these good images are called: parts, if each shows another one."""
+        images, parts = len(self.splits["originals"]), self._held_out_parts()
+        return "held-out good parts" if images == parts else f"held-out good images of {counted(parts, 'part')}"
+
+    def interval(self, rejected: int) -> tuple[float, float]:
+        """Compute the 95 % interval of the rate of rejected good parts, if so many of these images are rejected.
+
+        Each part counts for one trial, because images of one part tend to be decided alike.
+        """
+        parts = self._held_out_parts()
+        return clopper_pearson(rejected * parts / len(self.splits["originals"]), parts)
+
+    def _held_out_parts(self) -> int:
+        return len({entry["part"] for entry in self.splits["originals"]})
+
     def found(self) -> tuple[int, int]:
         """Rejected images and number of the defective images."""
         pairs = zip(self.record["scores"]["selection"], self.splits["selection"], strict=True)
@@ -73,10 +91,10 @@ class Outcome:
     def sentence(self) -> str:
         """Say what was chosen and how good it is, with warnings."""
         (rejected, good), (hit, defective) = self.false_alarms(), self.found()
-        low, high = clopper_pearson(rejected, good)
+        low, high = self.interval(rejected)
         kind = "of your bad parts" if self.options.bad else "synthetic defects"
         sentence = (
-            f"{self.label}: {rejected} of {good} held-out good parts {_is(rejected)} rejected (95 % interval "
+            f"{self.label}: {rejected} of {good} {self.held_out} {_is(rejected)} rejected (95 % interval "
             f"{100 * low:.1f} to {100 * high:.1f} %; the threshold is set for {100 * self.rate:.2g} %), {hit} of "
             f"{defective} {kind} {_is(hit)} found{_level(self.level)}."
         )
@@ -93,9 +111,9 @@ class Outcome:
 
     def warnings(self) -> list[str]:
         """Say if it rejects or misses too much."""
-        (rejected, good), (hit, defective) = self.false_alarms(), self.found()
+        (rejected, _), (hit, defective) = self.false_alarms(), self.found()
         found = []
-        if clopper_pearson(rejected, good)[0] > self.rate:
+        if self.interval(rejected)[0] > self.rate:
             found.append(
                 "It rejects more good parts than the threshold is set for: the parts differ more than the calibration "
                 "images show. Give images of more parts."

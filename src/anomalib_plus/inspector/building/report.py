@@ -215,10 +215,11 @@ def explorer(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> dict[s
     good, bad = (sum(item.split == split for item in items) for split in ("originals", "selection"))
     return {
         "threshold": outcome.threshold,
+        "good": outcome.held_out,
         "defective": "of your bad parts" if outcome.options.bad else "synthetic defects",
         "items": entries,
         "intervals": {
-            "good": [clopper_pearson(k, good) for k in range(good + 1)],
+            "good": [outcome.interval(k) for k in range(good + 1)],
             "bad": [clopper_pearson(k, bad) for k in range(bad + 1)],
         },
     }

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from anomalib_plus.inspector.building.report import candidate_table, render
 from finished_build import finished_build
 
@@ -53,6 +55,20 @@ def test_the_rate_is_that_of_the_parts(tmp_path):
         entry["part"] = "one"
     assert outcome.rate == 1 / 3
     assert "the threshold is set for 33 %" in outcome.sentence()
+
+
+def test_several_images_of_a_held_out_part_are_one_trial(tmp_path):
+    outcome = finished_build(tmp_path)
+    outcome.record["scores"] = {**outcome.record["scores"], "originals": [0.9] * 4 + [0.1]}
+    assert "It rejects more" in outcome.sentence()
+    for entry in outcome.splits["originals"][:4]:
+        entry["part"] = "one"
+    assert "4 of 5 held-out good images of 2 parts are rejected (95 % interval 7.6 to 100.0 %" in outcome.sentence()
+    assert "It rejects more" not in outcome.sentence(), "one part is no evidence for that"
+    data = explorer(render(outcome, tmp_path))
+    assert data["good"] == "held-out good images of 2 parts"
+    assert data["intervals"]["good"] == [list(outcome.interval(k)) for k in range(6)]
+    assert data["intervals"]["good"][5] == [pytest.approx(0.025**0.5), 1.0]
 
 
 def test_the_page_needs_no_other_file_and_has_everything(tmp_path):

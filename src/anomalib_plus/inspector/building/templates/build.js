@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
-  const { items, threshold, intervals, defective } = data; // by ascending score
+  const { items, threshold, intervals, good: goodName, defective } = data; // by ascending score
   const slider = document.getElementById("cut");
   const counts = document.getElementById("counts");
   // The calibration images set the threshold, so their count is no test of it.
@@ -77,7 +77,7 @@
     const above = (some) => some.filter((item) => item.score > cut).length;
     const alarms = above(good);
     const misses = total.bad - above(bad);
-    const text = `Threshold ${cut.toFixed(4)}: ${alarms} of ${total.good} held-out good parts rejected${rate("good", alarms)}; ` +
+    const text = `Threshold ${cut.toFixed(4)}: ${alarms} of ${total.good} ${goodName} rejected${rate("good", alarms)}; ` +
       `${misses} of ${total.bad} ${defective} missed${rate("bad", misses)}. ` +
       `Of the calibration set, ${above(calibration)} of ${calibration.length} rejected.`;
     counts.textContent = Number(slider.value) === built ? `As built. ${text}` : text;
