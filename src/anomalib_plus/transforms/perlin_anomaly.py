@@ -51,8 +51,8 @@ class PerlinAnomaly(Augmenter):
             could not be seen is strengthened. None uses the whole ranges, and anomalies may be invisible.
         blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
             brightness and colour of its surroundings.
-        grey: Make textures grey: True, False, or "auto" for images without colours (a mean saturation below 0.02),
-            where the colour alone would give the anomaly away.
+        grey: Make textures grey: True, False, or "auto" for images without colours, whose channels differ by
+            less than 0.02 on average, and where colour alone would give the anomaly away.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -46,8 +46,8 @@ class SuperpixelFilling(Augmenter):
         n_filled: Superpixels filled per image, all of them if there are fewer; None for an eighth of ``n_segments``,
             as the paper's 50 are of 400.
         probability: Share of images that get filled superpixels.
-        grey: Fill with greys instead of colours: True, False, or "auto" for images without colours (a mean
-            saturation below 0.02), where the colour alone would give the defect away.
+        grey: Fill with greys instead of colours: True, False, or "auto" for images without colours, whose
+            channels differ by less than 0.02 on average, and where colour alone would give the defect away.
         opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
         cache_folder: Where label maps are kept between runs; None keeps them in memory only.

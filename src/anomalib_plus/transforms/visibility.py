@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Grey = bool | Literal["auto"]
 """Whether fillings are grey: all, none, or those of images without colours."""
@@ -11,8 +12,9 @@ Grey = bool | Literal["auto"]
 MIN_CHANGE = 0.025
 """Smallest mean absolute change inside a label, in units of the range of values: six grey levels of 8 bits."""
 
-_MOST_TINT = 0.02
-"""Mean difference of the largest and the smallest channel below which an image has no colours."""
+_MOST_TINT, _FIELDS = 0.02, 16
+"""Mean difference of the largest and the smallest channel below which an image has no colours, and the fields along each
+side whose means are compared, so that noise passes for no colour."""
 _MAX_GAIN = 4.0
 _MARGIN = 1.5
 
@@ -81,8 +83,8 @@ def check_grey(grey: object) -> None:
 
 
 def gets_grey(images: Tensor, grey: Grey) -> Tensor:
-    """Tell which images (B, C, H, W) get grey fillings, bool (B, 1, 1, 1); "auto" lets a tint of the light pass."""
+    """Tell which images (B, C, H, W) get grey fillings, bool (B, 1, 1, 1); "auto" ignores a tint of the light and noise."""
     if grey == "auto":
-        saturation = (images.amax(1) - images.amin(1)).flatten(1).mean(1)
-        return (saturation < _MOST_TINT)[:, None, None, None]
+        means = F.adaptive_avg_pool2d(images.float(), _FIELDS)
+        return (means.amax(1) - means.amin(1)).mean((1, 2))[:, None, None, None] < _MOST_TINT
     return images.new_full((len(images), 1, 1, 1), grey, dtype=torch.bool)
