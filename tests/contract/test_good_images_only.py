@@ -68,11 +68,14 @@ def test_a_training_without_validation_warns(
     assert f"{small_model.name}: {NO_IMAGES}" in caplog.text
 
 
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("together", "group_by"), [(True, None), (False, None), (False, ".*")])
 def test_thresholds_from_parts_of_the_training_are_warned_of(
-    together: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    together: bool, group_by: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For any model: here one of anomalib's, on two photographs of each part, in different light."""
+    """For any model: here one of anomalib's, on two photographs of each part, in different light.
+
+    What ``group_by`` says of the parts holds before what the images look like.
+    """
     (tmp_path / "good").mkdir()
     for number in range(12):
         part = np.random.default_rng(number).uniform(40, 200, (32, 32, 1)).repeat(3, axis=2)
@@ -81,7 +84,7 @@ def test_thresholds_from_parts_of_the_training_are_warned_of(
             Image.fromarray((light * part).astype(np.uint8)).save(file)
     model = Padim(
         "test_resnet", ["layer1"], pre_trained=False, n_features=4, evaluator=False, visualizer=False,
-        pre_processor=Padim.configure_pre_processor((32, 32)), post_processor=ConformalPostProcessor(0.2),
+        pre_processor=Padim.configure_pre_processor((32, 32)), post_processor=ConformalPostProcessor(0.2, group_by=group_by),
     )  # fmt: skip
     good = Folder(
         "parts", "good", root=tmp_path, num_workers=0, val_split_mode="from_train", val_split_ratio=0.3, seed=0
@@ -90,7 +93,8 @@ def test_thresholds_from_parts_of_the_training_are_warned_of(
     engine = quiet_engine()
     with caplog.at_level("WARNING"):
         engine.fit(model, data)
-    assert ("look like images of parts that it was trained on" in caplog.text) == (not together)
+    is_warned = "look like images of parts that it was trained on" in caplog.text
+    assert is_warned == (not together and group_by != ".*")
     found = model.post_processor
     assert (found.n, found.n_parts) == ((6, 3) if together else (6, 6)), "thresholds count the parts that are known"
     if together:

@@ -9,7 +9,6 @@ from anomalib.data import Batch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_plus.counts import counted_of_parts
@@ -24,7 +23,7 @@ from anomalib_plus.post_processing.conformal_math import (
     rounded_up,
     smallest_rate,
 )
-from anomalib_plus.post_processing.conformal_scale import normalize, scale_of
+from anomalib_plus.post_processing.conformal_scale import normalize, scale_of, to_numpy
 from anomalib_plus.post_processing.good_images import GoodImages
 from anomalib_plus.post_processing.region_of_interest import RegionChoice
 from anomalib_plus.post_processing.region_post_processor import RegionPostProcessor
@@ -160,8 +159,8 @@ class ConformalPostProcessor(RegionPostProcessor):
 
         Any shape; float64, in [1 / (number of parts + 1), 1]. Needs a validation.
         """
-        calibration = (_array(self.calibration_scores), self.image_parts.cpu().numpy())
-        return torch.from_numpy(np.asarray(p_values(_array(pred_score), *calibration)))
+        calibration = (to_numpy(self.calibration_scores), self.image_parts.cpu().numpy())
+        return torch.from_numpy(np.asarray(p_values(to_numpy(pred_score), *calibration)))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
@@ -198,7 +197,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         if self.n and trainer.is_global_zero:
             rank_zero_info(f"{type(pl_module).__name__}: {self.describe()}")
             if trainer.state.fn == TrainerFn.FITTING:
-                warn_of_trained_parts(trainer, type(pl_module).__name__)
+                warn_of_trained_parts(trainer, type(pl_module).__name__, self.group_by)
 
     def describe(self) -> str:
         """Describe the budget in one sentence."""
@@ -228,7 +227,7 @@ class ConformalPostProcessor(RegionPostProcessor):
         level = name.removesuffix("_scores")
         threshold, scale = torch.full_like(self.image_scale, torch.nan), torch.ones_like(self.image_scale)
         if len(values):
-            threshold.fill_(conformal_threshold(_array(values), self.false_positive_rate, parts.cpu().numpy()))
+            threshold.fill_(conformal_threshold(to_numpy(values), self.false_positive_rate, parts.cpu().numpy()))
             scale = scale_of(threshold, values)
         getattr(self, f"_{level}_threshold").copy_(threshold)
         getattr(self, f"{level}_scale").copy_(scale)
@@ -295,8 +294,3 @@ class ConformalPostProcessor(RegionPostProcessor):
             for name in (scores, parts):
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=self.image_scale.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _array(scores: Tensor) -> NDArray[np.float64]:
-    """Copy scores of any precision to NumPy, which has no bfloat16."""
-    return scores.detach().cpu().double().numpy()

@@ -1,6 +1,8 @@
-"""Scale of normalised scores: 0.5 at the threshold, strictly increasing; part of exported graphs."""
+"""Scale of normalised scores: 0.5 at the threshold, strictly increasing."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _STEPS = 4.0
@@ -24,3 +26,8 @@ def scale_of(threshold: Tensor, values: Tensor) -> Tensor:
     """Return a positive unit of length for scores: a fraction of the threshold's distance from the median."""
     distances = (threshold - values.median(), threshold - values.min(), threshold.abs(), torch.ones_like(threshold))
     return next(distance for distance in distances if distance > 0) / _STEPS
+
+
+def to_numpy(scores: Tensor) -> NDArray[np.float64]:
+    """Copy scores of any precision to NumPy, which has no bfloat16."""
+    return scores.detach().cpu().double().numpy()

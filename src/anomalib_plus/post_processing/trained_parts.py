@@ -14,9 +14,10 @@ from anomalib_plus.validation.image_groups import images_of_trained_parts
 logger = logging.getLogger(__name__)
 
 
-def warn_of_trained_parts(trainer: Trainer, model: str) -> None:
-    """Warn if most good validation images of a fit look like images of parts that the model was trained on.
+def warn_of_trained_parts(trainer: Trainer, model: str, group_by: str | None) -> None:
+    """Warn if most good validation images of a fit show parts that the model was trained on, or look like it.
 
+    ``group_by`` finds the part in an image's path; without it, names of one burst and details tell.
     :class:`~anomalib_plus.validation.SyntheticValidation` has held parts out together, perhaps by their names.
     """
     if isinstance(datamodule_of_stage(trainer), SyntheticValidation):
@@ -32,7 +33,7 @@ def warn_of_trained_parts(trainer: Trainer, model: str) -> None:
         )
         for loaders in (trainer.train_dataloader, trainer.val_dataloaders)
     )
-    seen = images_of_trained_parts(training, validation)
+    seen = images_of_trained_parts(training, validation, group_by)
     if 2 * len(seen) > len(validation):
         of_good = f"of {counted(len(validation), 'good validation image')}"
         logger.warning(

@@ -66,13 +66,15 @@ def group_files(paths: Sequence[str], group_by: str | None = None) -> dict[str, 
     return dict(zip(paths, groups, strict=True))
 
 
-def images_of_trained_parts(training: Sequence[str], validation: Sequence[str]) -> list[str]:
-    """Return the validation images that seem to show a part of the training images.
+def images_of_trained_parts(
+    training: Sequence[str], validation: Sequence[str], group_by: str | None = None
+) -> list[str]:
+    """Return the validation images that seem to show a part of the training images; see :func:`group_images`.
 
-    Of more than 2,000 images, training images are left out evenly, so that it takes seconds.
+    Without ``group_by``, of more than 2,000 images, training images are left out evenly, so that it takes seconds.
     """
-    step = max(1, -(-len(training) // max(_MOST_COMPARED - len(validation), 1)))
-    groups = group_files(sorted({*training[::step], *validation}))
+    step = 1 if group_by else max(1, -(-len(training) // max(_MOST_COMPARED - len(validation), 1)))
+    groups = group_files(sorted({*training[::step], *validation}), group_by)
     trained = {groups[path] for path in training[::step]}
     return [path for path in validation if groups[path] in trained]
 
@@ -117,7 +119,7 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
             members = {index for link in found for index in link}
             remarks.append(f"{len(members)} images {title}, as images of one part are: they stay in one split.")
     if links or similar:
-        remarks.append("If each image shows another part, group_by '.*' says so, and more parts set the threshold.")
+        remarks.append("If each image shows another part, group by '.*', and more parts set the threshold.")
     return [str(number) for number in components(count, [*links, *similar])], remarks
 
 

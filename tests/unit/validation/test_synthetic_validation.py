@@ -261,6 +261,7 @@ def test_images_of_one_part_are_not_on_both_sides(group_by: str | None, tmp_path
     assert samples.groupby("image_path").part.nunique().eq(1).all(), "defective copies show the same part"
     shared = images_of_trained_parts(sorted(files(data.train_data)), sorted(files(data.val_data)))
     assert bool(shared) == (group_by == ".*")
+    assert images_of_trained_parts(["1/a.png"], ["2/a.png", "2/b.png"], r"\w\.png") == ["2/a.png"]
 
 
 def test_a_file_that_is_listed_twice_is_not_in_both_parts(good_folder: Callable[..., Folder]) -> None:
