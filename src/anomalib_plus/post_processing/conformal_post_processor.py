@@ -55,7 +55,7 @@ class ConformalPostProcessor(RegionPostProcessor):
     validation images are ignored.
 
     Images of one part are not independent, so each part has the same weight, shared by its images, and a holds for
-    images of new parts. Which images show the same part, ``group_by`` tells, or else the column ``part`` of the
+    images of new parts. ``group_by`` tells which images show the same part, or else the column ``part`` of the
     datasets' samples, which :class:`~anomalib_plus.validation.SyntheticValidation` fills in. Without either, each image
     is taken for a part of its own. See :mod:`~anomalib_plus.post_processing.conformal_math`.
 

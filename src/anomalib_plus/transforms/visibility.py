@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Grey = bool | Literal["auto"]
-"""Whether fillings are grey: all, none, or those of images without colours."""
+"""Choice of grey fillings: for all images, none, or those without colours."""
 
 MIN_CHANGE = 0.025
 """Smallest mean absolute change inside a label, in units of the range of values: six grey levels of 8 bits."""
