@@ -84,7 +84,8 @@ def test_thresholds_from_parts_of_the_training_are_warned_of(
             Image.fromarray((light * part).astype(np.uint8)).save(file)
     model = Padim(
         "test_resnet", ["layer1"], pre_trained=False, n_features=4, evaluator=False, visualizer=False,
-        pre_processor=Padim.configure_pre_processor((32, 32)), post_processor=ConformalPostProcessor(0.2, group_by=group_by),
+        pre_processor=Padim.configure_pre_processor((32, 32)),
+        post_processor=ConformalPostProcessor(0.2, group_by=group_by),
     )  # fmt: skip
     good = Folder(
         "parts", "good", root=tmp_path, num_workers=0, val_split_mode="from_train", val_split_ratio=0.3, seed=0

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     from anomalib_plus.transforms import DefectBank
 
     if Image.registered_extensions().get(options.output.suffix.lower()) not in Image.SAVE:
-        parser.error(f"--output {options.output} has no suffix of an image file that can be written: use .jpg, for example.")
+        parser.error(f"--output {options.output} has no suffix of an image file to write: use .jpg, for example.")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

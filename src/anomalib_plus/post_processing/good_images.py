@@ -59,7 +59,7 @@ class GoodImages(nn.Module):
             scores = maps.flatten(1).amax(1)
         if batch.gt_label is None or scores is None:
             return
-        good = batch.gt_label == LabelName.NORMAL  # maybe none, but a process without any must take part in the exchange
+        good = batch.gt_label == LabelName.NORMAL  # a process without any must also take part in the exchange
         self.image_scores.update(scores.flatten()[good].float())
         if maps is not None:
             self.pixel_scores.update(maps.flatten(1).amax(1)[good].float())

@@ -13,8 +13,8 @@ MIN_CHANGE = 0.025
 """Smallest mean absolute change inside a label, in units of the range of values: six grey levels of 8 bits."""
 
 _MOST_TINT, _FIELDS = 0.02, 16
-"""Mean difference of the largest and the smallest channel below which an image has no colours, and the fields along each
-side whose means are compared, so that noise passes for no colour."""
+"""Mean difference of the largest and the smallest channel below which an image has no colours, and the fields along a
+side whose means are compared, because noise is no colour."""
 _MAX_GAIN = 4.0
 _MARGIN = 1.5
 
@@ -83,7 +83,7 @@ def check_grey(grey: object) -> None:
 
 
 def gets_grey(images: Tensor, grey: Grey) -> Tensor:
-    """Tell which images (B, C, H, W) get grey fillings, bool (B, 1, 1, 1); "auto" ignores a tint of the light and noise."""
+    """Tell which images (B, C, H, W) become grey, bool (B, 1, 1, 1); "auto" ignores noise and a tint of the light."""
     if grey == "auto":
         means = F.adaptive_avg_pool2d(images.float(), _FIELDS)
         return (means.amax(1) - means.amin(1)).mean((1, 2))[:, None, None, None] < _MOST_TINT

@@ -54,7 +54,7 @@ def compiled(group_by: str) -> re.Pattern[str]:
 
 
 def named_part(pattern: re.Pattern[str], name: str) -> str | None:
-    """Return what a name says of the part: the first group or the whole of the match; None if that is empty or missing."""
+    """Return what a name says of the part: the first group or the whole match; None if that is missing or empty."""
     match = pattern.search(name)
     return None if match is None else (match[1] if pattern.groups else None) or match[0] or None
 

@@ -94,7 +94,7 @@ def in_order(own: Tensor, group: Any, theirs: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("size", [2, 0], ids=["", "no_good_image"])
 @pytest.mark.parametrize("group_by", [r"p\d+", None], ids=["parts", "alone"])
 def test_processes_agree_on_the_parts(group_by: str | None, size: int) -> None:
-    """Images of part 3 are in both processes, or none in the first, which must take part in the exchange all the same."""
+    """Images of part 3 are in both processes, or the first has no good image, and still must take part."""
     batches = batches_of_parts()
     alone = validated(ConformalPostProcessor(0.3, group_by=group_by), *batches)
     first, second = (ConformalPostProcessor(0.3, group_by=group_by) for _ in range(2))

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     side = at_least(MIN_SIDE)
     add("--image-size", type=side, nargs=2, metavar=("H", "W"), help="resize images to this (default: 128 128)")
     add("--tile", type=side, metavar="PIXELS", help="cut images of full size into tiles, for small defects; slower")
-    add("--group-by", metavar="REGEX", help="piece of a file's name that images of one part share; '.*' if each shows another")
+    add("--group-by", metavar="REGEX", help="piece of a file's name that images of one part share; '.*': none do")
     add("--seed", type=at_least(0, _SEEDS - 1), help="seed of everything that is drawn (default: 0)")
     add("--workers", type=at_least(1), help="trainings at a time (default: one per core, at most 4; one on a GPU)")
     add("--dry-run", action="store_true", default=False, help="survey the images, say what would be done, and stop")
