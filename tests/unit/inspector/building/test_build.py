@@ -98,7 +98,7 @@ def test_the_better_half_goes_on_and_the_fastest_of_the_level_ones_is_built(six)
     ):
         assert expected in choices
         assert expected in text or "Broken" in expected
-    assert re.search(r"Fast: 0 of 5 held-out good parts are rejected .*the threshold is set for 17 %", text)
+    assert re.search(r"Fast: 0 of 5 held-out good images of 4 parts are rejected .*the threshold is set for 17 %", text)
     assert (options.output / "model.ckpt").read_text() == "Fast"
     page = (options.output / "report.html").read_text()
     check_page(page)
