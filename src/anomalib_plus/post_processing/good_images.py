@@ -9,10 +9,12 @@ import torch
 from anomalib.data import Batch
 from anomalib.data.utils import LabelName
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import CatMetric, Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from anomalib_plus.counts import counted
 from anomalib_plus.data.samples import samples_of
 from anomalib_plus.data.stage_data import datasets_of
 from anomalib_plus.validation.image_groups import compiled, named_part
@@ -69,7 +71,7 @@ class GoodImages(nn.Module):
         self.parts.update(torch.tensor([_number(name) for name in names], device=good.device)[good])
 
     def take(self, group_by: str | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what was collected in all processes, and forget it.
+        """Return what was collected in all processes, and forget it; warn if ``group_by`` does not match all images.
 
         Returns:
             Scores (n,), largest pixels (n,), or (0,) for models without maps, and numbers from 0 on of the parts (n,),
@@ -86,9 +88,14 @@ class GoodImages(nn.Module):
         for metric in metrics:
             metric.reset()
         self._named = None
-        if group_by is not None and len(parts) and (parts == _ALONE).all():
-            msg = f"group_by {group_by!r} matches no good validation image: change it, or leave it out."
-            raise ValueError(msg)
+        alone = int((parts == _ALONE).sum())
+        if group_by is not None and alone:
+            matched = len(parts) - alone
+            if not matched:
+                msg = f"group_by {group_by!r} matches no good validation image: change it, or leave it out."
+                raise ValueError(msg)
+            matching = f"{matched} of {counted(len(parts), 'good validation image')}"
+            rank_zero_warn(f"group_by {group_by!r} matches only {matching}; the others count as a part each.")
         return images, pixels, _from_zero(parts.cpu().long())
 
     def _part_of(self, trainer: Trainer, group_by: str | None) -> Callable[[str], str | None]:

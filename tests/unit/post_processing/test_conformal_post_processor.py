@@ -79,6 +79,8 @@ def test_images_of_one_part_share_its_weight(rate: float) -> None:
     assert (alone.n_parts, float(alone.image_threshold)) == (20, conformal_threshold(scores, rate))
     assert "thresholds from 20 good validation images: " in alone.describe()
     assert "about" not in alone.describe(), "without parts the bound is exact"
+    with pytest.warns(UserWarning, match="matches only 2 of 20 good validation images; the others"):
+        assert validated(ConformalPostProcessor(group_by="p8"), *batches).n_parts == 19
     for group_by in ("lot", "x*"):
         validated(ConformalPostProcessor(group_by=group_by), *batches, sanity=True)  # sees the first images only
         with pytest.raises(ValueError, match=r"group_by '.+' matches no good validation image: change it"):
