@@ -228,6 +228,7 @@ def test_models_without_maps_or_scores() -> None:
     predictions = found(InferenceBatch(pred_score=torch.rand(2)))
     assert predictions.anomaly_map is None
     assert predictions.pred_mask is None
+    assert f": score {float(found.image_threshold):.4g}. The expected" in found.describe()
     maps_only = batch_of(torch.rand(2), GOOD[:2], torch.rand(2, 1, 8, 8))
     maps_only.pred_score = None
     found = validated(ConformalPostProcessor(0.5), maps_only)
