@@ -206,8 +206,8 @@ class ConformalPostProcessor(RegionPostProcessor):
         about = "" if self.n == self.n_parts else "about "
         of_maps = f", map {found['pixel_threshold']:.4g}" if len(self.pixel_scores) else ""
         return (
-            f"thresholds from {self._images()}: score {found['image_threshold']:.4g}{of_maps}. The expected false-alarm rate is at most {expected:.2%}, if "
-            f"production looks like these images; for this set of images it is at most {about}{found['bound']:.2%} "
+            f"thresholds from {self._images()}: score {found['image_threshold']:.4g}{of_maps}. "
+            f"The expected false-alarm rate is at most {expected:.2%}, if production looks like these images; for this set of images it is at most {about}{found['bound']:.2%} "
             f"with a confidence of {self.confidence:.0%}."
         )
 
