@@ -207,8 +207,8 @@ class ConformalPostProcessor(RegionPostProcessor):
         of_maps = f", map {found['pixel_threshold']:.4g}" if len(self.pixel_scores) else ""
         return (
             f"thresholds from {self._images()}: score {found['image_threshold']:.4g}{of_maps}. "
-            f"The expected false-alarm rate is at most {expected:.2%}, if production looks like these images; for this set of images it is at most {about}{found['bound']:.2%} "
-            f"with a confidence of {self.confidence:.0%}."
+            f"The expected false-alarm rate is at most {expected:.2%}, if production looks like these images; for this "
+            f"set of images it is at most {about}{found['bound']:.2%} with a confidence of {self.confidence:.0%}."
         )
 
     def _images(self) -> str:
