@@ -119,7 +119,10 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
             members = {index for link in found for index in link}
             remarks.append(f"{len(members)} images {title}, as images of one part are: they stay in one split.")
     if links or similar:
-        remarks.append("If each image shows another part, group by '.*', and more parts set the threshold.")
+        remarks.append(
+            "If each image shows another part, say so by the expression '.*' (--group-by, group_by): more parts set "
+            "the threshold."
+        )
     return [str(number) for number in components(count, [*links, *similar])], remarks
 
 
