@@ -60,9 +60,36 @@ def multi_step_factor(trainer: Trainer, milestones: Sequence[float], gamma: floa
 
 
 def scheduled_adam(
-    parameters: Iterable[torch.nn.Parameter], learning_rate: float, factor: Callable[[int], float]
+    parameters: Iterable[torch.nn.Parameter],
+    learning_rate: float,
+    factor: Callable[[int], float],
+    weight_decay: float = 0.0,
 ) -> OptimizerLRScheduler:
     """Build Adam with the learning rate ``learning_rate * factor(epoch)``, for ``configure_optimizers``."""
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+
+def check_learning_rates(learning_rate: float, min_learning_rate: float | None) -> None:
+    """Raise ``ValueError`` unless the learning rate is positive, and the final one, if any, not larger."""
+    if learning_rate <= 0:
+        msg = f"learning_rate must be positive, got {learning_rate}."
+        raise ValueError(msg)
+    if min_learning_rate is not None and not 0 < min_learning_rate <= learning_rate:
+        msg = f"0 < min_learning_rate <= learning_rate must hold, got {min_learning_rate} and {learning_rate}."
+        raise ValueError(msg)
+
+
+def cosine_adam(
+    trainer: Trainer,
+    parameters: Iterable[torch.nn.Parameter],
+    learning_rate: float,
+    min_learning_rate: float | None,
+    weight_decay: float = 0.0,
+) -> OptimizerLRScheduler:
+    """Build Adam whose learning rate falls to ``min_learning_rate`` along :func:`cosine_factor`; constant if None."""
+    if min_learning_rate is None:
+        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
+    factor = cosine_factor(trainer, min_learning_rate / learning_rate)
+    return scheduled_adam(parameters, learning_rate, factor, weight_decay)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
@@ -26,7 +25,7 @@ from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
 from anomalib_plus.training.repeatable import is_repeatable
-from anomalib_plus.training.schedules import COSINE_EFFECT, cosine_factor, scheduled_adam
+from anomalib_plus.training.schedules import COSINE_EFFECT, check_learning_rates, cosine_adam
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
 
 
@@ -122,12 +121,7 @@ class AstMFR(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anoma
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        if learning_rate <= 0:
-            msg = f"learning_rate must be positive, got {learning_rate}."
-            raise ValueError(msg)
-        if min_learning_rate is not None and not 0 < min_learning_rate <= learning_rate:
-            msg = f"0 < min_learning_rate <= learning_rate must hold, got {min_learning_rate} and {learning_rate}."
-            raise ValueError(msg)
+        check_learning_rates(learning_rate, min_learning_rate)
         self.learning_rate = learning_rate
         self.min_learning_rate = min_learning_rate
         if min_learning_rate is not None:
@@ -184,10 +178,7 @@ class AstMFR(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anoma
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for the student and the regeneration blocks, with a constant or decreasing learning rate."""
-        if self.min_learning_rate is None:
-            return torch.optim.Adam(self.model.trained_parameters, lr=self.learning_rate)
-        factor = cosine_factor(self.trainer, self.min_learning_rate / self.learning_rate)
-        return scheduled_adam(self.model.trained_parameters, self.learning_rate, factor)
+        return cosine_adam(self.trainer, self.model.trained_parameters, self.learning_rate, self.min_learning_rate)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the pass over the training images, if residuals are whitened, and the callbacks of all models."""

@@ -16,7 +16,7 @@ from anomalib_plus.models.ramfae.loss import GmsdForm, RamFAELoss
 from anomalib_plus.models.ramfae.torch_model import RamFAEModel
 from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
-from anomalib_plus.training.schedules import COSINE_EFFECT, cosine_factor, scheduled_adam
+from anomalib_plus.training.schedules import COSINE_EFFECT, check_learning_rates, cosine_adam
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, DeletePaste
 
@@ -115,9 +115,7 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        if not 0 < min_learning_rate <= learning_rate:
-            msg = f"0 < min_learning_rate <= learning_rate must hold, got {min_learning_rate} and {learning_rate}."
-            raise ValueError(msg)
+        check_learning_rates(learning_rate, min_learning_rate)
         self.learning_rate = learning_rate
         self.min_learning_rate = min_learning_rate
         self.model = RamFAEModel(
@@ -152,5 +150,4 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a cosine schedule from ``learning_rate`` to ``min_learning_rate`` over the training."""
-        factor = cosine_factor(self.trainer, self.min_learning_rate / self.learning_rate)
-        return scheduled_adam(self.model.parameters(), self.learning_rate, factor)
+        return cosine_adam(self.trainer, self.model.parameters(), self.learning_rate, self.min_learning_rate)

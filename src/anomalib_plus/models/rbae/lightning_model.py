@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
@@ -34,6 +33,7 @@ from anomalib_plus.models.rbae.reference import (
 )
 from anomalib_plus.models.rbae.torch_model import RbAEModel
 from anomalib_plus.training.base_module import BaseModule
+from anomalib_plus.training.schedules import check_learning_rates, cosine_adam
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, PerlinAnomaly
 
@@ -85,7 +85,9 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
             with procedural textures instead of ImageNet.
-        learning_rate: Learning rate of Adam, in both phases.
+        learning_rate: Initial learning rate of Adam.
+        min_learning_rate: Final learning rate of a cosine schedule over both phases; None for a constant one (the
+            paper's).
         weight_decay: Weight decay of Adam (L2).
         pre_processor: anomalib component; the default resizes to 256x256.
         post_processor: anomalib component.
@@ -148,6 +150,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         focal_alpha: float | None = None,
         augmenter: Augmenter | dict[str, Any] | bool = True,
         learning_rate: float = 1e-4,
+        min_learning_rate: float | None = None,
         weight_decay: float = 1e-5,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -157,8 +160,9 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        if not (learning_rate > 0 and weight_decay >= 0):
-            msg = f"learning_rate must be positive and weight_decay >= 0, got {learning_rate} and {weight_decay}."
+        check_learning_rates(learning_rate, min_learning_rate)
+        if weight_decay < 0:
+            msg = f"weight_decay must not be negative, got {weight_decay}."
             raise ValueError(msg)
         if phase1_epochs < 1 or phase2_epochs < 0:
             msg = f"phase1_epochs must be positive and phase2_epochs >= 0, got {phase1_epochs} and {phase2_epochs}."
@@ -177,6 +181,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         self.perceptual_layers = perceptual_layers
         self.vgg_weights = vgg_weights
         self.learning_rate = learning_rate
+        self.min_learning_rate = min_learning_rate
         self.weight_decay = weight_decay
         self.model = RbAEModel(
             widths=widths,
@@ -261,7 +266,9 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for all parameters; it skips those without gradients, which the phase does not train."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        return cosine_adam(
+            self.trainer, self.model.parameters(), self.learning_rate, self.min_learning_rate, self.weight_decay
+        )
 
     def set_reference(self, image: Tensor) -> None:
         """Set another reference of a trained model: a clean image (3, H, W) or (1, H, W) in [0, 1], of any size.

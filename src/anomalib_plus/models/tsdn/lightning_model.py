@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
@@ -18,6 +17,7 @@ from anomalib_plus.models.tsdn.torch_model import DEFAULT_BACKBONE, Gate, SkipMo
 from anomalib_plus.training.augmentation import plain_images
 from anomalib_plus.training.base_module import BaseModule
 from anomalib_plus.training.pretrained_checkpoint import SelfContainedCheckpointMixin
+from anomalib_plus.training.schedules import COSINE_EFFECT, check_learning_rates, cosine_adam
 from anomalib_plus.training.switchable_map import SwitchableMapMixin
 from anomalib_plus.transforms import Augmenter, SuperpixelFilling
 
@@ -64,7 +64,8 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
             model.
         sigma: Standard deviation in pixels of the blur of the anomaly map; None for 4 at 352 pixels, scaled; 0 switches
             it off.
-        learning_rate: Learning rate of Adam.
+        learning_rate: Initial learning rate of Adam.
+        min_learning_rate: Final learning rate of a cosine schedule; None for a constant one (the paper's).
         pre_processor: anomalib component; the default resizes to 352x352.
         post_processor: anomalib component.
         evaluator: anomalib component.
@@ -124,6 +125,7 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         anomaly_map: MapType = "color",
         sigma: float | None = None,
         learning_rate: float = 7e-5,
+        min_learning_rate: float | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -132,9 +134,7 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        if not learning_rate > 0:
-            msg = f"learning_rate must be positive, got {learning_rate}."
-            raise ValueError(msg)
+        check_learning_rates(learning_rate, min_learning_rate)
         self.set_augmenter(augmenter)
         if use_mask_decoder and not self.makes_anomalies:
             msg = (
@@ -146,6 +146,9 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
             msg = "mask_weight=0 leaves the mask decoder untrained: set a positive weight or use_mask_decoder=False."
             raise ValueError(msg)
         self.learning_rate = learning_rate
+        self.min_learning_rate = min_learning_rate
+        if min_learning_rate is not None:
+            self.early_stopping_effect = COSINE_EFFECT
         self.loss = TSDNLoss(
             l2_weight, ssim_weight, gms_weight, mask_weight, fne_weight, gms_scales, ssim_size, fne_reduction
         )
@@ -179,6 +182,6 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         return self.log_loss(self.loss(self.model(image), target, mask), len(target))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam with a constant learning rate."""
+        """Return Adam with a constant or decreasing learning rate."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=self.learning_rate)
+        return cosine_adam(self.trainer, trained, self.learning_rate, self.min_learning_rate)
