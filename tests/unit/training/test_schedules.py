@@ -10,7 +10,7 @@ import torch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.callbacks import Timer
 
-from anomalib_plus import AstMFR, RamFAE
+from anomalib_plus import TSDN, AstMFR, RamFAE, RbAE
 from anomalib_plus.training.schedules import training_progress
 
 
@@ -27,6 +27,18 @@ def ramfae(**arguments: Any) -> RamFAE:
 
 def astmfr(**arguments: Any) -> AstMFR:
     return AstMFR("test_resnet", "test_efficientnet", pre_trained=False, **RATES | arguments)
+
+
+def tsdn(**arguments: Any) -> TSDN:
+    small = {"bottleneck_width": 8, "decoder_widths": (4, 4, 4, 4, 4), "fne_hidden_widths": (4,), "fne_size": 2}
+    return TSDN("test_efficientnet", pre_trained=False, **small | RATES | arguments)
+
+
+def rbae(**arguments: Any) -> RbAE:
+    return RbAE(widths=(2, 2, 2, 2, 2), fusion_width=2, fdm_width=2, perceptual=False, **RATES | arguments)
+
+
+SCHEDULED = [ramfae, astmfr, tsdn, rbae]
 
 
 def learning_rates(epochs: int, build: Callable[[], AnomalibModule]) -> list[float]:
@@ -50,7 +62,7 @@ def test_paper_schedule() -> None:
     assert rates[250] == pytest.approx(1e-6, rel=1e-9)
 
 
-@pytest.mark.parametrize("build", [ramfae, astmfr])
+@pytest.mark.parametrize("build", SCHEDULED)
 def test_epoch_limit_gives_pytorchs_cosine_annealing(build: Callable[[], AnomalibModule]) -> None:
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=1e-6)
@@ -84,13 +96,22 @@ def test_no_limit_keeps_the_initial_rate() -> None:
     assert training_progress(trainer(), epoch=1000) == 0.0
 
 
-@pytest.mark.parametrize("build", [ramfae, astmfr])
+@pytest.mark.parametrize("build", SCHEDULED)
 def test_wrong_learning_rates_are_refused(build: Callable[..., AnomalibModule]) -> None:
     with pytest.raises(ValueError, match="min_learning_rate <= learning_rate"):
         build(learning_rate=1e-6, min_learning_rate=1e-4)
 
 
-def test_only_a_cosine_is_explained_with_early_stopping() -> None:
-    assert "cosine" in ramfae().early_stopping_effect
-    assert "cosine" in astmfr().early_stopping_effect
-    assert astmfr(min_learning_rate=None).early_stopping_effect == ""
+@pytest.mark.parametrize("build", SCHEDULED)
+def test_a_cosine_is_explained_with_early_stopping(build: Callable[..., AnomalibModule]) -> None:
+    assert "cosine" in build().early_stopping_effect
+
+
+@pytest.mark.parametrize("build", [astmfr, tsdn, rbae])
+def test_the_papers_constant_rate_is_the_default(build: Callable[..., AnomalibModule]) -> None:
+    model = build(min_learning_rate=None)
+    model._trainer = trainer(max_epochs=10)
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["lr"] == 1e-4
+    assert "cosine" not in model.early_stopping_effect

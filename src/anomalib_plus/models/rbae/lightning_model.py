@@ -21,7 +21,7 @@ from anomalib_plus.models.rbae.anomaly_map import Discriminator, MapType
 from anomalib_plus.models.rbae.autoencoder import UpsamplingMode
 from anomalib_plus.models.rbae.loss import RbAELoss
 from anomalib_plus.models.rbae.perceptual import VGG, PerceptualDistance, load_vgg_or_warn, relu_indices
-from anomalib_plus.models.rbae.phases import EARLY_STOPPING_EFFECT, Phases
+from anomalib_plus.models.rbae.phases import Phases, early_stopping_effect
 from anomalib_plus.models.rbae.reference import (
     FIRST,
     MEDOID,
@@ -86,8 +86,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
             with procedural textures instead of ImageNet.
         learning_rate: Initial learning rate of Adam.
-        min_learning_rate: Final learning rate of a cosine schedule over both phases; None for a constant one (the
-            paper's).
+        min_learning_rate: Final learning rate of a cosine over both phases; None for a constant one (the paper's).
         weight_decay: Weight decay of Adam (L2).
         pre_processor: anomalib component; the default resizes to 256x256.
         post_processor: anomalib component.
@@ -112,7 +111,6 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         "anomaly_probability": "augmenter.probability",
         "blend": "augmenter.opacity",
     }
-    early_stopping_effect = EARLY_STOPPING_EFFECT
     model: RbAEModel
     loss: RbAELoss
     _perceptual: PerceptualDistance | None
@@ -182,6 +180,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         self.vgg_weights = vgg_weights
         self.learning_rate = learning_rate
         self.min_learning_rate = min_learning_rate
+        self.early_stopping_effect = early_stopping_effect(min_learning_rate is not None)
         self.weight_decay = weight_decay
         self.model = RbAEModel(
             widths=widths,
@@ -215,14 +214,8 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
     @classmethod
     def configure_augmenter(cls, **arguments: Any) -> PerlinAnomaly:
         """Return the paper's defects, opaque textures anywhere on every image; ``arguments`` override its values."""
-        paper: dict[str, Any] = {
-            "probability": 1.0,
-            "opacity": 1.0,
-            "roi": None,
-            "rotate_image_probability": 0.0,
-            "rotate_noise_probability": 1.0,
-            "operations": "anomalib",
-        }
+        paper: dict[str, Any] = {"probability": 1.0, "opacity": 1.0, "roi": None, "operations": "anomalib"}
+        paper |= {"rotate_image_probability": 0.0, "rotate_noise_probability": 1.0}
         return PerlinAnomaly(**(paper | arguments))
 
     @property

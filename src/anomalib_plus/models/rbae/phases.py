@@ -9,12 +9,17 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from anomalib_plus.counts import counted
 from anomalib_plus.models.rbae.torch_model import Phase
-from anomalib_plus.training.schedules import training_progress
+from anomalib_plus.training.schedules import COSINE_EFFECT, training_progress
 
-EARLY_STOPPING_EFFECT = (
+_EARLY_STOPPING = (
     "when its patience runs out in the first phase, the second phase begins and its counter is reset; its thresholds, "
     "or a non-finite metric, end the training in either phase."
 )
+
+
+def early_stopping_effect(has_cosine: bool) -> str:
+    """Describe what early stopping does to a training of two phases, with a cosine schedule or without."""
+    return f"{_EARLY_STOPPING} Besides, {COSINE_EFFECT}" if has_cosine else _EARLY_STOPPING
 
 
 class Phases(Callback):
