@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
@@ -82,7 +82,7 @@ def check_learning_rates(learning_rate: float, min_learning_rate: float | None) 
 
 
 def cosine_adam(
-    trainer: Trainer,
+    model: LightningModule,
     parameters: Iterable[torch.nn.Parameter],
     learning_rate: float,
     min_learning_rate: float | None,
@@ -91,5 +91,5 @@ def cosine_adam(
     """Build Adam whose learning rate falls to ``min_learning_rate`` along :func:`cosine_factor`; constant if None."""
     if min_learning_rate is None:
         return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
-    factor = cosine_factor(trainer, min_learning_rate / learning_rate)
+    factor = cosine_factor(model.trainer, min_learning_rate / learning_rate)
     return scheduled_adam(parameters, learning_rate, factor, weight_decay)

@@ -305,7 +305,7 @@ def test_arguments_reach_the_transform_and_the_optimizer() -> None:
     ("arguments", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"weight_decay": -1.0}, "weight_decay >= 0"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"segmentation_weight": 0.0}, "segmentation_weight=0 leaves the MSFDM"),
         ({"augmenter": False}, "augmenter must not be False"),

@@ -178,7 +178,7 @@ class AstMFR(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anoma
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for the student and the regeneration blocks, with a constant or decreasing learning rate."""
-        return cosine_adam(self.trainer, self.model.trained_parameters, self.learning_rate, self.min_learning_rate)
+        return cosine_adam(self, self.model.trained_parameters, self.learning_rate, self.min_learning_rate)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the pass over the training images, if residuals are whitened, and the callbacks of all models."""

@@ -150,4 +150,4 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a cosine schedule from ``learning_rate`` to ``min_learning_rate`` over the training."""
-        return cosine_adam(self.trainer, self.model.parameters(), self.learning_rate, self.min_learning_rate)
+        return cosine_adam(self, self.model.parameters(), self.learning_rate, self.min_learning_rate)

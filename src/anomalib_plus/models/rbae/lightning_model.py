@@ -259,9 +259,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for all parameters; it skips those without gradients, which the phase does not train."""
-        return cosine_adam(
-            self.trainer, self.model.parameters(), self.learning_rate, self.min_learning_rate, self.weight_decay
-        )
+        return cosine_adam(self, self.model.parameters(), self.learning_rate, self.min_learning_rate, self.weight_decay)
 
     def set_reference(self, image: Tensor) -> None:
         """Set another reference of a trained model: a clean image (3, H, W) or (1, H, W) in [0, 1], of any size.

@@ -184,4 +184,4 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a constant or decreasing learning rate."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return cosine_adam(self.trainer, trained, self.learning_rate, self.min_learning_rate)
+        return cosine_adam(self, trained, self.learning_rate, self.min_learning_rate)
