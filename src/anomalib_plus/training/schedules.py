@@ -73,7 +73,7 @@ def scheduled_adam(
 
 def check_learning_rates(learning_rate: float, min_learning_rate: float | None) -> None:
     """Raise ``ValueError`` unless the learning rate is positive, and the final one, if any, not larger."""
-    if learning_rate <= 0:
+    if not learning_rate > 0:  # nor NaN
         msg = f"learning_rate must be positive, got {learning_rate}."
         raise ValueError(msg)
     if min_learning_rate is not None and not 0 < min_learning_rate <= learning_rate:

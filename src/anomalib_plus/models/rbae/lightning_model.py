@@ -159,7 +159,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
         check_learning_rates(learning_rate, min_learning_rate)
-        if weight_decay < 0:
+        if not weight_decay >= 0:
             msg = f"weight_decay must not be negative, got {weight_decay}."
             raise ValueError(msg)
         if phase1_epochs < 1 or phase2_epochs < 0:
