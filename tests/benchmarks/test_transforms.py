@@ -104,7 +104,6 @@ def test_transforms_side_by_side(
     benchmark.extra_info.update({f"{name} [ms]": value * 1e3 for name, value in seconds.items()})
     benchmark.pedantic(contenders["PerlinAnomaly, all of FEAR"], rounds=ROUNDS)
     assert seconds["anomalib's PerlinAnomalyGenerator"] >= 5 * seconds["PerlinAnomaly, all of FEAR"]
-    assert seconds["anomalib's PerlinAnomalyGenerator"] >= 7 * seconds["PerlinAnomaly, images not rotated"]
     assert seconds["anomalib's PerlinAnomalyGenerator"] >= 2 * seconds["RbAE's PerlinAnomaly"]
     if threads == 1:  # what takes few milliseconds is all waiting for the other thread if its core is busy
         assert seconds["DeletePaste"] <= 5 * seconds["copy of the batch"]
