@@ -72,6 +72,8 @@ class BundleInfo:
         false_alarm_rate: Share of good images that may be rejected.
         calibration_parts: Number of the part that each of these images shows, in the order of the scores; None if each
             shows another one. p-values and ``supported_rate`` count parts.
+        calibration_brightness: Mean of the pixels of each of these images, 0 to 255, in the order of the scores. None
+            if unknown: then there is no warning of other light.
         supported_rate: Smallest rate that the number K of parts supports, 1 / (K + 1).
         roi: Name of the image file that marks what is inspected. The exported model applies it.
         tiles: Settings of the tiling: ``tile``, ``overlap`` and ``scale``.
@@ -95,6 +97,7 @@ class BundleInfo:
     threshold: float = 0.5
     false_alarm_rate: float = 0.01
     calibration_parts: Sequence[int] | None = None
+    calibration_brightness: Sequence[float] | None = None
     supported_rate: float = field(init=False)
     roi: str | None = None
     tiles: Mapping[str, Any] | None = None
@@ -123,8 +126,10 @@ class BundleInfo:
             raise BundleError(msg)
         order = np.argsort(scores, kind="stable")
         parts = _checked_parts(self.calibration_parts, len(scores))
+        light = _checked_brightness(self.calibration_brightness, len(scores))
         object.__setattr__(self, "calibration_scores", tuple(scores[order].tolist()))
         object.__setattr__(self, "calibration_parts", None if parts is None else tuple(parts[order].tolist()))
+        object.__setattr__(self, "calibration_brightness", None if light is None else tuple(light[order].tolist()))
         object.__setattr__(self, "image_size", tuple(self.image_size))
         object.__setattr__(self, "supported_rate", smallest_rate(self.number_of_parts))
 
@@ -154,6 +159,20 @@ def _checked_parts(parts: Sequence[int] | None, count: int) -> NDArray[np.int64]
         )
         raise BundleError(msg)
     return numbers if len(np.unique(numbers)) < count else None
+
+
+def _checked_brightness(values: Sequence[float] | None, count: int) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    found = np.asarray(values, np.float64)
+    if found.shape != (count,) or not ((found >= 0) & (found <= 255)).all():
+        msg = (
+            f"calibration_brightness must be one number from 0 to 255 for each of "
+            f"{counted(count, 'calibration score')}, got {counted(found.size, 'value')} such as "
+            f"{found.reshape(-1)[:3].tolist()}: build the bundle again."
+        )
+        raise BundleError(msg)
+    return found
 
 
 def write_bundle_info(folder: Path | str, info: BundleInfo) -> BundleInfo:

@@ -1,7 +1,7 @@
-"""Test of whether the scores of accepted parts still follow those of the calibration images.
+"""Tests of whether accepted parts still look like the calibration images: by their scores and their brightness.
 
-The test is a conformal test martingale (Vovk, Nouretdinov and Gammerman, Testing Exchangeability On-Line, ICML 2003).
-Each accepted part gets a p-value against the calibration scores and all accepted parts before it. As long as nothing
+The test of the scores is a conformal test martingale (Vovk, Nouretdinov and Gammerman, Testing Exchangeability On-Line,
+ICML 2003). Each accepted part gets a p-value against the calibration scores and all accepted parts before it. As long as nothing
 changes, these are independent and uniform, however few calibration images there are. (p-values against the calibration
 scores alone are not: they share the chance errors of those scores, which any test detects in the long run.) The
 martingale is the capital of a gambler who bets against uniform p-values. Without a change it reaches 1 / level with a
@@ -9,14 +9,21 @@ probability of at most ``level`` (Ville's inequality), over any number of parts 
 
 This assumes that each calibration image shows another part. Several images of one part are not independent: the test
 takes them for more parts than they are, and false warnings can be more frequent than ``level``.
+
+Brightness changes from hour to hour on most lines, within the range that the calibration images have too. A martingale
+would detect that as well. So its test is a simpler one: whether a series of parts is unusually dark or bright.
 """
 
 import bisect
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from anomalib_plus.inspector.bundle import BundleInfo
+from anomalib_plus.inspector.table import as_number
 
 PERIOD = 20_000
 """Number of accepted parts after which the test begins anew with the calibration scores."""
@@ -33,8 +40,69 @@ _BETS: tuple[Callable[[float], float], ...] = (
     lambda p: 1 / (math.pi * math.sqrt(p * (1 - p))),
     lambda p: 30 * (p * (1 - p)) ** 2,
 )
+_SERIES = 20
+"""Number of parts whose median brightness is compared."""
+_USUAL = (0.01, 0.99)
+"""Quantiles of the brightness of the calibration images between which the median of a series is usual."""
+_SCORES = (
+    "the scores of accepted parts differ from those of the calibration images: the camera, the light or the parts have "
+    "changed; check them, and build a new bundle if the change is to stay"
+)
 _START = [0.5 / len(_BETS)] * len(_BETS)
 """Capital of each bet at the start; the other half comes in over the period, because a change may come late."""
+
+
+class Drift:
+    """Tests of the rows of results of a bundle, in their order; rows of other bundles do not count.
+
+    Only accepted parts are compared: a series of defects is no drift.
+    """
+
+    def __init__(self, info: BundleInfo) -> None:
+        self.warnings: list[str] = []
+        self._identity = info.identity
+        self._scores = DriftTest(info.calibration_scores, info.threshold, seed=info.seed)
+        self._brightness = BrightnessTest(info.calibration_brightness or ())
+
+    def add(self, row: Mapping[str, object]) -> str:
+        """Add a row; return the warning that it causes, "" for nearly all."""
+        if row["bundle"] != self._identity or row["decision"] != "accept":
+            return ""
+        score, brightness = as_number(str(row["score"])), as_number(str(row["brightness"]))
+        found = [_SCORES] if score is not None and self._scores.add(score) else []
+        if brightness is not None and (warning := self._brightness.add(brightness)):
+            found.append(warning)
+        self.warnings += found
+        return "; ".join(found)
+
+
+class BrightnessTest:
+    """Test of whether images have become darker or brighter than those of the calibration, whose brightness it takes.
+
+    It warns once, if the median of the last 20 images is outside of the range of 98 % of the calibration images. A line
+    whose light changes from series to series would exceed a narrower range too often.
+    """
+
+    def __init__(self, calibration_brightness: Sequence[float]) -> None:
+        self._calibration = calibration_brightness
+        self._last: deque[float] = deque(maxlen=_SERIES)
+        self._warned = len(calibration_brightness) == 0
+
+    def add(self, brightness: float) -> str:
+        """Add the brightness of the next image; return the warning, or "" if there is none."""
+        self._last.append(brightness)
+        if self._warned or len(self._last) < _SERIES:
+            return ""
+        low, usual, high = np.quantile(self._calibration, [_USUAL[0], 0.5, _USUAL[1]])
+        median = float(np.median(self._last))
+        self._warned = not low <= median <= high
+        if not self._warned:
+            return ""
+        return (
+            f"the images have become {'darker' if median < low else 'brighter'}: of the last {_SERIES} accepted parts "
+            f"the median brightness is {median:.1f} of 255, of the calibration images {usual:.1f} ({low:.1f} to "
+            f"{high:.1f} for 98 %); check the light and the camera, and build a new bundle if the change is to stay"
+        )
 
 
 class DriftTest:

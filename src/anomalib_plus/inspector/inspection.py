@@ -101,6 +101,15 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         raise UnreadableImageError(msg) from error
 
 
+def brightness(pixels: NDArray[np.uint8], side: int = 256) -> float:
+    """Compute the mean of the pixels of an image (H, W, 3), 0 to 255, in steps of 0.01.
+
+    Of a larger image, every n-th row and column is taken, so that at most ``side`` remain of each.
+    """
+    step = -(-max(pixels.shape[:2]) // side)
+    return round(float(pixels[::step, ::step].mean()), 2)
+
+
 def _check_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         msg = f"An image must be RGB, (H, W, 3) of type uint8, got {image.shape} of type {image.dtype}: convert it."

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anomalib_plus.inspector.inspection import Inspector, UnreadableImageError, read_pixels
+from anomalib_plus.inspector.inspection import Inspector, UnreadableImageError, brightness, read_pixels
 from anomalib_plus.inspector.regions import draw_overlay, marked_region
 
 RESULT_COLUMNS = (
-    "score", "p_value", "decision", "x", "y", "width", "height", "area", "milliseconds", "problem", "bundle",
+    "score", "p_value", "decision", "x", "y", "width", "height", "area", "brightness", "milliseconds",
+    "problem", "bundle",
 )  # fmt: skip
 TEXTS = ("file", "modified", "time", "decision", "problem", "bundle", "warning")
 """Columns that hold texts."""
@@ -29,6 +30,7 @@ def inspect_file(inspector: Inspector, path: Path, with_overlay: bool) -> tuple[
     overlay = None
     try:
         pixels = read_pixels(path)
+        row["brightness"] = brightness(pixels)
         prediction = inspector(pixels)
         region = marked_region(prediction.map, inspector.info.threshold, prediction.decision == "reject")
         row |= {"score": np.float32(prediction.score), "p_value": round(prediction.p_value, 6)}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
+from anomalib_plus.inspector.drift import Drift
 from anomalib_plus.inspector.images import find_images
 from anomalib_plus.inspector.inspection import Inspector
 from anomalib_plus.inspector.regions import overlay_file, save_overlay
@@ -111,11 +112,13 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     scored = [PurePath(as_cell(Path(each).as_posix())) for each in options.images if Path(each).is_dir()]
     done = set()
+    drift = Drift(inspector.info)
     for row in table.rows():
         if row["bundle"] != inspector.info.identity:
             msg = f"{printable(options.output)} has scores of another bundle: choose another output."
             raise ValueError(msg)
         done.add(row["file"])
+        drift.add(row)
         counts[_folder(row["file"], scored)][row["decision"]] += 1
     reported = time.monotonic()
     for path in find_images(options.images, options.recursive):
@@ -126,11 +129,14 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
         if options.overlays is not None:
             _save(overlay, options.overlays, path, result)
         row = table.append({"file": file, **result})
+        drift.add(row)
         done.add(row["file"])
         counts[_folder(row["file"], scored)][row["decision"]] += 1
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
             sys.stderr.write(f"{counted(len(done), 'image')}\n")
+    for warning in drift.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
     return counts
 
 

@@ -10,26 +10,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from anomalib_plus.image_files import printable
-from anomalib_plus.inspector.drift import DriftTest
+from anomalib_plus.inspector.drift import Drift
 from anomalib_plus.inspector.images import Key, images_in
 from anomalib_plus.inspector.inspection import Inspector
 from anomalib_plus.inspector.regions import save_overlay
 from anomalib_plus.inspector.result_row import RESULT_COLUMNS, TEXTS, inspect_file
-from anomalib_plus.inspector.table import ResultTable, append_text, as_json_line, as_number, remove_incomplete_line
+from anomalib_plus.inspector.table import ResultTable, append_text, as_json_line, remove_incomplete_line
 from anomalib_plus.option_types import between
 
 _COLUMNS = ("file", "modified", "time", *RESULT_COLUMNS, "warning")
-_DRIFT = (
-    "the scores of accepted parts differ from those of the calibration images: the camera, the light or the parts have "
-    "changed; check them, and build a new bundle if the change is to stay"
-)
 
 
 class Station:
     """Results of a bundle for the images of an inbox, in ``results.csv``, ``results.jsonl`` and ``overlays``.
 
     Everything else follows from ``results.csv``: the images that are done, missing lines of ``results.jsonl``, and the
-    drift test. ``present`` are the images in the inbox.
+    drift tests. ``present`` are the images in the inbox.
 
     Raises:
         OSError: If the results cannot be read and written.
@@ -40,8 +36,7 @@ class Station:
         self._inspector = inspector
         self._overlays = outbox / "overlays"
         self._json_lines = outbox / "results.jsonl"
-        info = inspector.info
-        self.drift = DriftTest(info.calibration_scores, info.threshold, seed=info.seed)
+        self.drift = Drift(inspector.info)
         outbox.mkdir(parents=True, exist_ok=True)
         self._table = ResultTable(outbox / "results.csv", _COLUMNS)
         remove_incomplete_line(self._json_lines)
@@ -53,9 +48,7 @@ class Station:
                 self._done.add(key)
             if number >= written:
                 append_text(self._json_lines, as_json_line(row, TEXTS))
-            score = as_number(row["score"])
-            if row["bundle"] == info.identity and row["decision"] == "accept" and score is not None:
-                self.drift.add(score)
+            self.drift.add(row)
 
     def close(self) -> None:
         """Let other processes write the results."""
@@ -76,8 +69,7 @@ class Station:
         if overlay is not None:
             save_overlay(overlay, self._overlays, Path(path.name))
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        if result["decision"] == "accept" and self.drift.add(float(str(result["score"]))):
-            result["warning"] = _DRIFT
+        result["warning"] = self.drift.add(result)
         row = self._table.append({"modified": key[1], "time": now, **result, "file": path.name})
         append_text(self._json_lines, as_json_line(row, TEXTS))
         self._done.add(key)
@@ -98,8 +90,8 @@ def watch(inspector: Inspector, inbox: Path, outbox: Path, stop: threading.Event
     unchanged = images if interval is None else {}
     with closing(Station(inspector, outbox, images)) as station:
         announce(f"watching {inbox}, rejecting scores above {inspector.info.threshold:g}, results in {outbox}")
-        if station.drift.warned:
-            announce("warning:", _DRIFT)
+        for warning in station.drift.warnings:
+            announce("warning:", warning)
         while not stop.is_set():
             for key in station.missing(images):
                 if key in unchanged and not stop.is_set():

@@ -52,6 +52,15 @@ def test_parts_stay_with_their_scores(tmp_path: Path) -> None:
     assert (alone.calibration_parts, alone.identity) == (None, older.identity), "each shows another part"
 
 
+def test_brightness_stays_with_its_score(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, calibration_scores=[0.3, 0.1, 0.2], calibration_brightness=[30, 10.5, 20])
+    info = read_bundle_info(folder)
+    assert info.calibration_brightness == (10.5, 20, 30)
+    edit(folder, calibration_brightness="remove")  # as in bundles of earlier versions
+    older = read_bundle_info(folder)
+    assert (older.calibration_brightness, older.identity) == (None, info.identity), "it changes no decision"
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "roi.png"])
 def test_an_edited_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "roi.png").write_bytes(b"white")
@@ -85,6 +94,12 @@ def test_an_edited_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
             {"calibration_parts": [1, 2]},
             "must be one whole number for each of 99 calibration scores, got 2 values such as",
         ),
+        (
+            {"calibration_brightness": [9.5]},
+            "from 0 to 255 for each of 99 calibration scores, got 1 value such",
+        ),
+        ({"calibration_brightness": [256] * 99}, r"got 99 values such as \[256.0, 256.0, 256.0\]: build the bundle"),
+        ({"calibration_brightness": [np.nan] * 99}, "number from 0 to 255"),
         ({"calibration_parts": ["a"] * 99}, r"got 99 values such as \['a', 'a', 'a'\]: build the bundle again"),
         ({"calibration_parts": [[1], 2]}, "incomplete .*: build the bundle again"),
         ({"files": ["model.onnx"]}, "incomplete"),

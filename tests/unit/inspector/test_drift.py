@@ -1,4 +1,4 @@
-"""The drift test: how often it warns for nothing, and how soon it warns of a change."""
+"""The drift tests: how often they warn for nothing, and how soon they warn of a change."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from anomalib_plus.inspector.drift import DriftTest
+from anomalib_plus.inspector import BundleInfo
+from anomalib_plus.inspector.drift import BrightnessTest, Drift, DriftTest
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -126,3 +127,47 @@ def test_the_score_that_set_the_threshold_is_no_sample() -> None:
 def test_many_scores_at_the_threshold_are_no_change() -> None:
     test = DriftTest([0.1, 0.5] * 100, 0.5)
     assert not any(test.add(score) for score in [0.1, 0.5] * 200)
+
+
+def first_brightness_warning(parts: np.ndarray, good: np.ndarray) -> int | None:
+    test = BrightnessTest(good.tolist())
+    return next((number for number, part in enumerate(parts) if test.add(part)), None)
+
+
+def test_brightness_that_comes_and_goes_as_in_the_calibration_is_no_drift() -> None:
+    """Twenty series of parts, each in the light of one calibration image: a narrower range would exclude some."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        good = rng.normal(150, 5, 100)
+        light = np.repeat(np.sort(good)[4:-4][rng.integers(0, 92, 20)], 100)
+        assert first_brightness_warning(light + rng.normal(0, 0.1, 2000), good) is None
+
+
+@pytest.mark.parametrize(("change", "word"), [(-14.0, "darker"), (14.0, "brighter")])
+@pytest.mark.parametrize("start", [0, 500])
+def test_other_light_causes_one_warning_within_twenty_parts(change: float, word: str, start: int) -> None:
+    rng = np.random.default_rng(0)
+    good, parts = rng.normal(184, 3, 80), rng.normal(184, 3, start + 100)
+    parts[start:] += change
+    test = BrightnessTest(good.tolist())
+    warnings = [test.add(part) for part in parts]
+    (number,) = (number for number, warning in enumerate(warnings) if warning)
+    assert max(start, 19) <= number < start + 20
+    median = np.median(parts[number - 19 : number + 1])
+    assert f"have become {word}: " in warnings[number]
+    assert f"brightness is {median:.1f} of 255, of the calibration images {np.median(good):.1f} (" in warnings[number]
+
+
+def test_only_accepted_parts_of_the_bundle_are_compared() -> None:
+    info = BundleInfo("Tiny", "onnx", (32, 32), [0.1] * 20, calibration_brightness=[100 + n for n in range(20)])
+    row = {"bundle": info.identity, "decision": "accept", "score": "0.1", "brightness": "90.0"}
+    changes = ({"decision": "reject"}, {"decision": "unreadable", "score": "", "brightness": ""}, {"bundle": "other"})
+    for change in changes:
+        drift = Drift(info)
+        assert not any(drift.add(row | change) for _ in range(100))
+    found = [warning for _ in range(100) if (warning := drift.add(row))]
+    assert found == drift.warnings
+    assert len(found) == 1
+    assert "darker" in found[0]
+    without = Drift(BundleInfo("Tiny", "onnx", (32, 32), [0.1] * 20))
+    assert not any(without.add(row) for _ in range(100)), "a bundle that does not hold the brightness"

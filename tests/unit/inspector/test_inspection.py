@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from anomalib_plus.inspector import Inspector, UnreadableImageError
+from anomalib_plus.inspector.inspection import brightness
 from tiny_bundle import write_tiny_bundle
 
 
@@ -34,6 +35,13 @@ def test_an_array_and_a_file_are_inspected(tmp_path: Path, red: int, decision: s
         assert prediction.map.shape == (32, 40)
         assert prediction.map[3, 5] == pytest.approx(red / 255)
         assert prediction.map.sum() == pytest.approx(red / 255)
+
+
+@pytest.mark.parametrize(("side", "step"), [(16, 1), (256, 1), (257, 2), (600, 3)])
+def test_brightness_is_the_mean_of_at_most_256_rows_and_columns(side: int, step: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (side, 20, 3)).astype(np.uint8)
+    expected = np.mean([pixels[y, x, c] for y in range(0, side, step) for x in range(0, 20, step) for c in range(3)])
+    assert brightness(pixels) == pytest.approx(expected, abs=0.00501)
 
 
 def outputs(score: float) -> dict[str, np.ndarray]:

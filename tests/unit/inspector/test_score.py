@@ -45,13 +45,14 @@ def test_every_kind_of_file_has_its_row_and_overlay(bundle: Path, capsys: pytest
     )
     found = rows(Path("out/scores.csv"))
     assert ",".join(next(iter(found.values()))) == (
-        "file,score,p_value,decision,x,y,width,height,area,milliseconds,problem,bundle"
+        "file,score,p_value,decision,x,y,width,height,area,brightness,milliseconds,problem,bundle"
     )
     bad = found["parts/bad.png"]
     assert [bad[name] for name in ("x", "y", "width", "height", "area")] == ["5", "4", "3", "2", "6"]
     assert bad["decision"] == "reject"
     assert np.float32(bad["score"]) == np.float32(200 / 255)
     assert bad["p_value"] == "0.01"
+    assert bad["brightness"] == "67.33", "(600 * 200 + 6 * 200) / 1800 for two channels and a square of red"
     good = found["parts/good.png"]
     assert [good[name] for name in ("decision", "p_value", "x", "area")] == ["accept", "0.85", "", ""]
     assert float(good["milliseconds"]) >= 0
@@ -120,6 +121,18 @@ def test_a_part_rejected_by_its_score_alone_is_framed(bundle: Path, monkeypatch:
     assert [good[name] for name in ("decision", "x", "area")] == ["accept", "", ""]
     with Image.open("overlays/parts/bad.png.png") as overlay:
         assert (np.asarray(overlay)[3, 4:9] == 255).all()
+
+
+def test_other_light_is_warned_of_once_also_after_a_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", calibration_brightness=[120.0] * 50 + [124.0] * 49)
+    for number in range(21):
+        save_part(Path(f"parts/{number}.png"))
+    arguments = ["score", str(bundle), "parts", "--output", "scores.csv"]
+    assert main(arguments) == 0
+    light = "warning: the images have become darker: of the last 20 accepted parts the median brightness is 66.7 of 255"
+    assert light in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert capsys.readouterr().err.count(light) == 1
 
 
 @pytest.mark.parametrize(("reds", "status"), [((10, 20), 0), ((10, 200), 1), ((200, None), 2)])

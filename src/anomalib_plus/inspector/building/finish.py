@@ -27,6 +27,7 @@ from anomalib_plus.benchmark.schema import read
 from anomalib_plus.files import replace_file
 from anomalib_plus.inspector import BundleInfo, Inspector, write_bundle_info
 from anomalib_plus.inspector.building.datamodule import FILE as SPLITS
+from anomalib_plus.inspector.inspection import brightness, read_pixels
 
 MODULE = "anomalib_plus.inspector.building.finish"
 TASK, RECORD, BUNDLE = "task.json", "record.json", "bundle"
@@ -185,6 +186,7 @@ def _score_with_export(task: Mapping[str, Any], bundle: Path, splits: Mapping[st
         **task["info"],
         calibration_scores=scores["calibration"],
         calibration_parts=parts.tolist(),
+        calibration_brightness=[brightness(read_pixels(Path(entry["image"]))) for entry in splits["calibration"]],
         threshold=threshold,
     )
     write_bundle_info(bundle, info)

@@ -94,9 +94,10 @@ def test_the_bundle_has_the_scores_of_the_export_and_anomalib_models_resize_like
     assert record["error"] is None
     assert record["difference"] < 1e-3, "exports of anomalib's models resize without antialiasing"
     scores, parts = record["scores"]["calibration"], [0, 0, 0, 0, 1, 1]
-    assert list(zip(info.calibration_scores, info.calibration_parts, strict=True)) == sorted(
-        zip(scores, parts, strict=True)
-    )
+    files = [tmp_path / "good" / f"part_{number:03d}.png" for number in range(8, 14)]
+    light = [round(float(np.asarray(Image.open(file)).mean()), 2) for file in files]
+    kept = (info.calibration_scores, info.calibration_parts, info.calibration_brightness)
+    assert list(zip(*kept, strict=True)) == sorted(zip(scores, parts, light, strict=True))
     assert info.supported_rate == 1 / 3
     assert info.threshold == conformal_threshold(scores, 0.4, parts)
     assert conformal_threshold(scores, 0.4) < info.threshold, "as if each image showed another part"
