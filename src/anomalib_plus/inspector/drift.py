@@ -1,11 +1,11 @@
 """Tests of whether accepted parts still look like the calibration images: by their scores and their brightness.
 
 The test of the scores is a conformal test martingale (Vovk, Nouretdinov and Gammerman, Testing Exchangeability On-Line,
-ICML 2003). Each accepted part gets a p-value against the calibration scores and all accepted parts before it. As long as nothing
-changes, these are independent and uniform, however few calibration images there are. (p-values against the calibration
-scores alone are not: they share the chance errors of those scores, which any test detects in the long run.) The
-martingale is the capital of a gambler who bets against uniform p-values. Without a change it reaches 1 / level with a
-probability of at most ``level`` (Ville's inequality), over any number of parts of a period.
+ICML 2003). Each accepted part gets a p-value against the calibration scores and all accepted parts before it. As long
+as nothing changes, these are independent and uniform, however few calibration images there are. (p-values against the
+calibration scores alone are not: they share the chance errors of those scores, which any test detects in the long run.)
+The martingale is the capital of a gambler who bets against uniform p-values. Without a change it reaches 1 / level with
+a probability of at most ``level`` (Ville's inequality), over any number of parts of a period.
 
 This assumes that each calibration image shows another part. Several images of one part are not independent: the test
 takes them for more parts than they are, and false warnings can be more frequent than ``level``.
