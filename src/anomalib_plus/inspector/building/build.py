@@ -230,7 +230,8 @@ class Build:
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
             length = "one pass over the images" if candidate.budget else in_words(asdict(budget))
-            self.console.print(f"Training {score.label}, {length}; then a minute for calibration, export and report")
+            if not state.get("finished"):
+                self.console.print(f"Training {score.label}, {length}; then a minute for calibration, export and report")
             record = finish_in_process(
                 self.work / "finish" / candidate.folder_name, self._entry(candidate), data, budget,
                 self._task(candidate),
@@ -294,7 +295,5 @@ class Build:
         replace_file(output / "report.html", render(outcome, self.work))
         write_bundle_info(output, replace(info, choices=outcome.choices(), warnings=outcome.warnings()))
         replace_file(last, json.dumps(now, indent=1))
-        for sentence in outcome.changes:
-            self.console.print(sentence)
-        self.console.print(f"\n{outcome.sentence()}{outcome.delay()}")
+        self.console.print("\n".join([*outcome.changes, f"\n{outcome.sentence()}{outcome.delay()}"]))
         self.console.print(f"Inspector: {output}; report: {output / 'report.html'}\n{describe_work(self.work)}")

@@ -213,8 +213,8 @@ class Halving:
             when = "when one is trained and tested"
             if budget.max_seconds and timed:
                 when = f"after about {budget.max_seconds + self._overhead():.0f} seconds"
-            at_a_time = f"{counted(len(todo), 'candidate')}, {workers} at a time"
-            sentences.append(f"{at_a_time}; the first result follows {when}.")
+            at_a_time = f", {workers} at a time" if workers < len(todo) else ""
+            sentences.append(f"{counted(len(todo), 'candidate')}{at_a_time}; the first result follows {when}.")
         self.console.print(" ".join(sentences))
 
     def _budget(self, number: int, labels: Sequence[str], is_last: bool) -> Budget:

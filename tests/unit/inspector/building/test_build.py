@@ -120,13 +120,14 @@ def check_page(page):
 
 def test_the_same_build_again_trains_nothing_and_a_changed_one_says_what(options):
     text = build(options)
-    assert "3 candidates, 3 at a time; the first result follows when one is trained and tested." in text
+    assert "\n3 candidates; the first result follows when one is trained and tested." in text
     work = options.output / "work"
     size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     assert f"{work} ({size:.0f} MB) is for building again" in text.splitlines()[-1]
     before = runs(options)
     text = build(options)
     assert "This build was finished before.\n" in text
+    assert "Training " not in text
     assert "\n3 results are there and used again.\n" in text
     assert "Nothing is different from the build before." in text
     assert runs(options) == before
