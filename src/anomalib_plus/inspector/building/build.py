@@ -231,7 +231,7 @@ class Build:
             budget = Budget(**budgets[score.label])
             length = "one pass over the images" if candidate.budget else in_words(asdict(budget))
             if not state.get("finished"):
-                self.console.print(f"Training {score.label}, {length}; then a minute for calibration, export and report")
+                self.console.print(f"Training {score.label}, {length}; then a minute for calibration and export")
             record = finish_in_process(
                 self.work / "finish" / candidate.folder_name, self._entry(candidate), data, budget,
                 self._task(candidate),

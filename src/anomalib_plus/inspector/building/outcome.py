@@ -72,12 +72,12 @@ class Outcome:
         return "held-out good parts" if images == parts else f"held-out good images of {counted(parts, 'part')}"
 
     def interval(self, rejected: int) -> tuple[float, float]:
-        """Compute the 95 % interval of the rate of rejected good parts, if so many of these images are rejected.
+        """Compute the 95 % interval of the rate of rejected good parts, if so many of these images are rejected."""
+        return _interval(rejected, self.splits["originals"])
 
-        Each part counts for one trial, because images of one part tend to be decided alike.
-        """
-        parts = self._held_out_parts()
-        return clopper_pearson(rejected * parts / len(self.splits["originals"]), parts)
+    def interval_found(self, hit: int) -> tuple[float, float]:
+        """Compute the 95 % interval of the rate of defects that are found, if so many of these images are rejected."""
+        return _interval(hit, [entry for entry in self.splits["selection"] if entry["label"]])
 
     def _held_out_parts(self) -> int:
         return len({entry["part"] for entry in self.splits["originals"]})
@@ -148,6 +148,16 @@ class Outcome:
         }
         results = {"model": self.label, "rejected": self.false_alarms(), "found": self.found()}
         return json.loads(json.dumps({"files": dict(files), "settings": settings, **results}, default=str))
+
+
+
+def _interval(count: int, entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Compute the 95 % interval of a rate from the number of such images among the entries.
+
+    Each part counts for one trial, because images of one part tend to be decided alike.
+    """
+    parts = len({entry["part"] for entry in entries})
+    return clopper_pearson(count * parts / len(entries), parts)
 
 
 def _is(count: int) -> str:

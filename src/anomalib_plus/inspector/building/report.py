@@ -16,7 +16,6 @@ from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.inspector.building.outcome import Outcome
 from anomalib_plus.overlays import lay_over
-from anomalib_plus.post_processing.conformal_math import clopper_pearson
 from anomalib_plus.report.gallery import data_uri
 from anomalib_plus.report.page import embed_script, environment, read_script
 from anomalib_plus.report.tables import Cell, Table
@@ -220,6 +219,6 @@ def explorer(outcome: Outcome, items: Sequence[Item], scale: MapScale) -> dict[s
         "items": entries,
         "intervals": {
             "good": [outcome.interval(k) for k in range(good + 1)],
-            "bad": [clopper_pearson(k, bad) for k in range(bad + 1)],
+            "bad": [outcome.interval_found(k) for k in range(bad + 1)],
         },
     }

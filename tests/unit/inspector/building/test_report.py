@@ -63,12 +63,15 @@ def test_several_images_of_a_held_out_part_are_one_trial(tmp_path):
     assert "It rejects more" in outcome.sentence()
     for entry in outcome.splits["originals"][:4]:
         entry["part"] = "one"
+    for number, entry in enumerate(entry for entry in outcome.splits["selection"] if entry["label"]):
+        entry["part"] = str(number // 2)  # five defects on three parts
     assert "4 of 5 held-out good images of 2 parts are rejected (95 % interval 7.6 to 100.0 %" in outcome.sentence()
     assert "It rejects more" not in outcome.sentence(), "one part is no evidence for that"
     data = explorer(render(outcome, tmp_path))
     assert data["good"] == "held-out good images of 2 parts"
     assert data["intervals"]["good"] == [list(outcome.interval(k)) for k in range(6)]
     assert data["intervals"]["good"][5] == [pytest.approx(0.025**0.5), 1.0]
+    assert data["intervals"]["bad"][5] == [pytest.approx(0.025 ** (1 / 3)), 1.0]
 
 
 def test_the_page_needs_no_other_file_and_has_everything(tmp_path):
