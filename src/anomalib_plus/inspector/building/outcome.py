@@ -150,7 +150,6 @@ class Outcome:
         return json.loads(json.dumps({"files": dict(files), "settings": settings, **results}, default=str))
 
 
-
 def _interval(count: int, entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Compute the 95 % interval of a rate from the number of such images among the entries.
 

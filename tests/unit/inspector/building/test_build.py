@@ -219,7 +219,7 @@ def test_time_is_shared_and_a_failed_candidate_is_tried_once_more_when_the_build
     planned, before = state(), Counter(runs(options))
     first, second = (each["budget"]["max_seconds"] for each in planned["rounds"])
     assert f"6 candidates, 1 at a time; the first result follows after about {first + 20:.0f} seconds." in text
-    assert re.search(r"Training Fast, [\d.]+ seconds; then a minute for calibration, export and report", text)
+    assert re.search(r"Training Fast, [\d.]+ seconds; then a minute for calibration and export", text)
     assert 6 < first <= 0.55 * 600 / 2 / 6 - 20, "20 seconds of a job are not training"
     assert 60 < second < 0.55 * 600 / 3, "the jobs took less"
     (last,) = planned["final"].values()
