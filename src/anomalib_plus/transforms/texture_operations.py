@@ -14,8 +14,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from anomalib_plus.transforms.histogram import byte_histograms
-from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import take
+from anomalib_plus.transforms.rotation import rotate_where
+from anomalib_plus.transforms.rows import take, true_positions
+from anomalib_plus.transforms.texture_tables import HISTOGRAM_TABLES, VALUE_TABLES
 
 _UNUSED = (0.0, 0.0)
 
@@ -71,75 +72,116 @@ def draw_operations(
 
 
 class AugmentedTextures(NamedTuple):
-    """Textures whose last operations are still a table."""
+    """Textures of which what is left to do can be done at single pixels: two tables and a sharpness between them."""
 
     pixels: Tensor
     """(B, 3, H, W), uint8."""
+    before: Tensor
+    """(B, 3, 256), int64, what becomes of each value of ``pixels`` before it is sharpened."""
+    factors: Tensor
+    """(B,), float32, on the host; 1 leaves a texture as it is."""
     tables: Tensor
-    """(B, 3, 256), int64, what becomes of each value of ``pixels``."""
+    """(B, 3, 256), int64, what becomes of each value then."""
 
     def images(self) -> Tensor:
-        """Look up every pixel; (B, 3, H, W), uint8."""
-        return _look_up(self.pixels, self.tables)
+        """Finish every pixel; (B, 3, H, W), uint8."""
+        pixels, late = self.pixels, (self.factors != 1).nonzero().flatten()
+        if len(late):
+            rows = late.to(pixels.device, non_blocking=True)
+            own = _look_up(pixels.index_select(0, rows), self.before.index_select(0, rows))
+            pixels = pixels.index_copy(0, rows, _sharpness(own, self.factors[late, None]))
+        return _look_up(pixels, self.tables)
 
     def at(self, rows: Tensor, positions: Tensor) -> Tensor:
-        """Look up some pixels: of textures ``rows``, at ``positions`` in the flattened plane, (N,) each.
+        """Finish some pixels: of textures ``rows``, at ``positions`` in the flattened plane, (N,) each.
 
         Returns:
             (3, N), float32 in [0, 1].
         """
         planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
         values = take(self.pixels, planes * self.pixels[0, 0].numel() + positions)
+        if (self.factors != 1).any():
+            if rows.device.type == "cpu":  # an accelerator would have to tell the host how many there are
+                late = true_positions((self.factors != 1).index_select(0, rows))
+                values = values.index_copy(1, late, self._sharpened(rows[late], positions[late]))
+            else:
+                values = self._sharpened(rows, positions)
         return take(self.tables.float() / 255, planes * 256 + values)
+
+    def _sharpened(self, rows: Tensor, positions: Tensor) -> Tensor:
+        """Do what :func:`_sharpness` does at some pixels; (3, N), uint8."""
+        height, width = self.pixels.shape[2:]
+        down, across = positions // width, positions % width
+        inner = (down > 0) & (down < height - 1) & (across > 0) & (across < width - 1)
+        step = torch.arange(-1, 2, device=rows.device)
+        offsets = (step[:, None] * width + step).view(9, 1)
+        planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
+        # On the rim nine times the pixel itself, whose smoothing and sharpening leave it as it is.
+        places = planes * (height * width) + (positions + inner * offsets)[:, None]
+        values = take(self.before.float(), planes * 256 + take(self.pixels, places))
+        centre = values[4]
+        smooth = values.sum(0).add_(centre, alpha=4).mul_(1 / 13).round_()
+        factor = self.factors.to(rows.device, non_blocking=True).index_select(0, rows)
+        return smooth.lerp_(centre, factor).short().clamp_(0, 255).byte()
 
 
 def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor | None = None) -> AugmentedTextures:
     """Run each texture through its own operations.
 
     Args:
-        textures: (B, 3, H, W), uint8; left as it is.
+        textures: (B, 3, H, W), uint8; may be overwritten.
         plan: One row per texture.
         histograms: (B, 3, 256) int64, those of the textures if they are known; left as they are.
     """
     device = textures.device
     numbers = plan.numbers.float().to(device, non_blocking=True)[..., None, None]
     value_tables = _value_tables(plan, device)
-    pixels = list(textures)
     identity = torch.arange(256, device=device).expand(*textures.shape[:2], 256)
-    tables = identity
-    counted = [histograms is not None] * len(pixels)  # whose row of `histograms` describes its pixels
+    before = tables = identity
+    factors = torch.ones(len(textures))
+    counted = [histograms is not None] * len(textures)  # whose row of `histograms` describes it
     histograms = torch.zeros_like(identity) if histograms is None else histograms.to(device, torch.int64, copy=True)
+    chains = [[plan.names[position] for position in row] for row in plan.order.tolist()]
 
-    for step, positions in enumerate(plan.order.T.tolist()):
-        names = [plan.names[position] for position in positions]
+    for step in range(plan.order.shape[1]):
+        names = [chain[step] for chain in chains]
         for name, operation in _PIXEL_OPERATIONS.items():
             chosen = _rows_of(name, names)
+            if name == "sharpness":  # left for the pixels that are pasted if no later operation must know all pixels
+                late = [row for row in chosen if VALUE_TABLES.keys() >= set(chains[row][step + 1 :])]
+                if late:
+                    rows = _to_device(late, device)
+                    before = before.index_copy(0, rows, tables.index_select(0, rows))
+                    tables = tables.index_copy(0, rows, identity[: len(late)])
+                    factors[late] = plan.numbers[late, step, 0].float()
+                chosen = [row for row in chosen if row not in late]
             if chosen:
                 rows = _to_device(chosen, device)
-                before = torch.stack([pixels[row] for row in chosen])
-                before = before if step == 0 else _look_up(before, tables[rows])
-                for row, after in zip(chosen, operation(before, plan.numbers[chosen, step]), strict=True):
-                    pixels[row] = after
+                own = textures.index_select(0, rows)
+                own = own if step == 0 else _look_up(own, tables.index_select(0, rows))
+                for row, after in zip(chosen, operation(own, plan.numbers[chosen, step]), strict=True):
+                    textures[row] = after
                     counted[row] = False
-                tables = tables.index_copy(0, rows, identity[rows])
+                tables = tables.index_copy(0, rows, identity[: len(chosen)])
 
         step_tables = value_tables[:, step, None].expand(-1, 3, -1)
-        for name, table_of in _HISTOGRAM_TABLES.items():
+        for name, table_of in HISTOGRAM_TABLES.items():
             chosen = _rows_of(name, names)
             if chosen:
                 rows = _to_device(chosen, device)
                 uncounted = [row for row in chosen if not counted[row]]
                 if uncounted:
-                    own_pixels = torch.stack([pixels[row] for row in uncounted])
-                    histograms[_to_device(uncounted, device)] = byte_histograms(own_pixels)
+                    recount = _to_device(uncounted, device)
+                    histograms.index_copy_(0, recount, byte_histograms(textures.index_select(0, recount)))
                     counted = [known or row in uncounted for row, known in enumerate(counted)]
-                histogram = histograms[rows]
+                histogram = histograms.index_select(0, rows)
                 if step > 0:
-                    histogram = torch.zeros_like(histogram).scatter_add_(2, tables[rows], histogram)
+                    own_tables = tables.index_select(0, rows)
+                    histogram = torch.zeros_like(histogram).scatter_add_(2, own_tables, histogram)
                 table = table_of(histogram, numbers[rows, step, 0]).long()
                 step_tables = step_tables.index_copy(0, rows, table.expand(-1, 3, -1))
         tables = step_tables.gather(2, tables)
-    return AugmentedTextures(torch.stack(pixels), tables)
+    return AugmentedTextures(textures, before, factors, tables)
 
 
 def _rows_of(name: str, names: list[str]) -> list[int]:
@@ -154,7 +196,7 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
     """Tables (B, K, 256) of the operations that need nothing but the value; the identity for all others."""
     levels = torch.arange(256)
     tables = levels.repeat(*plan.order.shape, 1)
-    for name, table_of in _VALUE_TABLES.items():
+    for name, table_of in VALUE_TABLES.items():
         if name in plan.names:
             chosen = plan.chosen(name)
             tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
@@ -163,76 +205,6 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
 
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:
     return tables.byte().gather(2, images.flatten(2).long()).view(images.shape)
-
-
-# Tables from the value alone: (256,) levels, (N, 1) numbers -> (N, 256).
-
-
-def _solarize(levels: Tensor, threshold: Tensor, coin: Tensor) -> Tensor:
-    """Invert the values from ``threshold`` on, where the coin, uniform in [0, 1), shows less than a half."""
-    return torch.where((levels >= threshold) & (coin < 0.5), 255 - levels, levels)
-
-
-def _posterize(levels: Tensor, bits: Tensor, _: Tensor) -> Tensor:
-    step = 2 ** (8 - bits.floor())
-    return (levels / step).floor() * step
-
-
-def _brightness(levels: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    return (levels * factor + shift).clamp(0, 255)
-
-
-def _invert(levels: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    return 255 - levels
-
-
-_VALUE_TABLES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "solarize": _solarize,
-    "posterize": _posterize,
-    "brightness": _brightness,
-    "invert": _invert,
-}
-
-
-# Tables from the histogram: (B, 3, 256) counts, (B, 1, 1) number -> (B, 3, 256).
-
-
-def _equalize(histogram: Tensor, _: Tensor) -> Tensor:
-    """Pillow's integer form: the brightest occupied level does not count."""
-    levels = torch.arange(256, device=histogram.device)
-    at_or_below = histogram.cumsum(2)
-    total = at_or_below[..., -1:]
-    brightest = (at_or_below < total).sum(2, keepdim=True)
-    step = (total - histogram.gather(2, brightest)) // 255
-    table = (at_or_below - histogram + step // 2) // step.clamp_min(1)
-    return torch.where(step > 0, table.clamp_max(255), levels)
-
-
-def _autocontrast(histogram: Tensor, cutoff: Tensor) -> Tensor:
-    """Stretch to the full range after discarding ``cutoff`` percent of the pixels at either end."""
-    levels = torch.arange(256, device=histogram.device)
-    at_or_below = histogram.cumsum(2)
-    total = at_or_below[..., -1:]
-    discarded = (total * cutoff / 100).floor()
-    low = (at_or_below <= discarded).sum(2, keepdim=True)
-    high = (total - at_or_below + histogram > discarded).sum(2, keepdim=True) - 1
-    stretched = (levels - low) / ((high - low).clamp_min(1) * (1 / 255))
-    return torch.where(high > low, stretched.clamp(0, 255), levels.float())
-
-
-def _contrast(histogram: Tensor, factor: Tensor) -> Tensor:
-    """Move every value away from the mean grey level, or towards it."""
-    levels = torch.arange(256, device=histogram.device)
-    luma = torch.tensor([0.2989, 0.587, 0.114]).to(histogram.device, non_blocking=True)[:, None]
-    mean = (histogram * levels * luma).sum((1, 2)) / histogram[:, 0].sum(1)
-    return (levels * factor + mean[:, None, None] * (1 - factor)).clamp(0, 255)
-
-
-_HISTOGRAM_TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "equalize": _equalize,
-    "autocontrast": _autocontrast,
-    "contrast": _contrast,
-}
 
 
 # Operations on pixels: (B, 3, H, W) uint8, which may be overwritten, host numbers (B, 2) -> (B, 3, H, W) uint8.
@@ -255,7 +227,8 @@ def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _rotation(images: Tensor, numbers: Tensor) -> Tensor:
-    return rotate(images.float(), numbers[:, 0]).round_().clamp_(0, 255).byte()
+    everyone = torch.ones(len(images), dtype=torch.bool)
+    return rotate_where(everyone, images.float(), numbers[:, 0], highest=255).round_().byte()
 
 
 def _hue_saturation(images: Tensor, numbers: Tensor) -> Tensor:
