@@ -6,16 +6,14 @@ So only the few operations that look at neighbours or mix channels touch pixels,
 where the texture is pasted. On 8-bit values the operations agree with ``torchvision.transforms.v2.functional``.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from anomalib_plus.transforms.histogram import byte_histograms
-from anomalib_plus.transforms.rotation import rotate_where
-from anomalib_plus.transforms.rows import take, true_positions
+from anomalib_plus.transforms.rows import rows_where, take, true_positions
+from anomalib_plus.transforms.texture_pixels import PIXEL_OPERATIONS, POINT_OPERATIONS
 from anomalib_plus.transforms.texture_tables import HISTOGRAM_TABLES, VALUE_TABLES
 
 _UNUSED = (0.0, 0.0)
@@ -72,24 +70,26 @@ def draw_operations(
 
 
 class AugmentedTextures(NamedTuple):
-    """Textures of which what is left to do can be done at single pixels: two tables and a sharpness between them."""
+    """Textures of which what is left to do can be done at single pixels: a table, one operation, another table."""
 
     pixels: Tensor
     """(B, 3, H, W), uint8."""
     before: Tensor
-    """(B, 3, 256), int64, what becomes of each value of ``pixels`` before it is sharpened."""
-    factors: Tensor
-    """(B,), float32, on the host; 1 leaves a texture as it is."""
+    """(B, 3, 256), int64, what becomes of each value of ``pixels`` before the operation."""
+    late: dict[str, Tensor]
+    """Textures each operation is left to do on, (B,) bool on the host; none is on two."""
+    numbers: Tensor
+    """(B, 2), float32, those of the operation; on the host."""
     tables: Tensor
     """(B, 3, 256), int64, what becomes of each value then."""
 
     def images(self) -> Tensor:
         """Finish every pixel; (B, 3, H, W), uint8."""
-        pixels, late = self.pixels, (self.factors != 1).nonzero().flatten()
-        if len(late):
-            rows = late.to(pixels.device, non_blocking=True)
-            own = _look_up(pixels.index_select(0, rows), self.before.index_select(0, rows))
-            pixels = pixels.index_copy(0, rows, _sharpness(own, self.factors[late, None]))
+        pixels = self.pixels
+        for name, late in self.late.items():
+            rows = rows_where(late, pixels.device)
+            own = _look_up(self.pixels.index_select(0, rows), self.before.index_select(0, rows))
+            pixels = pixels.index_copy(0, rows, PIXEL_OPERATIONS[name](own, self.numbers[late]))
         return _look_up(pixels, self.tables)
 
     def at(self, rows: Tensor, positions: Tensor) -> Tensor:
@@ -100,29 +100,26 @@ class AugmentedTextures(NamedTuple):
         """
         planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
         values = take(self.pixels, planes * self.pixels[0, 0].numel() + positions)
-        if (self.factors != 1).any():
-            if rows.device.type == "cpu":  # an accelerator would have to tell the host how many there are
-                late = true_positions((self.factors != 1).index_select(0, rows))
-                values = values.index_copy(1, late, self._sharpened(rows[late], positions[late]))
-            else:
-                values = self._sharpened(rows, positions)
+        for name, late in self.late.items():
+            if rows.device.type == "cpu":
+                some = true_positions(late.index_select(0, rows))
+                values.index_copy_(1, some, self._late_values(name, rows[some], positions[some]))
+            else:  # which would have to tell the host how many there are
+                concerned = late.to(rows.device, non_blocking=True).index_select(0, rows)
+                values = torch.where(concerned, self._late_values(name, rows, positions), values)
         return take(self.tables.float() / 255, planes * 256 + values)
 
-    def _sharpened(self, rows: Tensor, positions: Tensor) -> Tensor:
-        """Do what :func:`_sharpness` does at some pixels; (3, N), uint8."""
-        height, width = self.pixels.shape[2:]
-        down, across = positions // width, positions % width
-        inner = (down > 0) & (down < height - 1) & (across > 0) & (across < width - 1)
-        step = torch.arange(-1, 2, device=rows.device)
-        offsets = (step[:, None] * width + step).view(9, 1)
+    def _late_values(self, name: str, rows: Tensor, positions: Tensor) -> Tensor:
+        """Run one operation at some pixels, (3, N), uint8."""
         planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
-        # On the rim nine times the pixel itself, whose smoothing and sharpening leave it as it is.
-        places = planes * (height * width) + (positions + inner * offsets)[:, None]
-        values = take(self.before.float(), planes * 256 + take(self.pixels, places))
-        centre = values[4]
-        smooth = values.sum(0).add_(centre, alpha=4).mul_(1 / 13).round_()
-        factor = self.factors.to(rows.device, non_blocking=True).index_select(0, rows)
-        return smooth.lerp_(centre, factor).short().clamp_(0, 255).byte()
+        height, width = self.pixels.shape[2:]
+
+        def read(positions: Tensor) -> Tensor:
+            values = take(self.pixels, planes * (height * width) + positions[..., None, :])
+            return take(self.before.float(), planes * 256 + values)
+
+        numbers = self.numbers.to(rows.device, non_blocking=True).index_select(0, rows)
+        return POINT_OPERATIONS[name](read, positions, (height, width), numbers)
 
 
 def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor | None = None) -> AugmentedTextures:
@@ -138,23 +135,25 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
     value_tables = _value_tables(plan, device)
     identity = torch.arange(256, device=device).expand(*textures.shape[:2], 256)
     before = tables = identity
-    factors = torch.ones(len(textures))
+    late: dict[str, Tensor] = {}
+    late_numbers = torch.zeros(len(textures), 2)
     counted = [histograms is not None] * len(textures)  # whose row of `histograms` describes it
     histograms = torch.zeros_like(identity) if histograms is None else histograms.to(device, torch.int64, copy=True)
     chains = [[plan.names[position] for position in row] for row in plan.order.tolist()]
 
     for step in range(plan.order.shape[1]):
         names = [chain[step] for chain in chains]
-        for name, operation in _PIXEL_OPERATIONS.items():
+        for name, operation in PIXEL_OPERATIONS.items():
             chosen = _rows_of(name, names)
-            if name == "sharpness":  # left for the pixels that are pasted if no later operation must know all pixels
-                late = [row for row in chosen if VALUE_TABLES.keys() >= set(chains[row][step + 1 :])]
-                if late:
-                    rows = _to_device(late, device)
+            if name in POINT_OPERATIONS:  # left for the pixels that are pasted if no later operation must know them all
+                last = [row for row in chosen if VALUE_TABLES.keys() >= set(chains[row][step + 1 :])]
+                if last:
+                    rows = _to_device(last, device)
                     before = before.index_copy(0, rows, tables.index_select(0, rows))
-                    tables = tables.index_copy(0, rows, identity[: len(late)])
-                    factors[late] = plan.numbers[late, step, 0].float()
-                chosen = [row for row in chosen if row not in late]
+                    tables = tables.index_copy(0, rows, identity[: len(last)])
+                    late.setdefault(name, torch.zeros(len(textures), dtype=torch.bool))[last] = True
+                    late_numbers[last] = plan.numbers[last, step].float()
+                chosen = [row for row in chosen if row not in last]
             if chosen:
                 rows = _to_device(chosen, device)
                 own = textures.index_select(0, rows)
@@ -181,7 +180,7 @@ def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor |
                 table = table_of(histogram, numbers[rows, step, 0]).long()
                 step_tables = step_tables.index_copy(0, rows, table.expand(-1, 3, -1))
         tables = step_tables.gather(2, tables)
-    return AugmentedTextures(textures, before, factors, tables)
+    return AugmentedTextures(textures, before, late, late_numbers, tables)
 
 
 def _rows_of(name: str, names: list[str]) -> list[int]:
@@ -205,65 +204,3 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
 
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:
     return tables.byte().gather(2, images.flatten(2).long()).view(images.shape)
-
-
-# Operations on pixels: (B, 3, H, W) uint8, which may be overwritten, host numbers (B, 2) -> (B, 3, H, W) uint8.
-
-
-def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
-    """Blend with (factor < 1) or away from (factor > 1) a 3x3 smoothing whose centre weighs 5 and whose rim 1.
-
-    Sums of slices, because a depth-wise convolution is several times slower on a CPU.
-    """
-    factor = numbers[:, 0].float().to(images.device, non_blocking=True)[:, None, None, None]
-    values = images.short()
-    centre = values[..., 1:-1, 1:-1]
-    rows = (values[..., :-2, :] + values[..., 1:-1, :]).add_(values[..., 2:, :])
-    total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(centre, alpha=4)
-    smooth = total.float().mul_(1 / 13).round_()  # never at a tie, because 13 is odd
-    sharp = smooth.lerp_(centre.float(), factor).short().clamp_(0, 255)
-    images[..., 1:-1, 1:-1] = sharp  # directly, the conversion is not vectorised and takes five times as long
-    return images
-
-
-def _rotation(images: Tensor, numbers: Tensor) -> Tensor:
-    everyone = torch.ones(len(images), dtype=torch.bool)
-    return rotate_where(everyone, images.float(), numbers[:, 0], highest=255).round_().byte()
-
-
-def _hue_saturation(images: Tensor, numbers: Tensor) -> Tensor:
-    """Blend with grey or away from it, then turn the colour circle; in HSV terms, value and chroma stay."""
-    shift, saturation = numbers.float().to(images.device, non_blocking=True)[..., None, None, None].unbind(1)
-    values = images.float()
-    red, green, blue = values.unbind(1)
-    grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_().unsqueeze(1)
-    values = grey.lerp(values, saturation).clamp_(0, 255).floor_()
-
-    red, green, blue = values.unbind(1)
-    low, high = values.amin(1), values.amax(1)
-    chroma = (high - low).clamp_min_(1)
-    hue = torch.where(high == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
-    hue = torch.where(high == red, (green - blue) / chroma, hue).unsqueeze_(1)
-    distance = (hue + shift * 6 + torch.tensor([5, 3, 1]).to(images.device, non_blocking=True)[:, None, None]) % 6
-    share = torch.minimum(distance, 4 - distance).clamp_(0, 1)
-    return (high[:, None] - (high - low)[:, None] * share).round_().byte()
-
-
-def _auto_augment(images: Tensor, numbers: Tensor) -> Tensor:
-    """One ImageNet policy per image; torchvision draws it from torch's default generator, which is put back."""
-    augmented = []
-    with torch.random.fork_rng(devices=[]):
-        for image, seed in zip(images, numbers[:, 0].long().tolist(), strict=True):
-            torch.default_generator.manual_seed(seed)
-            augmented.append(_AUTO_AUGMENT(image))
-    return torch.stack(augmented)
-
-
-_AUTO_AUGMENT = v2.AutoAugment()
-
-_PIXEL_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "sharpness": _sharpness,
-    "rotation": _rotation,
-    "hue_saturation": _hue_saturation,
-    "auto_augment": _auto_augment,
-}

@@ -147,7 +147,8 @@ def test_some_pixels_are_finished_like_all(names: str, textures: Tensor) -> None
     """The four corners, other pixels of the rim, and pixels inside."""
     many = textures.repeat(8, 1, 1, 1)
     augmented = apply_operations(many, draw_operations(names, len(many), 3, torch.Generator().manual_seed(2)))
-    assert (augmented.factors != 1).any()
+    assert all(late.any() for late in augmented.late.values())
+    assert augmented.late.keys() >= {"sharpness"}
     places = torch.tensor([0, 83, 59 * 84, 60 * 84 - 1, 17, 84, 85, 2 * 84 - 1, 30 * 84 + 40, 59 * 84 + 5])
     rows, positions = torch.arange(len(many)).repeat_interleave(len(places)), places.repeat(len(many))
     assert torch.equal(augmented.at(rows, positions), augmented.images().flatten(2)[rows, :, positions].T / 255)
