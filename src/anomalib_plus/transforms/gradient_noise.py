@@ -30,7 +30,8 @@ def _axis_weights(cells: int, size: int, device: torch.device) -> tuple[Tensor, 
     # Noise of unit gradients lies within 1 / sqrt(2). Both axes together scale it to 1.
     weights = torch.cat([fade, fade * distance], dim=1) * 2**0.25
     weights = weights.float().to(device, non_blocking=True)
-    return *weights.chunk(2, dim=1), weights.mT
+    fade, slope = weights.chunk(2, dim=1)
+    return fade, slope, weights.mT
 
 
 def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:

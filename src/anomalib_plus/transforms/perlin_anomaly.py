@@ -139,7 +139,7 @@ class PerlinAnomaly(Augmenter):
         if rotated.any():
             target = rotate_where(rotated, clean.clone(memory_format=torch.contiguous_format), degrees)
         image = target.clone(memory_format=torch.contiguous_format)  # to be written through flat views
-        mask = target.new_zeros(1).expand(count, 1, height, width)  # no memory until it is known which are needed
+        mask = target.new_zeros(1).expand(count, 1, height, width)  # no memory, because most are replaced
         if chosen.any():
             allowed = self._allowed(clean, chosen, rotated, degrees)
             rows = rows_where(chosen, clean.device)
@@ -184,7 +184,7 @@ class PerlinAnomaly(Augmenter):
         low, high = self.perlin_log2_scales
         fine, coarse = narrow((high, low), self.severity)  # the coarser the noise, the larger the blobs
         log2_cells = (low, high) if self.severity is None else (round(coarse), round(fine))
-        blobs = torch.empty(count, 1, *size, dtype=torch.bool, device=device)  # all are missing
+        blobs = torch.empty(count, 1, *size, dtype=torch.bool, device=device)  # the first try replaces all
         missing = torch.ones(count, dtype=torch.bool)
         for _ in range(self.max_tries):
             number = int(missing.sum())
