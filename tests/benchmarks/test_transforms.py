@@ -1,7 +1,6 @@
 """Every transform at B = 16, 256x256, beside anomalib's generator and a plain copy of the batch, paired in one run.
 
-``pytest -s tests/benchmarks/test_transforms.py``
-prints the tables: medians, because every call draws other work. One
+``pytest -s tests/benchmarks/test_transforms.py`` prints the tables: medians, because every call draws other work. One
 thread is timed by the processor time it takes, which other programs hardly change; two threads by the clock, which is
 worth something on an idle machine only: OpenMP threads that wait for a busy core multiply the time of small operations.
 """
@@ -130,8 +129,12 @@ def test_placed_defects_side_by_side(photos: Tensor, threads: int, benchmark: Ca
 def test_noise_and_the_other_parts(
     photos: Tensor, textures: TextureSource, threads: int, benchmark: Callable[..., object]
 ) -> None:
+    places = torch.arange(0, BATCH * SIZE[0] * SIZE[1], 50)  # one pixel in fifty, as many as anomalies have
+    rows, positions = places // (SIZE[0] * SIZE[1]), places % (SIZE[0] * SIZE[1])
+
     def augment() -> object:
-        return apply_operations(textures.sample(BATCH, SIZE), draw_operations("draem", BATCH, 3))
+        augmented = apply_operations(textures.sample(BATCH, SIZE), draw_operations("draem", BATCH, 3))
+        return augmented.at(rows, positions)
 
     contenders: dict[str, Callable[[], object]] = {
         "anomalib's generate_perlin_noise": lambda: [

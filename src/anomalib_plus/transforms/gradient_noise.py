@@ -14,18 +14,24 @@ from anomalib_plus.counts import counted
 
 
 @lru_cache(maxsize=64)
-def _axis_weights(cells: int, size: int, device: torch.device) -> Tensor:
-    """Influence of each lattice line on each pixel of one axis, (size, 2 * (cells + 1)).
+def _axis_weights(cells: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Influence of each lattice line on each pixel of one axis.
 
-    First the quintic fades, then the fades times the signed distances in cells. Small and needed for every batch, so
-    they are kept; in double precision, because the fades of neighbouring lines must sum to 1.
+    Small and needed for every batch, so they are kept; in double precision, because the fades of neighbouring lines
+    must sum to 1.
+
+    Returns:
+        The quintic fades, (size, cells + 1), the fades times the signed distances in cells, and both transposed,
+        (2 * (cells + 1), size).
     """
     distance = torch.arange(size, dtype=torch.float64)[:, None] * cells / size - torch.arange(cells + 1)
     nearness = (1 - distance.abs()).clamp_min(0)
     fade = nearness**3 * (nearness * (nearness * 6 - 15) + 10)
     # Noise of unit gradients lies within 1 / sqrt(2). Both axes together scale it to 1.
     weights = torch.cat([fade, fade * distance], dim=1) * 2**0.25
-    return weights.float().to(device, non_blocking=True)
+    weights = weights.float().to(device, non_blocking=True)
+    fade, slope = weights.chunk(2, dim=1)
+    return fade, slope, weights.mT
 
 
 def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tensor:
@@ -51,11 +57,12 @@ def gradient_noise(cells: Tensor, angles: Tensor, size: tuple[int, int]) -> Tens
     noise = angles.new_empty(len(angles), *size)
     # Autocast would round the lattice products to half precision, and a mask is a threshold on them.
     with torch.autocast(angles.device.type, enabled=False):
-        for index, (down, across) in enumerate(cells.tolist()):  # one by one, because most lattices are small
-            own = angles[index, : down + 1, : across + 1]
-            fade, slope = _axis_weights(down, size[0], angles.device).chunk(2, dim=1)
-            rows = torch.cat([slope @ own.sin(), fade @ own.cos()], dim=1)
-            torch.mm(rows, _axis_weights(across, size[1], angles.device).mT, out=noise[index])
+        # One by one, because most lattices are small.
+        for (down, across), sin, cos, own in zip(cells.tolist(), angles.sin(), angles.cos(), noise, strict=True):
+            fade, slope, _ = _axis_weights(down, size[0], angles.device)
+            lattice = slice(down + 1), slice(across + 1)
+            rows = torch.cat([slope @ sin[lattice], fade @ cos[lattice]], dim=1)
+            torch.mm(rows, _axis_weights(across, size[1], angles.device)[2], out=own)
     return noise
 
 

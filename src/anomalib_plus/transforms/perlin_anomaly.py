@@ -14,7 +14,7 @@ from anomalib_plus.transforms.foreground import Polarity
 from anomalib_plus.transforms.gradient_noise import draw_gradient_noise
 from anomalib_plus.transforms.image_batch import as_image_batch
 from anomalib_plus.transforms.region import FOREGROUND, Region, RegionOfInterest
-from anomalib_plus.transforms.rotation import Interpolation, rotate, rotation_grid, sample_rotated
+from anomalib_plus.transforms.rotation import rotate_where
 from anomalib_plus.transforms.rows import replace_rows, rows_where, select_rows, take, true_positions
 from anomalib_plus.transforms.texture_operations import OPERATION_SETS, apply_operations, draw_operations
 from anomalib_plus.transforms.texture_source import TextureSource
@@ -135,12 +135,13 @@ class PerlinAnomaly(Augmenter):
         degrees = _uniform(self.rotation_degrees, count, generator)
         chosen = torch.rand(count, generator=generator) < self.probability
 
-        grid = rotation_grid(degrees[rotated], (height, width), clean.device) if rotated.any() else None
-        target = _rotate_where(rotated, clean, grid)
+        target = clean
+        if rotated.any():
+            target = rotate_where(rotated, clean.clone(memory_format=torch.contiguous_format), degrees)
         image = target.clone(memory_format=torch.contiguous_format)  # to be written through flat views
-        mask = target.new_zeros(count, 1, height, width)
+        mask = target.new_zeros(1).expand(count, 1, height, width)  # no memory, because most are replaced
         if chosen.any():
-            allowed = self._allowed(clean, chosen, rotated, grid)
+            allowed = self._allowed(clean, chosen, rotated, degrees)
             rows = rows_where(chosen, clean.device)
             blobs = self._draw_blobs(len(rows), (height, width), allowed, generator)
             anomalous = blobs & allowed
@@ -151,25 +152,26 @@ class PerlinAnomaly(Augmenter):
                 image.view(-1).scatter_(0, _places(rows, blobs & ~allowed).colours.flatten(), 0)
             if self.severity is not None:
                 image, mask = ensure_visible(target, target.float(), image.float(), mask.float(), 0.5)
-        synthetic = SyntheticBatch(target, image, mask)
+        synthetic = SyntheticBatch(target, image, mask.contiguous())
         return synthetic if images.ndim == 4 else SyntheticBatch(*(part[0] for part in synthetic))
 
-    def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, grid: Tensor | None) -> Tensor:
+    def _allowed(self, clean: Tensor, chosen: Tensor, rotated: Tensor, degrees: Tensor) -> Tensor:
         """Return where anomalies may lie in the chosen, rotated images, bool (R, 1, H, W); (R, 1, 1, 1) if anywhere.
 
         The object is sought before the rotation, whose black corners would pass for part of a dark object.
         """
-        if grid is not None:
-            grid = select_rows(grid, chosen[rotated])
-        rotated = rotated[chosen]
+        rotated, degrees = rotated[chosen], degrees[chosen]
         if self.region.is_everywhere and not rotated.any():
             return clean.new_ones(len(rotated), 1, 1, 1, dtype=torch.bool)
         if self.region.is_foreground:
             allowed = self.region.masks(select_rows(clean, chosen))
         else:
             allowed = select_rows(self.region.masks(clean), chosen)
+        if not rotated.any():
+            return allowed
         # Bytes, because conversions between numbers and booleans take six times as long.
-        return _rotate_where(rotated, allowed.view(torch.uint8), grid, "nearest").view(torch.bool)
+        masks = allowed.view(torch.uint8).clone(memory_format=torch.contiguous_format)
+        return rotate_where(rotated, masks, degrees, "nearest").view(torch.bool)
 
     def _draw_blobs(
         self, count: int, size: tuple[int, int], allowed: Tensor, generator: torch.Generator | None
@@ -182,16 +184,13 @@ class PerlinAnomaly(Augmenter):
         low, high = self.perlin_log2_scales
         fine, coarse = narrow((high, low), self.severity)  # the coarser the noise, the larger the blobs
         log2_cells = (low, high) if self.severity is None else (round(coarse), round(fine))
-        blobs = torch.zeros(count, 1, *size, dtype=torch.bool, device=device)
+        blobs = torch.empty(count, 1, *size, dtype=torch.bool, device=device)  # the first try replaces all
         missing = torch.ones(count, dtype=torch.bool)
         for _ in range(self.max_tries):
             number = int(missing.sum())
             noise = draw_gradient_noise(number, size, log2_cells, device, generator).unsqueeze(1)
             rotated = torch.rand(number, generator=generator) < self.rotate_noise_probability
-            degrees = _uniform(self.rotation_degrees, number, generator)
-            if rotated.any():
-                turned = rotate(select_rows(noise, rotated), degrees[rotated])
-                noise.index_copy_(0, rows_where(rotated, device), turned)
+            noise = rotate_where(rotated, noise, _uniform(self.rotation_degrees, number, generator))
             drawn = noise.gt_(self.threshold).short().byte().view(torch.bool)  # in half the time of ``>``
             blobs = replace_rows(blobs, missing, drawn)
             meeting = (drawn & select_rows(allowed, missing)).flatten(1)
@@ -286,14 +285,3 @@ def _places(rows: Tensor, masks: Tensor) -> _Places:
     positions = inside - drawn * area
     red = rows.index_select(0, drawn).mul_(3 * area).add_(positions)
     return _Places(torch.stack([red, red + area, red + 2 * area]), drawn, positions)
-
-
-def _rotate_where(
-    rotated: Tensor, images: Tensor, grid: Tensor | None, interpolation: Interpolation = "bilinear"
-) -> Tensor:
-    """Rotate the images or masks that the host mask names, by one grid each."""
-    if grid is None or not rotated.any():
-        return images
-    turned = sample_rotated(select_rows(images, rotated).float(), grid, interpolation)
-    turned.clamp_(0, 1)  # interpolation weights sum to 1 but for rounding
-    return replace_rows(images, rotated, turned.to(images.dtype))

@@ -1,4 +1,4 @@
-"""Rotation of every image of a batch by its own angle."""
+"""Rotation of images of a batch, each by its own angle."""
 
 from typing import Literal
 
@@ -8,34 +8,52 @@ from torch.nn import functional as F
 
 Interpolation = Literal["bilinear", "nearest"]
 
-
-def rotation_grid(degrees: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return the sources of the pixels of images rotated by B ``degrees``, (B, H, W, 2), for one ``size`` (H, W)."""
-    height, width = size
-    radians = torch.deg2rad(degrees.float()).to(device, non_blocking=True)[:, None, None]
-    x = torch.arange(width, device=device) - (width - 1) / 2
-    y = (torch.arange(height, device=device) - (height - 1) / 2)[:, None]
-    cos, sin = radians.cos(), radians.sin()
-    grid = x.new_empty(2, len(degrees), height, width)  # one plane each, as vectorised code on a CPU wants it
-    torch.add(x * (cos * (2 / width)), y * (-sin * (2 / width)), out=grid[0])
-    torch.add(x * (sin * (2 / height)), y * (cos * (2 / height)), out=grid[1])
-    return grid.permute(1, 2, 3, 0)
+_CACHED = 2**18
+"""Values of the images that a CPU rotates at once; with the grid and the result they take about 4 MiB."""
 
 
-def sample_rotated(images: Tensor, grid: Tensor, interpolation: Interpolation = "bilinear") -> Tensor:
-    """Rotate images (B, C, H, W), float32, by a :func:`rotation_grid`, which several of one size may share."""
-    return F.grid_sample(images, grid, mode=interpolation, padding_mode="zeros", align_corners=False)
-
-
-def rotate(images: Tensor, degrees: Tensor, interpolation: Interpolation = "bilinear") -> Tensor:
-    """Rotate counter-clockwise about the image centre; what comes from outside the image is 0.
+def rotate_where(
+    rotated: Tensor, images: Tensor, degrees: Tensor, interpolation: Interpolation = "bilinear", highest: float = 1
+) -> Tensor:
+    """Rotate some images counter-clockwise about their centre, in place; what comes from outside an image is 0.
 
     The convention is that of ``torchvision.transforms.v2.functional.rotate``, which takes one angle per call.
 
     Args:
-        images: (B, C, H, W), float32.
-        degrees: (B,) angles, on any device.
+        rotated: (B,), bool, which images; on the host.
+        images: (B, C, H, W), floating point or uint8; overwritten.
+        degrees: (B,) angles; on the host.
         interpolation: How pixels are read between the grid points.
+        highest: Largest value of the images, which rounding must not exceed.
+
+    Returns:
+        The images.
     """
-    height, width = images.shape[2:]
-    return sample_rotated(images, rotation_grid(degrees, (height, width), images.device), interpolation)
+    if not rotated.any():
+        return images
+    device = images.device
+    rows = rotated.nonzero().flatten()
+    across, down = _source_terms(degrees[rows], (images.shape[2], images.shape[3]), device)
+    at_once = len(images)
+    if device.type == "cpu":  # few at a time, one for each thread or several small ones, which stay in its cache
+        at_once = torch.get_num_threads() * max(1, _CACHED // images[0].numel())
+    parts = zip(rows.split(at_once), across.split(at_once, 1), down.split(at_once, 1), strict=True)
+    for own_rows, own_across, own_down in parts:
+        own = images.index_select(0, own_rows.to(device, non_blocking=True)).float()
+        grid = (own_across + own_down).permute(1, 2, 3, 0)  # a plane per coordinate, for vectorised code
+        turned = F.grid_sample(own, grid, mode=interpolation, padding_mode="zeros", align_corners=False)
+        for row, new in zip(own_rows.tolist(), turned.clamp_max_(highest), strict=True):
+            images[row] = new  # slice by slice, because ``index_copy_`` copies no blocks
+    return images
+
+
+def _source_terms(degrees: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what column and row contribute to the two coordinates a pixel comes from, (2, B, 1, W), (2, B, H, 1)."""
+    height, width = size
+    radians = torch.deg2rad(degrees.float())
+    cos, sin = radians.cos(), radians.sin()
+    matrix = torch.stack([cos * (2 / width), sin * (2 / height), -sin * (2 / width), cos * (2 / height)])
+    of_x, of_y = matrix.to(device, non_blocking=True).view(2, 2, -1, 1, 1)
+    x = torch.arange(width, device=device) - (width - 1) / 2
+    y = torch.arange(height, device=device) - (height - 1) / 2
+    return of_x * x, of_y * y[:, None]

@@ -2,20 +2,20 @@
 
 Most operations change a value regardless of its place. Each of those is a table of 256 entries per image and channel,
 a chain of them is one table, and what they need to know of the image is its histogram, which a table transforms too.
-So only the few operations that look at neighbours or mix channels touch pixels, and the last table is looked up only
-where the texture is pasted. On 8-bit values the operations agree with ``torchvision.transforms.v2.functional``.
+So only the few operations that look at neighbours or mix channels touch pixels. The last table is looked up only where
+the texture is pasted, and a sharpness or turn of colours that nothing but tables follows is done only there. On 8-bit
+values the operations agree with ``torchvision.transforms.v2.functional``.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from anomalib_plus.transforms.histogram import byte_histograms
-from anomalib_plus.transforms.rotation import rotate
-from anomalib_plus.transforms.rows import take
+from anomalib_plus.transforms.rows import rows_where, take, true_positions
+from anomalib_plus.transforms.texture_pixels import PIXEL_OPERATIONS, POINT_OPERATIONS
+from anomalib_plus.transforms.texture_tables import HISTOGRAM_TABLES, VALUE_TABLES
 
 _UNUSED = (0.0, 0.0)
 
@@ -71,75 +71,117 @@ def draw_operations(
 
 
 class AugmentedTextures(NamedTuple):
-    """Textures whose last operations are still a table."""
+    """Textures of which what is left to do can be done at single pixels: a table, one operation, another table."""
 
     pixels: Tensor
     """(B, 3, H, W), uint8."""
+    before: Tensor
+    """(B, 3, 256), int64, what becomes of each value of ``pixels`` before the operation."""
+    late: dict[str, Tensor]
+    """Textures each operation is left to do on, (B,) bool on the host; none is on two."""
+    numbers: Tensor
+    """(B, 2), float32, those of the operation; on the host."""
     tables: Tensor
-    """(B, 3, 256), int64, what becomes of each value of ``pixels``."""
+    """(B, 3, 256), int64, what becomes of each value then."""
 
     def images(self) -> Tensor:
-        """Look up every pixel; (B, 3, H, W), uint8."""
-        return _look_up(self.pixels, self.tables)
+        """Finish every pixel; (B, 3, H, W), uint8."""
+        pixels = self.pixels
+        for name, late in self.late.items():
+            rows = rows_where(late, pixels.device)
+            own = _look_up(self.pixels.index_select(0, rows), self.before.index_select(0, rows))
+            pixels = pixels.index_copy(0, rows, PIXEL_OPERATIONS[name](own, self.numbers[late]))
+        return _look_up(pixels, self.tables)
 
     def at(self, rows: Tensor, positions: Tensor) -> Tensor:
-        """Look up some pixels: of textures ``rows``, at ``positions`` in the flattened plane, (N,) each.
+        """Finish some pixels: of textures ``rows``, at ``positions`` in the flattened plane, (N,) each.
 
         Returns:
             (3, N), float32 in [0, 1].
         """
         planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
         values = take(self.pixels, planes * self.pixels[0, 0].numel() + positions)
+        for name, late in self.late.items():
+            if rows.device.type == "cpu":
+                some = true_positions(late.index_select(0, rows))
+                values.index_copy_(1, some, self._late_values(name, rows[some], positions[some]))
+            else:  # which would have to tell the host how many there are
+                concerned = late.to(rows.device, non_blocking=True).index_select(0, rows)
+                values = torch.where(concerned, self._late_values(name, rows, positions), values)
         return take(self.tables.float() / 255, planes * 256 + values)
+
+    def _late_values(self, name: str, rows: Tensor, positions: Tensor) -> Tensor:
+        """Run one operation at some pixels, (3, N), uint8."""
+        planes = rows * 3 + torch.arange(3, device=rows.device)[:, None]
+        height, width = self.pixels.shape[2:]
+
+        def read(positions: Tensor) -> Tensor:
+            values = take(self.pixels, planes * (height * width) + positions[..., None, :])
+            return take(self.before.float(), planes * 256 + values)
+
+        numbers = self.numbers.to(rows.device, non_blocking=True).index_select(0, rows)
+        return POINT_OPERATIONS[name](read, positions, (height, width), numbers)
 
 
 def apply_operations(textures: Tensor, plan: OperationPlan, histograms: Tensor | None = None) -> AugmentedTextures:
     """Run each texture through its own operations.
 
     Args:
-        textures: (B, 3, H, W), uint8; left as it is.
+        textures: (B, 3, H, W), uint8; may be overwritten.
         plan: One row per texture.
         histograms: (B, 3, 256) int64, those of the textures if they are known; left as they are.
     """
     device = textures.device
     numbers = plan.numbers.float().to(device, non_blocking=True)[..., None, None]
     value_tables = _value_tables(plan, device)
-    pixels = list(textures)
     identity = torch.arange(256, device=device).expand(*textures.shape[:2], 256)
-    tables = identity
-    counted = [histograms is not None] * len(pixels)  # whose row of `histograms` describes its pixels
+    before = tables = identity
+    late: dict[str, Tensor] = {}
+    late_numbers = torch.zeros(len(textures), 2)
+    counted = [histograms is not None] * len(textures)  # whose row of `histograms` describes it
     histograms = torch.zeros_like(identity) if histograms is None else histograms.to(device, torch.int64, copy=True)
+    chains = [[plan.names[position] for position in row] for row in plan.order.tolist()]
 
-    for step, positions in enumerate(plan.order.T.tolist()):
-        names = [plan.names[position] for position in positions]
-        for name, operation in _PIXEL_OPERATIONS.items():
+    for step in range(plan.order.shape[1]):
+        names = [chain[step] for chain in chains]
+        for name, operation in PIXEL_OPERATIONS.items():
             chosen = _rows_of(name, names)
+            if name in POINT_OPERATIONS:  # left for the pixels that are pasted if no later operation must know them all
+                last = [row for row in chosen if VALUE_TABLES.keys() >= set(chains[row][step + 1 :])]
+                if last:
+                    rows = _to_device(last, device)
+                    before = before.index_copy(0, rows, tables.index_select(0, rows))
+                    tables = tables.index_copy(0, rows, identity[: len(last)])
+                    late.setdefault(name, torch.zeros(len(textures), dtype=torch.bool))[last] = True
+                    late_numbers[last] = plan.numbers[last, step].float()
+                chosen = [row for row in chosen if row not in last]
             if chosen:
                 rows = _to_device(chosen, device)
-                before = torch.stack([pixels[row] for row in chosen])
-                before = before if step == 0 else _look_up(before, tables[rows])
-                for row, after in zip(chosen, operation(before, plan.numbers[chosen, step]), strict=True):
-                    pixels[row] = after
+                own = textures.index_select(0, rows)
+                own = own if step == 0 else _look_up(own, tables.index_select(0, rows))
+                for row, after in zip(chosen, operation(own, plan.numbers[chosen, step]), strict=True):
+                    textures[row] = after
                     counted[row] = False
-                tables = tables.index_copy(0, rows, identity[rows])
+                tables = tables.index_copy(0, rows, identity[: len(chosen)])
 
         step_tables = value_tables[:, step, None].expand(-1, 3, -1)
-        for name, table_of in _HISTOGRAM_TABLES.items():
+        for name, table_of in HISTOGRAM_TABLES.items():
             chosen = _rows_of(name, names)
             if chosen:
                 rows = _to_device(chosen, device)
                 uncounted = [row for row in chosen if not counted[row]]
                 if uncounted:
-                    own_pixels = torch.stack([pixels[row] for row in uncounted])
-                    histograms[_to_device(uncounted, device)] = byte_histograms(own_pixels)
+                    recount = _to_device(uncounted, device)
+                    histograms.index_copy_(0, recount, byte_histograms(textures.index_select(0, recount)))
                     counted = [known or row in uncounted for row, known in enumerate(counted)]
-                histogram = histograms[rows]
+                histogram = histograms.index_select(0, rows)
                 if step > 0:
-                    histogram = torch.zeros_like(histogram).scatter_add_(2, tables[rows], histogram)
+                    own_tables = tables.index_select(0, rows)
+                    histogram = torch.zeros_like(histogram).scatter_add_(2, own_tables, histogram)
                 table = table_of(histogram, numbers[rows, step, 0]).long()
                 step_tables = step_tables.index_copy(0, rows, table.expand(-1, 3, -1))
         tables = step_tables.gather(2, tables)
-    return AugmentedTextures(torch.stack(pixels), tables)
+    return AugmentedTextures(textures, before, late, late_numbers, tables)
 
 
 def _rows_of(name: str, names: list[str]) -> list[int]:
@@ -154,7 +196,7 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
     """Tables (B, K, 256) of the operations that need nothing but the value; the identity for all others."""
     levels = torch.arange(256)
     tables = levels.repeat(*plan.order.shape, 1)
-    for name, table_of in _VALUE_TABLES.items():
+    for name, table_of in VALUE_TABLES.items():
         if name in plan.names:
             chosen = plan.chosen(name)
             tables[chosen] = table_of(levels, *plan.numbers[chosen].float()[..., None].unbind(1)).long()
@@ -163,134 +205,3 @@ def _value_tables(plan: OperationPlan, device: torch.device) -> Tensor:
 
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:
     return tables.byte().gather(2, images.flatten(2).long()).view(images.shape)
-
-
-# Tables from the value alone: (256,) levels, (N, 1) numbers -> (N, 256).
-
-
-def _solarize(levels: Tensor, threshold: Tensor, coin: Tensor) -> Tensor:
-    """Invert the values from ``threshold`` on, where the coin, uniform in [0, 1), shows less than a half."""
-    return torch.where((levels >= threshold) & (coin < 0.5), 255 - levels, levels)
-
-
-def _posterize(levels: Tensor, bits: Tensor, _: Tensor) -> Tensor:
-    step = 2 ** (8 - bits.floor())
-    return (levels / step).floor() * step
-
-
-def _brightness(levels: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    return (levels * factor + shift).clamp(0, 255)
-
-
-def _invert(levels: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    return 255 - levels
-
-
-_VALUE_TABLES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "solarize": _solarize,
-    "posterize": _posterize,
-    "brightness": _brightness,
-    "invert": _invert,
-}
-
-
-# Tables from the histogram: (B, 3, 256) counts, (B, 1, 1) number -> (B, 3, 256).
-
-
-def _equalize(histogram: Tensor, _: Tensor) -> Tensor:
-    """Pillow's integer form: the brightest occupied level does not count."""
-    levels = torch.arange(256, device=histogram.device)
-    at_or_below = histogram.cumsum(2)
-    total = at_or_below[..., -1:]
-    brightest = (at_or_below < total).sum(2, keepdim=True)
-    step = (total - histogram.gather(2, brightest)) // 255
-    table = (at_or_below - histogram + step // 2) // step.clamp_min(1)
-    return torch.where(step > 0, table.clamp_max(255), levels)
-
-
-def _autocontrast(histogram: Tensor, cutoff: Tensor) -> Tensor:
-    """Stretch to the full range after discarding ``cutoff`` percent of the pixels at either end."""
-    levels = torch.arange(256, device=histogram.device)
-    at_or_below = histogram.cumsum(2)
-    total = at_or_below[..., -1:]
-    discarded = (total * cutoff / 100).floor()
-    low = (at_or_below <= discarded).sum(2, keepdim=True)
-    high = (total - at_or_below + histogram > discarded).sum(2, keepdim=True) - 1
-    stretched = (levels - low) / ((high - low).clamp_min(1) * (1 / 255))
-    return torch.where(high > low, stretched.clamp(0, 255), levels.float())
-
-
-def _contrast(histogram: Tensor, factor: Tensor) -> Tensor:
-    """Move every value away from the mean grey level, or towards it."""
-    levels = torch.arange(256, device=histogram.device)
-    luma = torch.tensor([0.2989, 0.587, 0.114]).to(histogram.device, non_blocking=True)[:, None]
-    mean = (histogram * levels * luma).sum((1, 2)) / histogram[:, 0].sum(1)
-    return (levels * factor + mean[:, None, None] * (1 - factor)).clamp(0, 255)
-
-
-_HISTOGRAM_TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "equalize": _equalize,
-    "autocontrast": _autocontrast,
-    "contrast": _contrast,
-}
-
-
-# Operations on pixels: (B, 3, H, W) uint8, which may be overwritten, host numbers (B, 2) -> (B, 3, H, W) uint8.
-
-
-def _sharpness(images: Tensor, numbers: Tensor) -> Tensor:
-    """Blend with (factor < 1) or away from (factor > 1) a 3x3 smoothing whose centre weighs 5 and whose rim 1.
-
-    Sums of slices, because a depth-wise convolution is several times slower on a CPU.
-    """
-    factor = numbers[:, 0].float().to(images.device, non_blocking=True)[:, None, None, None]
-    values = images.short()
-    centre = values[..., 1:-1, 1:-1]
-    rows = (values[..., :-2, :] + values[..., 1:-1, :]).add_(values[..., 2:, :])
-    total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(centre, alpha=4)
-    smooth = total.float().mul_(1 / 13).round_()  # never at a tie, because 13 is odd
-    sharp = smooth.lerp_(centre.float(), factor).short().clamp_(0, 255)
-    images[..., 1:-1, 1:-1] = sharp  # directly, the conversion is not vectorised and takes five times as long
-    return images
-
-
-def _rotation(images: Tensor, numbers: Tensor) -> Tensor:
-    return rotate(images.float(), numbers[:, 0]).round_().clamp_(0, 255).byte()
-
-
-def _hue_saturation(images: Tensor, numbers: Tensor) -> Tensor:
-    """Blend with grey or away from it, then turn the colour circle; in HSV terms, value and chroma stay."""
-    shift, saturation = numbers.float().to(images.device, non_blocking=True)[..., None, None, None].unbind(1)
-    values = images.float()
-    red, green, blue = values.unbind(1)
-    grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_().unsqueeze(1)
-    values = grey.lerp(values, saturation).clamp_(0, 255).floor_()
-
-    red, green, blue = values.unbind(1)
-    low, high = values.amin(1), values.amax(1)
-    chroma = (high - low).clamp_min_(1)
-    hue = torch.where(high == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
-    hue = torch.where(high == red, (green - blue) / chroma, hue).unsqueeze_(1)
-    distance = (hue + shift * 6 + torch.tensor([5, 3, 1]).to(images.device, non_blocking=True)[:, None, None]) % 6
-    share = torch.minimum(distance, 4 - distance).clamp_(0, 1)
-    return (high[:, None] - (high - low)[:, None] * share).round_().byte()
-
-
-def _auto_augment(images: Tensor, numbers: Tensor) -> Tensor:
-    """One ImageNet policy per image; torchvision draws it from torch's default generator, which is put back."""
-    augmented = []
-    with torch.random.fork_rng(devices=[]):
-        for image, seed in zip(images, numbers[:, 0].long().tolist(), strict=True):
-            torch.default_generator.manual_seed(seed)
-            augmented.append(_AUTO_AUGMENT(image))
-    return torch.stack(augmented)
-
-
-_AUTO_AUGMENT = v2.AutoAugment()
-
-_PIXEL_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "sharpness": _sharpness,
-    "rotation": _rotation,
-    "hue_saturation": _hue_saturation,
-    "auto_augment": _auto_augment,
-}

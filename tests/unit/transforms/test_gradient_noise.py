@@ -8,7 +8,7 @@ import torch
 from anomalib.data.utils.generators.perlin import generate_perlin_noise
 
 from anomalib_plus.transforms.gradient_noise import draw_gradient_noise, gradient_noise
-from anomalib_plus.transforms.rotation import rotate
+from anomalib_plus.transforms.rotation import rotate_where
 
 
 def four_corners(cells: list[int], angles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -101,4 +101,5 @@ def test_same_noise_on_every_device() -> None:
 
 def test_rotated_noise_stays_in_range() -> None:
     noise = draw_gradient_noise(8, (96, 64), (0, 5)).unsqueeze(1)
-    assert rotate(noise, torch.linspace(-90, 90, 8)).abs().max() <= 1.01
+    everyone = torch.ones(8, dtype=torch.bool)
+    assert rotate_where(everyone, noise, torch.linspace(-90, 90, 8)).abs().max() <= 1.01

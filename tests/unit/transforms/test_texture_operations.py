@@ -35,7 +35,7 @@ def run(textures: Tensor, names: tuple[str, ...], *chain: tuple[str, float, floa
     """One chain of operations for every texture."""
     order = torch.tensor([[names.index(name) for name, _, _ in chain]] * len(textures))
     numbers = torch.tensor([[step[1:] for step in chain]] * len(textures), dtype=torch.float64)
-    return apply_operations(textures, OperationPlan(names, order, numbers)).images()
+    return apply_operations(textures.clone(), OperationPlan(names, order, numbers)).images()
 
 
 def difference(result: Tensor, expected: Tensor) -> Tensor:
@@ -135,18 +135,21 @@ def test_a_chain_equals_its_operations_one_by_one(textures: Tensor) -> None:
 @pytest.mark.parametrize("names", ["draem", "anomalib"])
 def test_textures_of_a_batch_do_not_mix(names: str, textures: Tensor) -> None:
     many = textures.repeat(8, 1, 1, 1)
-    before = many.clone()
     plan = draw_operations(names, len(many), 3, torch.Generator().manual_seed(1))
-    together = apply_operations(many, plan).images()
-    assert torch.equal(many, before)
+    together = apply_operations(many.clone(), plan).images()
     for index, result in enumerate(together):
         alone = OperationPlan(plan.names, plan.order[index : index + 1], plan.numbers[index : index + 1])
-        assert torch.equal(apply_operations(many[index : index + 1], alone).images()[0], result)
+        assert torch.equal(apply_operations(many[index : index + 1].clone(), alone).images()[0], result)
 
 
-def test_some_pixels_are_looked_up_like_all(textures: Tensor) -> None:
-    augmented = apply_operations(textures, draw_operations("draem", 4, 3))
-    rows, positions = torch.tensor([3, 0, 1, 1]), torch.tensor([0, 60 * 84 - 1, 85, 17])
+@pytest.mark.parametrize(("names", "left"), [("draem", {"sharpness"}), ("anomalib", {"sharpness", "hue_saturation"})])
+def test_some_pixels_are_finished_like_all(names: str, left: set[str], textures: Tensor) -> None:
+    """The four corners, other pixels of the rim, and pixels inside."""
+    many = textures.repeat(8, 1, 1, 1)
+    augmented = apply_operations(many, draw_operations(names, len(many), 3, torch.Generator().manual_seed(2)))
+    assert augmented.late.keys() == left
+    places = torch.tensor([0, 83, 59 * 84, 60 * 84 - 1, 17, 84, 85, 2 * 84 - 1, 30 * 84 + 40, 59 * 84 + 5])
+    rows, positions = torch.arange(len(many)).repeat_interleave(len(places)), places.repeat(len(many))
     assert torch.equal(augmented.at(rows, positions), augmented.images().flatten(2)[rows, :, positions].T / 255)
 
 
