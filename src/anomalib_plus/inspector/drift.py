@@ -46,7 +46,7 @@ _USUAL = (0.01, 0.99)
 """Quantiles of the brightness of the calibration images between which the median of a series is usual."""
 _SCORES = (
     "the scores of accepted parts differ from those of the calibration images: the camera, the light or the parts have "
-    "changed; check them, and build a new bundle if the change is to stay"
+    "changed, or many defects are not found; check them, and build a new bundle if the change is to stay"
 )
 _START = [0.5 / len(_BETS)] * len(_BETS)
 """Capital of each bet at the start; the other half comes in over the period, because a change may come late."""
