@@ -32,10 +32,10 @@ def test_first_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert len(cells) == 10
     names: dict[str, Any] = {}
     sources = ["".join(cell["source"]) for cell in cells]
-    assert sum(source.count("30") for source in sources) == 2
+    assert sum(source.count("60") for source in sources) == 2
     with plt.rc_context():
         for number, source in enumerate(sources):
-            exec(compile(source.replace("30", "1"), f"cell {number}", "exec"), names)
+            exec(compile(source.replace("60", "1"), f"cell {number}", "exec"), names)
     plt.close("all")
     assert shown == [5, 10, 10]
     assert names["masks"].flatten(1).any(1).any()
