@@ -1,4 +1,4 @@
-"""Console output of the ``anomalib-plus`` command: fewer messages of libraries, and with ``--quiet`` only warnings."""
+"""Console output of the ``anomalib-plus`` command: short warnings, and with ``--quiet`` nothing else of libraries."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ _ADVERTISING = ("💡 Tip", "The following callbacks returned in `LightningModul
 def less_output(quiet: bool) -> Iterator[None]:
     """Keep to themselves what libraries say to developers; with ``quiet``, also all that is no warning.
 
-    With ``quiet``, a warning is one line, and equal ones are printed once.
+    A warning is one line, without the place in the code that raised it, and equal ones are printed once.
     """
     disabled, seen = logging.root.manager.disable, set[str]()
 
@@ -29,8 +29,8 @@ def less_output(quiet: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
             warnings.simplefilter("ignore", category)
+        warnings.showwarning = show
         if quiet:
-            warnings.showwarning = show
             logging.disable(logging.INFO)
         try:
             yield

@@ -43,13 +43,15 @@ def test_a_log_file_has_a_line_per_epoch_by_default(mvtec_layout: Path, capfd: p
     assert "Warning" not in shown.err
 
 
-def test_quiet_warnings_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("quiet", [True, False])
+def test_warnings_are_one_line_each(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("lightning.pytorch.test")
-    with less_output(quiet=True):
+    log.setLevel(logging.INFO)
+    with less_output(quiet):
         for _ in range(2):
             warnings.warn("few\n images", UserWarning, stacklevel=1)
         warnings.warn("renamed", FutureWarning, stacklevel=1)
-        assert not log.isEnabledFor(logging.INFO)
+        assert log.isEnabledFor(logging.INFO) != quiet
         assert log.isEnabledFor(logging.WARNING)
     assert capsys.readouterr().err == "UserWarning: few images\n"
     assert log.isEnabledFor(logging.INFO)
