@@ -17,6 +17,7 @@ would detect that as well. So its test is a simpler one: whether a series of par
 import bisect
 import math
 import random
+import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -42,8 +43,10 @@ _BETS: tuple[Callable[[float], float], ...] = (
 )
 _SERIES = 20
 """Number of parts whose median brightness is compared."""
-_USUAL = (0.01, 0.99)
-"""Quantiles of the brightness of the calibration images between which the median of a series is usual."""
+_USUAL = (0.01, 0.5, 0.99)
+"""Quantiles of the brightness of the calibration images: the ends of the usual range, and the median between them."""
+_LEAST_CHANGE = 1.0
+"""Grey levels beyond the usual range that are no change yet."""
 _SCORES = (
     "the scores of accepted parts differ from those of the calibration images: the camera, the light or the parts have "
     "changed, or many defects are not found; check them, and build a new bundle if the change is to stay"
@@ -62,7 +65,7 @@ class Drift:
         self.warnings: list[str] = []
         self._identity = info.identity
         self._scores = DriftTest(info.calibration_scores, info.threshold, seed=info.seed)
-        self._brightness = BrightnessTest(info.calibration_brightness or ())
+        self._brightness = BrightnessTest(info.calibration_brightness or (), info.number_of_parts)
 
     def add(self, row: Mapping[str, object]) -> str:
         """Add a row; return the warning that it causes, "" for nearly all."""
@@ -77,31 +80,34 @@ class Drift:
 
 
 class BrightnessTest:
-    """Test of whether images have become darker or brighter than those of the calibration, whose brightness it takes.
+    """Test of whether images have become darker or brighter than the calibration images.
 
-    It warns once, if the median of the last 20 images is outside of the range of 98 % of the calibration images. A line
-    whose light changes from series to series would exceed a narrower range too often.
+    It warns once, if the median of the last 20 images is outside of the range of 98 % of the calibration images by
+    more than one grey level. The range of few parts is too narrow, and is extended at both ends by 2 / ``parts`` of it.
     """
 
-    def __init__(self, calibration_brightness: Sequence[float]) -> None:
-        self._calibration = calibration_brightness
+    def __init__(self, calibration_brightness: Sequence[float], parts: int) -> None:
         self._last: deque[float] = deque(maxlen=_SERIES)
         self._warned = len(calibration_brightness) == 0
+        if not self._warned:
+            low, self._usual, high = np.quantile(calibration_brightness, _USUAL).tolist()
+            margin = max(_LEAST_CHANGE, (high - low) * 2 / parts)
+            self._low, self._high = low - margin, high + margin
 
     def add(self, brightness: float) -> str:
         """Add the brightness of the next image; return the warning, or "" if there is none."""
         self._last.append(brightness)
         if self._warned or len(self._last) < _SERIES:
             return ""
-        low, usual, high = np.quantile(self._calibration, [_USUAL[0], 0.5, _USUAL[1]])
-        median = float(np.median(self._last))
-        self._warned = not low <= median <= high
+        median = statistics.median(self._last)
+        self._warned = not self._low <= median <= self._high
         if not self._warned:
             return ""
         return (
-            f"the images have become {'darker' if median < low else 'brighter'}: of the last {_SERIES} accepted parts "
-            f"the median brightness is {median:.1f} of 255, of the calibration images {usual:.1f} ({low:.1f} to "
-            f"{high:.1f} for 98 %); check the light and the camera, and build a new bundle if the change is to stay"
+            f"the images have become {'darker' if median < self._low else 'brighter'}: of the last {_SERIES} accepted "
+            f"parts the median brightness is {median:.1f} of 255, of the calibration images {self._usual:.1f}, and "
+            f"{self._low:.1f} to {self._high:.1f} is usual; check the light and the camera, and build a new bundle if "
+            "the change is to stay"
         )
 
 

@@ -101,13 +101,9 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         raise UnreadableImageError(msg) from error
 
 
-def brightness(pixels: NDArray[np.uint8], side: int = 256) -> float:
-    """Compute the mean of the pixels of an image (H, W, 3), 0 to 255, in steps of 0.01.
-
-    Of a larger image, every n-th row and column is taken, so that at most ``side`` remain of each.
-    """
-    step = -(-max(pixels.shape[:2]) // side)
-    return round(float(pixels[::step, ::step].mean()), 2)
+def brightness(pixels: NDArray[np.uint8]) -> float:
+    """Compute the mean of the pixels of an image (H, W, 3), 0 to 255, in steps of 0.01."""
+    return round(float(pixels.mean()), 2)
 
 
 def _check_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

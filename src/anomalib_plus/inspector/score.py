@@ -120,6 +120,8 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
         done.add(row["file"])
         drift.add(row)
         counts[_folder(row["file"], scored)][row["decision"]] += 1
+    for warning in drift.warnings:  # as a reminder
+        sys.stderr.write(f"warning: {warning}\n")
     reported = time.monotonic()
     for path in find_images(options.images, options.recursive):
         file = path.as_posix()
@@ -129,14 +131,13 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
         if options.overlays is not None:
             _save(overlay, options.overlays, path, result)
         row = table.append({"file": file, **result})
-        drift.add(row)
+        if warning := drift.add(row):
+            sys.stderr.write(f"warning: {warning}\n")
         done.add(row["file"])
         counts[_folder(row["file"], scored)][row["decision"]] += 1
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
             sys.stderr.write(f"{counted(len(done), 'image')}\n")
-    for warning in drift.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
     return counts
 
 

@@ -75,8 +75,8 @@ class ResultTable:
             found = file.read(len(expected))
         if found not in (expected, expected[: len(found)]):
             msg = (
-                f"{printable(self.path)} is no table with the columns {', '.join(self._columns)}: choose another "
-                "output, or remove it."
+                f"{printable(self.path)} is no table of this version, with the columns {', '.join(self._columns)}: "
+                "choose another output, or remove it."
             )
             raise ValueError(msg)
 
@@ -120,7 +120,7 @@ def as_json_line(row: Mapping[str, str], texts: Sequence[str]) -> str:
 
 def as_number(cell: str) -> float | None:
     """Convert a cell to a number; None if it holds no finite one."""
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):  # too many digits
         number = int(cell) if cell.isdigit() else float(cell)
         if math.isfinite(number):
             return number

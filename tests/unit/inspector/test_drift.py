@@ -130,17 +130,40 @@ def test_many_scores_at_the_threshold_are_no_change() -> None:
 
 
 def first_brightness_warning(parts: np.ndarray, good: np.ndarray) -> int | None:
-    test = BrightnessTest(good.tolist())
+    test = BrightnessTest(good.tolist(), len(good))
     return next((number for number, part in enumerate(parts) if test.add(part)), None)
 
 
-def test_brightness_that_comes_and_goes_as_in_the_calibration_is_no_drift() -> None:
-    """Twenty series of parts, each in the light of one calibration image: a narrower range would exclude some."""
-    for seed in range(20):
+@pytest.mark.parametrize("images", [8, 20, 100])
+def test_parts_in_the_same_light_cause_no_warning(images: int) -> None:
+    for seed in range(10):
         rng = np.random.default_rng(seed)
-        good = rng.normal(150, 5, 100)
-        light = np.repeat(np.sort(good)[4:-4][rng.integers(0, 92, 20)], 100)
-        assert first_brightness_warning(light + rng.normal(0, 0.1, 2000), good) is None
+        good, parts = rng.normal(150, 5, images), rng.normal(150, 5, 2000)
+        assert first_brightness_warning(parts, good) is None
+
+
+def test_light_that_changes_from_series_to_series_rarely_causes_a_warning() -> None:
+    """Each of five series has a light of its own, of the distribution of a hundred calibration images."""
+    warned = 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        light = np.repeat(rng.normal(150, 5, 5), 100)
+        warned += first_brightness_warning(light, rng.normal(150, 5, 100)) is not None
+    assert warned <= 9
+
+
+def test_a_change_that_cannot_be_seen_is_none() -> None:
+    good = np.full(50, 120.0)
+    assert first_brightness_warning(np.full(100, 119.01), good) is None
+    assert first_brightness_warning(np.full(100, 118.99), good) == 19
+
+
+def test_several_images_of_a_part_count_once() -> None:
+    """The range of four parts, 100 to 110, is extended by half of it at both ends; that of forty by one grey level."""
+    good = [100.0, 110.0] * 20
+    for parts, warns in ((4, False), (40, True)):
+        test = BrightnessTest(good, parts)
+        assert any(test.add(96.0) for _ in range(20)) == warns
 
 
 @pytest.mark.parametrize(("change", "word"), [(-14.0, "darker"), (14.0, "brighter")])
@@ -149,13 +172,13 @@ def test_other_light_causes_one_warning_within_twenty_parts(change: float, word:
     rng = np.random.default_rng(0)
     good, parts = rng.normal(184, 3, 80), rng.normal(184, 3, start + 100)
     parts[start:] += change
-    test = BrightnessTest(good.tolist())
+    test = BrightnessTest(good.tolist(), 80)
     warnings = [test.add(part) for part in parts]
     (number,) = (number for number, warning in enumerate(warnings) if warning)
     assert max(start, 19) <= number < start + 20
     median = np.median(parts[number - 19 : number + 1])
     assert f"have become {word}: " in warnings[number]
-    assert f"brightness is {median:.1f} of 255, of the calibration images {np.median(good):.1f} (" in warnings[number]
+    assert f"brightness is {median:.1f} of 255, of the calibration images {np.median(good):.1f}, " in warnings[number]
 
 
 def test_only_accepted_parts_of_the_bundle_are_compared() -> None:

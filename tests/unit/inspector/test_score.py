@@ -174,7 +174,7 @@ def test_a_table_is_resumed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("problem", "message"),
     {
         "exists": "scores.csv exists: add --resume",
-        "another table": "scores.csv is no table with the columns",
+        "another table": "scores.csv is no table of this version, with the columns",
         "another bundle": "scores of another bundle: choose another output",
         "no bundle": "is no bundle, because inspector.json cannot be read",
         "no folder": "There is no folder elsewhere: give the one that anomalib-plus build has written",

@@ -200,7 +200,7 @@ def test_what_prevents_a_start_is_named(bundle: Path, problem: str, capsys: pyte
     messages = {
         "inbox": "No such file or directory: 'inbox'",
         "bundle": "model.onnx of the bundle .* was changed",
-        "table": "results.csv is no table with the columns",
+        "table": "results.csv is no table of this version, with the columns",
         "running": "Another process writes to outbox.results.csv",
     }
     if problem == "inbox":

@@ -102,4 +102,4 @@ def test_same_noise_on_every_device() -> None:
 def test_rotated_noise_stays_in_range() -> None:
     noise = draw_gradient_noise(8, (96, 64), (0, 5)).unsqueeze(1)
     everyone = torch.ones(8, dtype=torch.bool)
-    assert rotate_where(everyone, noise, torch.linspace(-90, 90, 8)).abs().max() <= 1.01
+    assert rotate_where(everyone, noise, torch.linspace(-90, 90, 8), highest=2).abs().max() <= 1.01

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,8 @@ class Build:
             done = counted(len(store.records()), "training is", "trainings are")
             self.console.print(f"Going on with the build in {self.work}: {done} done.")
         tests = sorted(splits["selection"], key=lambda entry: entry["image"])
-        group_of = self.survey.group_of
         rounds = Halving(
-            entries, data, [group_of.get(entry["source"], entry["source"]) for entry in tests], self.image_size,
+            entries, data, [entry["part"] for entry in tests], self.image_size,
             self.options.seed, limits, store, state, self.console,
         ).run()  # fmt: skip
         order, reason = choose(rounds[-1].scores, self.options.max_latency_ms)
@@ -210,6 +210,7 @@ class Build:
                 options.seed,
                 options.roi,
                 self.image_size if options.tile is None else None,
+                group_of,
             )
         splits = {"digest": key, **places, "originals": originals, "selection": chosen}
         replace_file(file, json.dumps(splits, indent=1))
@@ -230,12 +231,12 @@ class Build:
                 state.put("final", budgets)
             budget = Budget(**budgets[score.label])
             length = "one pass over the images" if candidate.budget else in_words(asdict(budget))
-            if not state.get("finished"):
-                self.console.print(f"Training {score.label}, {length}; then a minute for calibration and export")
+            message = f"Training {score.label}, {length}; then a minute for calibration and export"
             record = finish_in_process(
                 self.work / "finish" / candidate.folder_name, self._entry(candidate), data, budget,
                 self._task(candidate),
                 timeout_seconds=300 + 3 * (budget.max_seconds or limits.seconds),
+                begin=partial(self.console.print, message),
             )  # fmt: skip
             state.save()
             problem = record["error"] or self._too_slow(record)

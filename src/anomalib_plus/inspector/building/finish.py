@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +48,7 @@ def finish_in_process(
     budget: Budget,
     options: Mapping[str, Any],
     timeout_seconds: float,
+    begin: Callable[[], object],
 ) -> dict[str, Any]:
     """Finish a model in a process of its own; return its record, with ``error`` None or a sentence.
 
@@ -61,6 +62,7 @@ def finish_in_process(
         options: ``image_size``, ``false_alarms``, ``roi``, ``format``, ``seed``, ``threads``, and in ``info`` what is
             known of the bundle's description.
         timeout_seconds: Time after which the process is ended.
+        begin: Called before a process is started, not if a record is used again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     limits = asdict(entry.budget or budget)
@@ -74,6 +76,7 @@ def finish_in_process(
     replace_file(known, task)
     log = folder / "log.txt"
     log.unlink(missing_ok=True)
+    begin()
     process = ModuleProcess(MODULE, [str(folder)], log, timeout_seconds)
     process.wait()
     if not (folder / RECORD).exists():

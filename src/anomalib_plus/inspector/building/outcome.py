@@ -153,7 +153,8 @@ class Outcome:
 def _interval(count: int, entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Compute the 95 % interval of a rate from the number of such images among the entries.
 
-    Each part counts for one trial, because images of one part tend to be decided alike.
+    Each part counts for one trial, because images of one part tend to be decided alike; each of the user's bad parts is
+    taken for another one.
     """
     parts = len({entry["part"] for entry in entries})
     return clopper_pearson(count * parts / len(entries), parts)

@@ -39,6 +39,7 @@ def write_synthetic(
     seed: int,
     roi: Path | None = None,
     image_size: tuple[int, int] | None = None,
+    part_of: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Write each good image, varied in light and position, and two copies with one defect each, with their masks.
 
@@ -51,6 +52,7 @@ def write_synthetic(
         roi: Image file; defects lie where it is not black.
         image_size: Height and width of the networks' input. Images of more than four times these sides are reduced to
             that first, because defects on a camera's full image take ten seconds each. None reduces none.
+        part_of: Name of the part that each image shows, by its path; None if each shows another one.
     """
     from anomalib_plus import Nuisance
     from anomalib_plus.validation.dataset import SyntheticValidationDataset
@@ -68,7 +70,8 @@ def write_synthetic(
         for row in dataset.samples.itertuples():
             if copy == 0 or row.label_index:
                 number = numbers[row.image_path]
-                entries.append(_write(dataset, row, folder, f"{number:04d}_{copy}", str(images[number])))
+                written = _write(dataset, row, folder, f"{number:04d}_{copy}", str(images[number]))
+                entries.append(written | ({"part": part_of[str(images[number])]} if part_of else {}))
     return entries
 
 

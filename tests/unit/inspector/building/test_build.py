@@ -131,11 +131,13 @@ def test_the_same_build_again_trains_nothing_and_a_changed_one_says_what(options
     assert "\n3 results are there and used again.\n" in text
     assert "Nothing is different from the build before." in text
     assert runs(options) == before
+    text = build(options, false_alarms=0.3)
+    assert "Training " in text, "the last training depends on more than the comparison"
     save_parts(options.good, 2, first=24)
     text = build(options, seed=1)
     assert "Images of good parts: 2 new, 0 gone, 0 with another content." in text
     assert "--seed was 0 and is 1." in text
-    assert len(runs(options)) == 2 * len(before)
+    assert len(runs(options)) == 2 * len(before) + 1
 
 
 def test_an_interrupted_build_goes_on(options, monkeypatch):

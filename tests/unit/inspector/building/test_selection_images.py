@@ -30,7 +30,11 @@ def test_each_image_gets_two_copies_with_one_marked_defect_each(tmp_path):
             mask = pixels(each["mask"]) > 0
             assert 0 < mask.mean() < 0.5
             assert each["kind"] != "good"
-    again = write_synthetic(images, tmp_path / "again", seed=0)
+    part_of = dict(zip(map(str, images), "aab", strict=True))
+    again = write_synthetic(images, tmp_path / "again", seed=0, part_of=part_of)
+    assert [(each["part"], other["part"]) for each, other in zip(found, again, strict=True)] == [
+        (each["source"], part_of[each["source"]]) for each in found
+    ]
     for one, other in zip(found, again, strict=True):
         np.testing.assert_array_equal(pixels(one["image"]), pixels(other["image"]))
 
