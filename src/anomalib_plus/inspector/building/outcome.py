@@ -53,7 +53,7 @@ class Outcome:
     @property
     def rate(self) -> float:
         """False-alarm rate that the threshold is set for."""
-        return max(self.options.false_alarms, smallest_rate(len({e["part"] for e in self.splits["calibration"]})))
+        return max(self.options.false_alarms, smallest_rate(_parts(self.splits["calibration"])))
 
     @property
     def level(self) -> list[str]:
@@ -68,7 +68,7 @@ class Outcome:
     @property
     def held_out(self) -> str:
         """What these good images are called: parts, if each shows another one."""
-        images, parts = len(self.splits["originals"]), self._held_out_parts()
+        images, parts = len(self.splits["originals"]), _parts(self.splits["originals"])
         return "held-out good parts" if images == parts else f"held-out good images of {counted(parts, 'part')}"
 
     def interval(self, rejected: int) -> tuple[float, float]:
@@ -78,9 +78,6 @@ class Outcome:
     def interval_found(self, hit: int) -> tuple[float, float]:
         """Compute the 95 % interval of the rate of defects that are found, if so many of these images are rejected."""
         return _interval(hit, [entry for entry in self.splits["selection"] if entry["label"]])
-
-    def _held_out_parts(self) -> int:
-        return len({entry["part"] for entry in self.splits["originals"]})
 
     def found(self) -> tuple[int, int]:
         """Rejected images and number of the defective images."""
@@ -150,13 +147,18 @@ class Outcome:
         return json.loads(json.dumps({"files": dict(files), "settings": settings, **results}, default=str))
 
 
+def _parts(entries: Sequence[Mapping[str, Any]]) -> int:
+    """Count the parts that images show."""
+    return len({entry["part"] for entry in entries})
+
+
 def _interval(count: int, entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Compute the 95 % interval of a rate from the number of such images among the entries.
 
     Each part counts for one trial, because images of one part tend to be decided alike; each of the user's bad parts is
     taken for another one.
     """
-    parts = len({entry["part"] for entry in entries})
+    parts = _parts(entries)
     return clopper_pearson(count * parts / len(entries), parts)
 
 
