@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from anomalib_plus import Nuisance
 from anomalib_plus.benchmark.choices import with_models, with_roots
 from anomalib_plus.benchmark.evaluation import Predictions, evaluate, predict
+from anomalib_plus.benchmark.offline_weights import offer_lite_weights
 from anomalib_plus.benchmark.plan import Budget, Job, Sweep, expand, load
 from anomalib_plus.benchmark.protocol import Protocol
 from anomalib_plus.benchmark.training import train
@@ -128,6 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
+    offer_lite_weights()
 
     sweep = with_roots(with_models(load(Sweep, options.config), options.models), options.roots)
     models = [
