@@ -73,11 +73,13 @@ def measure(job: Job, protocol: Protocol, file: Path) -> None:
             data.samples = data.samples[data.samples.kind != GOOD].reset_index(drop=True)
         loader = DataLoader(data, batch_size=8, collate_fn=data.collate_fn)
         parts.append(predict(trained.model, loader, protocol, trained.device))
-        samples.append(data.samples[["kind", "severity"]].astype({"kind": str, "severity": float}))
+        samples.append(data.samples[["kind", "severity"]])
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    made = pandas.concat(samples)
+    columns |= {"kind": made.kind.to_numpy(str), "severity": made.severity.to_numpy(float)}
     quality = of_quality(real, protocol)
     with unfinished_file(file) as unfinished, unfinished.open("wb") as stream:
-        np.savez_compressed(stream, quality=quality, **pandas.concat(samples), **columns)
+        np.savez_compressed(stream, quality=quality, **columns)
 
 
 def of_quality(predictions: Predictions, protocol: Protocol) -> float:
@@ -102,7 +104,9 @@ def of_settings(file: Path, protocol: Protocol) -> pandas.DataFrame:
 def draw(rows: pandas.DataFrame, develop: Sequence[str]) -> Table:
     """Return the table; regrets in percent."""
     places = [*develop, *sorted(set(rows.data) - set(develop))]
-    table = Table("setting", *(f"{place}: rho, regret, chosen" for place in places), "mean rho", "others", box=None)
+    table = Table(
+        "setting", *(f"{place}: rho, regret, chosen" for place in places), "mean rho", "of the others", box=None
+    )
     for setting, of_setting in rows.groupby("setting", sort=False):
         correlations, cells = [], []
         for place in places:
@@ -111,7 +115,7 @@ def draw(rows: pandas.DataFrame, develop: Sequence[str]) -> Table:
             chosen = models.synthetic.idxmax()
             cells.append(f"{rho:.2f}, {100 * (models.real.max() - models.real[chosen]):.1f}, {chosen}")
             correlations.append(rho)
-        means = [np.mean(part) for part in (correlations[: len(develop)], correlations[len(develop) :])]
+        means = [np.mean(part) if len(part) else np.nan for part in np.split(correlations, [len(develop)])]
         table.add_row(str(setting), *cells, *(f"{mean:.2f}" for mean in means))
     return table
 
