@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2")
 
-PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, *_UNREAD)
+_PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, *_UNREAD)
 """Endings of photographs: ``IMAGE_SUFFIXES``, and those of telephones and cameras that anomalib does not read."""
 
 MIN_SIDE = 16
@@ -48,9 +48,9 @@ class ImageFacts(NamedTuple):
     """Grey values that occur in a mask."""
 
 
-def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
-    """Return True if a file name has one of the endings and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 -- for each of 100,000 names
+def is_image_name(name: str) -> bool:
+    """Return True if a file name has the ending of a photograph, read or not, and is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _PHOTO_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _raise(error: OSError) -> None:
@@ -58,21 +58,18 @@ def _raise(error: OSError) -> None:
 
 
 def find_image_files(
-    folder: Path,
-    recursive: bool = True,
-    on_error: Callable[[OSError], object] = _raise,
-    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    folder: Path, recursive: bool = True, on_error: Callable[[OSError], object] = _raise
 ) -> Iterator[Path]:
     """List the files of a folder that are named like images, broken links included.
 
     Hidden files and folders are left out: previews, rubbish bins, what macOS writes beside each file (``._0001.jpg``).
     The order is alphabetical, the files of a folder before those of its subfolders. Links to folders are not followed.
-    ``on_error`` is called for each folder that cannot be read. With ``suffixes=PHOTO_SUFFIXES``, photographs in formats
-    that are not read are listed too, so that :func:`inspect_image` can tell of them.
+    Photographs in formats that are not read are listed too, so that :func:`inspect_image` can tell of them.
+    ``on_error`` is called for each folder that cannot be read.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if is_image_name(name, suffixes))
+        yield from (Path(parent, name) for name in sorted(names) if is_image_name(name))
         if not recursive:
             return
 
@@ -82,7 +79,7 @@ def find_readable_files(folder: Path, what: str) -> list[Path]:
 
     Warns of photographs in formats that are not read, with their number and what to do; ``what`` begins the message.
     """
-    paths = sorted(path for path in find_image_files(folder, suffixes=PHOTO_SUFFIXES) if path.is_file())
+    paths = sorted(path for path in find_image_files(folder) if path.is_file())
     unread = [path for path in paths if _is_unread(path)]
     if unread:
         kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))

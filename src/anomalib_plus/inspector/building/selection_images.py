@@ -7,7 +7,7 @@ from typing import Any
 
 from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
-from anomalib_plus.image_files import PHOTO_SUFFIXES, find_image_files, inspect_image, inspect_mask, printable
+from anomalib_plus.image_files import find_image_files, inspect_image, inspect_mask, printable
 
 FOLDER = "selection"
 _DEFECTS_PER_IMAGE = 2
@@ -119,13 +119,13 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
         if folder is not None and not folder.is_dir():
             msg = f"There is no folder {printable(folder)}: correct {option}, or leave it out."
             raise FileNotFoundError(msg)
-    images = sorted(find_image_files(bad, suffixes=PHOTO_SUFFIXES))
+    images = sorted(find_image_files(bad))
     if not images:
         msg = f"{printable(bad)} holds no image: give a folder of images of bad parts, or leave out --bad."
         raise ValueError(msg)
     found: dict[Path, Path | None] = dict.fromkeys(images)
     if masks is not None:
-        files = sorted(find_image_files(masks, suffixes=PHOTO_SUFFIXES))
+        files = sorted(find_image_files(masks))
         masks_of = masks_by_name(images, files)
         # 1_2_mask has the names of both 1 and 1_2 in it, and 1_mask is shorter.
         found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}
