@@ -209,7 +209,7 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
         raise BundleError(msg)
     try:
         info = BundleInfo(**{name: value for name, value in content.items() if name in known})
-        _check_files(folder, replace(info, files={**info.files}))
+        _check_files(folder, info)
     except BundleError:
         raise
     except (TypeError, ValueError) as error:  # a value is missing or of another type

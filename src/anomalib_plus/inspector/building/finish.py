@@ -33,6 +33,7 @@ MODULE = "anomalib_plus.inspector.building.finish"
 TASK, RECORD, BUNDLE = "task.json", "record.json", "bundle"
 CHECKPOINT = "model.ckpt"
 _THRESHOLD = 0.5
+_MAP_SIDE = 256
 _TOLERANCE = 1e-3
 """Largest accepted difference of normalised scores between the model and its export."""
 
@@ -226,12 +227,12 @@ def score_splits(inspector: Inspector, splits: Mapping[str, Any], maps: Path) ->
     return scores, 1000 * float(np.median(times))
 
 
-def _small(anomaly_map: Any, side: int = 256) -> Any:
+def _small(anomaly_map: Any) -> Any:
     """Reduce a map of an image's size; the report shows no more."""
     from PIL import Image
 
     image = Image.fromarray(anomaly_map.astype(np.float32))
-    image.thumbnail((side, side), Image.Resampling.BOX)
+    image.thumbnail((_MAP_SIDE, _MAP_SIDE), Image.Resampling.BOX)
     return np.asarray(image, np.float16)
 
 

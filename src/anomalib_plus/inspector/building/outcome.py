@@ -176,7 +176,7 @@ def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[st
     """Compare the summaries of two builds in sentences; none for a first build, which has none ``before``."""
     if before is None:
         return []
-    found = [*_files(before["files"], now["files"])]
+    found = _files(before["files"], now["files"])
     for name, value in now["settings"].items():
         if (old := before["settings"].get(name)) != value:
             found.append(f"{name} was {_text(old)} and is {_text(value)}.")
