@@ -170,6 +170,12 @@ class RegionOfInterest(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
+def masks_inside(batch: Batch, pl_module: LightningModule) -> Tensor | None:
+    """Return the pixels of a batch's maps that count by the model's post-processor; None if all do."""
+    roi = getattr(getattr(pl_module, "post_processor", None), "roi", None)
+    return None if roi is None else roi.masks_of_batch(batch, pl_module)
+
+
 def limited(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Replace the pixels outside of a region by the smallest inside, and take the largest inside as scores.
 

@@ -115,12 +115,5 @@ class TiledModel(nn.Module):
                 F.pad(tile * weight, (left, width - left - self.tile[1]))
                 for left, tile, weight in zip(columns, tiles, column_weights, strict=True)
             ]
-            strips.append(F.pad(_sum(parts) * weights[:, None], (0, 0, top, height - top - self.tile[0])))
-        return _sum(strips)
-
-
-def _sum(parts: list[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+            strips.append(F.pad(sum(parts[1:], start=parts[0]) * weights[:, None], (0, 0, top, height - top - self.tile[0])))
+        return sum(strips[1:], start=strips[0])
