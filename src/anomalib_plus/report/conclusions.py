@@ -8,10 +8,9 @@ import pandas as pd
 from scipy.stats import t
 
 from anomalib_plus.counts import counted
-
-from .records import Record, finite, part, parts
-from .summary import Summary
-from .words import metric_title, percent, points
+from anomalib_plus.report.records import Record, finite, part, parts
+from anomalib_plus.report.summary import Summary
+from anomalib_plus.report.words import metric_title, percent, points
 
 CONFIDENCE = 0.95
 _FEW_STEPS, _FEW_EPOCHS, _MANY_STEPS = 500, 10, 5000

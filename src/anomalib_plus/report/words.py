@@ -1,6 +1,6 @@
 """Titles of metrics and costs, and formats of numbers."""
 
-from .summary import Figure
+from anomalib_plus.report.summary import Figure
 
 _CAPITALS = {"auroc": "AUROC", "ap": "AP", "aupro": "AUPRO", "pro": "PRO", "roc": "ROC", "f1": "F1"}
 _DEFECT_SIZES = {"small", "middle", "large"}
