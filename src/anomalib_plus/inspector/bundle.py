@@ -80,7 +80,7 @@ class BundleInfo:
         seed: Seed of the training.
         data_sha256: Hash of the training data.
         choices: Choices that were made when the bundle was built, for people to read.
-        warnings: What the build warned of; ``score`` and ``watch`` print it.
+        warnings: Warnings of the build, which ``score`` and ``watch`` print.
         versions: Versions of the packages that built it.
         created: ISO 8601 time.
         files: SHA-256 of each file, by name; ``write_bundle_info`` computes it.

@@ -43,7 +43,7 @@ class RegionOfInterest(nn.Module):
     """
 
     foreground: nn.Module | None
-    """What computes one mask per image, if that is the choice."""
+    """Module that computes one mask per image, if that is the choice."""
     mask: Tensor
     """The mask for all images (H, W), boolean; (0, 0) if there is none or it was not used yet."""
     _source: FixedRegion | None

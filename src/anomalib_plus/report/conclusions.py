@@ -98,7 +98,7 @@ def _ranking(summary: Summary, data: str) -> str:
 
 
 def _support(summary: Summary, data: str, best: str, others: list[str]) -> str:
-    """Tell whether the spread separates the best model from the others, of which the second-best is the first."""
+    """Say whether the spread separates the best model from the others, of which the second-best is the first."""
     best_figures = summary.seed_averages(data, best, summary.rank_by)
     found = {model: difference(best_figures, summary.seed_averages(data, model, summary.rank_by)) for model in others}
     near = found[others[0]]

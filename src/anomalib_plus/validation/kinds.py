@@ -78,7 +78,7 @@ def kinds_of(augmenter: Augmenter | None) -> list[Kind]:
 
 
 class PlannedImage(NamedTuple):
-    """What an image is made of: a good image, the kind and severity of its defect, and the seed."""
+    """Plan of an image: a good image, the kind and severity of its defect, and the seed."""
 
     image_path: str
     kind: str

@@ -31,7 +31,7 @@ _MOST_WORKERS = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """What a build may use.
+    """Limits of a build.
 
     Args:
         seconds: Wall-clock seconds of the whole build.

@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def held_out(self) -> str:
-        """What these good images are called: parts, if each shows another one."""
+        """Name of these good images: parts, if each shows another one."""
         images, parts = len(self.splits["originals"]), _parts(self.splits["originals"])
         return "held-out good parts" if images == parts else f"held-out good images of {counted(parts, 'part')}"
 

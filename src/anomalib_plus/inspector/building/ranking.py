@@ -17,7 +17,7 @@ MOST_LOSS = 0.02
 
 @dataclass(frozen=True)
 class Score:
-    """What a candidate reached in a round.
+    """Result of a candidate in a round.
 
     Args:
         label: Its name.
@@ -27,7 +27,7 @@ class Score:
         aupro: AUPRO, None without masks.
         quality: See :func:`~anomalib_plus.benchmark.quality.qualities`.
         latency_ms: Milliseconds of the network on one image, not exported.
-        effort: What orders candidates by speed: milliseconds, or operations where a build must be repeatable.
+        effort: Order of candidates by speed: milliseconds, or operations where a build must be repeatable.
         behind: Lower end of the 95 percent interval of the difference of image AUROC to the best; positive if worse.
         is_level: True if it cannot be told from the best.
     """

@@ -33,7 +33,7 @@ class SurveyedImage:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the images in a folder.
+    """Facts about the images in a folder.
 
     Args:
         folder: The folder.
