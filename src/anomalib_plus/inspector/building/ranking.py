@@ -27,8 +27,7 @@ class Score:
         aupro: AUPRO, None without masks.
         quality: See :func:`~anomalib_plus.benchmark.quality.qualities`.
         latency_ms: Milliseconds of the network on one image, not exported.
-        effort: Order of candidates by speed: milliseconds, or operations where a build must be repeatable.
-        behind: Lower end of the 95 percent interval of the difference of image AUROC to the best; positive if worse.
+        effort: Measure of speed that orders candidates: milliseconds, or operations where a build must be repeatable.
         is_level: True if it cannot be told from the best.
     """
 
@@ -40,7 +39,6 @@ class Score:
     quality: float
     latency_ms: float
     effort: float
-    behind: float
     is_level: bool
 
     @property
@@ -113,7 +111,7 @@ def compare(
         is_level = behind <= 0 and quality[best] - quality[label] < MOST_LOSS
         of_images = (found[label], float(low), float(high))
         speed = (latencies[label], efforts[label])
-        ranked.append(Score(label, *of_images, aupros[label], quality[label], *speed, behind, is_level))
+        ranked.append(Score(label, *of_images, aupros[label], quality[label], *speed, is_level))
     return sorted(ranked, key=lambda score: score.rank_key)
 
 
