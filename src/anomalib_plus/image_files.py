@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2")
 
-_PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, *_UNREAD)
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, *_UNREAD)
 """Endings of photographs: ``IMAGE_SUFFIXES``, and those of telephones and cameras that anomalib does not read."""
 
 MIN_SIDE = 16
@@ -50,7 +50,7 @@ class ImageFacts(NamedTuple):
 
 def is_image_name(name: str) -> bool:
     """Return True if a file name has the ending of a photograph, read or not, and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _PHOTO_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _raise(error: OSError) -> None:
