@@ -23,7 +23,6 @@ import numpy as np
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.benchmark.process import SUPERVISED, ModuleProcess, end_with_parent
 from anomalib_plus.benchmark.record import plain
-from anomalib_plus.benchmark.schema import read
 from anomalib_plus.files import replace_file
 from anomalib_plus.inspector import BundleInfo, Inspector, write_bundle_info
 from anomalib_plus.inspector.building.datamodule import FILE as SPLITS
@@ -271,7 +270,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_with_parent()
     os.environ["TRUST_REMOTE_CODE"] = "1"  # anomalib's loader of torch exports asks for it; the file is our own
     task = json.loads((options.folder / TASK).read_text(encoding="utf-8"))
-    read(ModelEntry, task["entry"], TASK)
     try:
         record = finish(task, options.folder)
     except Exception as error:
