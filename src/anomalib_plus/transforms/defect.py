@@ -96,10 +96,10 @@ class Site(NamedTuple):
 
 
 class Defect(Augmenter):
-    """One defect per image at a random place inside a region of interest.
+    """One defect per image at a random location inside a region of interest.
 
     Outside its label an image keeps its bits; on it the mean absolute change is at least ``MIN_CHANGE``. Images with
-    three equal channels keep them equal. What is drawn for an image depends on the generator and on its place in the
+    three equal channels keep them equal. What is drawn for an image depends on the generator and on its position in the
     batch, not on the other images.
 
     Args:

@@ -17,7 +17,7 @@ def draw_outline(site: Site, draws: ImageDraws, radius: Tensor, roughness: float
     """Draw an ellipse with an uneven rim around the centre of each site.
 
     Args:
-        site: Place of the defects.
+        site: Location of the defects.
         draws: Random numbers.
         radius: (B,) mean radius in pixels.
         roughness: Approximate distance by which the rim leaves the ellipse, as a share of the radius.

@@ -30,7 +30,7 @@ class PerlinAnomaly(Augmenter):
     if no try gives a blob that meets its region.
 
     Args:
-        textures: Folder of texture images, "self" for other places of the batch, a :class:`TextureSource` or its
+        textures: Folder of texture images, "self" for other locations of the batch, a :class:`TextureSource` or its
             arguments, or None for procedural textures.
         probability: Share of the images that are corrupted.
         opacity: Opacity of the texture, one number or a range to draw from per image.
