@@ -64,7 +64,7 @@ def find_image_files(
 
     Hidden files and folders are left out: previews, rubbish bins, what macOS writes beside each file (``._0001.jpg``).
     The order is alphabetical, the files of a folder before those of its subfolders. Links to folders are not followed.
-    Photographs in formats that are not read are listed too, so that :func:`inspect_image` can tell of them.
+    Photographs in formats that are not read are listed too, so that :func:`inspect_image` can report them.
     ``on_error`` is called for each folder that cannot be read.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):

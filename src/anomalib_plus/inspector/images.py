@@ -13,7 +13,7 @@ from anomalib_plus.inspector.table import as_cell
 Key = tuple[str, str]
 """File name as in the table, and time of the last change in ISO 8601, UTC, to the microsecond.
 
-The time tells apart images that had the same name.
+The time distinguishes images of the same name.
 """
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

@@ -33,7 +33,7 @@ def group_images(
         names: Names of the files.
         thumbnails: For each image brightness (32, 32).
         group_by: Regular expression, searched in each name: images with the same first group, or without one the same
-            match, show the same part. None to tell by names of one burst and by details that are alike.
+            match, show the same part. None groups by names of one burst and by similar details.
 
     Returns:
         For each image the name of its group, and sentences on the groups.

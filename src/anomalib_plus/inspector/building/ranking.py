@@ -28,7 +28,7 @@ class Score:
         quality: See :func:`~anomalib_plus.benchmark.quality.qualities`.
         latency_ms: Milliseconds of the network on one image, not exported.
         effort: Measure of speed that orders candidates: milliseconds, or operations where a build must be repeatable.
-        is_level: True if it cannot be told from the best.
+        is_level: True if it is level with the best; see :func:`compare`.
     """
 
     label: str

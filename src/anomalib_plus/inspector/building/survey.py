@@ -71,7 +71,7 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     """Survey the images in a folder and its subfolders.
 
     ``group_by`` is a regular expression, searched in each path relative to the folder: images with the same first
-    group, or without one the same match, show the same part. None to tell by names and near-copies.
+    group, or without one the same match, show the same part. None groups by names and near-copies.
 
     Raises:
         FileNotFoundError: If there is no such folder.
