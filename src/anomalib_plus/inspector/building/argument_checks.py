@@ -1,4 +1,4 @@
-"""Early checks of a build's arguments, which would otherwise fail after hours or give wrong results."""
+"""Early checks of a build's arguments, which would otherwise fail late or give wrong results."""
 
 import os
 from collections.abc import Sequence
