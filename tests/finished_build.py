@@ -47,11 +47,11 @@ def finished_build(folder: Path, name: str = "part") -> Outcome:
             plane[6:10, 6:10] = score
             np.save(maps / f"{share}_{number:04d}.npy", plane)
     scores = [
-        Score("Swift", 0.98, 0.9, 1.0, 0.8, 0.89, 3.0, 3.0, 0.0, True),
-        Score("Steady", 0.99, 0.92, 1.0, 0.8, 0.895, 9.0, 9.0, 0.0, True),
-        Score("Weak", 0.6, 0.4, 0.8, 0.3, 0.45, 5.0, 5.0, 0.1, False),
+        Score("Swift", 0.98, 0.9, 1.0, 0.8, 0.89, 3.0, 3.0, True),
+        Score("Steady", 0.99, 0.92, 1.0, 0.8, 0.895, 9.0, 9.0, True),
+        Score("Weak", 0.6, 0.4, 0.8, 0.3, 0.45, 5.0, 5.0, False),
     ]
-    out = Score("Out", 0.5, 0.3, 0.7, None, 0.5, 5.0, 5.0, 0.2, False)
+    out = Score("Out", 0.5, 0.3, 0.7, None, 0.5, 5.0, 5.0, False)
     labels = ["Swift", "Steady", "Weak", "Out", "Broken"]
     rounds = [Round(labels, {"max_seconds": 20.0}, [*scores, out], {"Broken": "crash: <oops>"})]
     rounds.append(Round(["Swift", "Steady", "Weak"], {"max_seconds": 60.0}, scores))

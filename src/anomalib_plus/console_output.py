@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 _ADVERTISING = ("💡 Tip", "The following callbacks returned in `LightningModule.configure_callbacks`")
-"""Beginnings of Lightning's messages that tell a user nothing about the run."""
+"""Beginnings of Lightning's messages that are not about the run."""
 
 
 @contextmanager
 def less_output(quiet: bool) -> Iterator[None]:
-    """Keep to themselves what libraries say to developers; with ``quiet``, also all that is no warning.
+    """Hide what libraries print for developers; with ``quiet``, hide all log messages but warnings and errors.
 
     A warning is one line, without the place in the code that raised it, and equal ones are printed once.
     """
@@ -39,12 +39,12 @@ def less_output(quiet: bool) -> Iterator[None]:
 
 
 def drop_advertising() -> None:
-    """Drop messages of Lightning that tell nothing about the run, in the handlers that exist."""
+    """Drop messages of Lightning that are not about the run, in the handlers that exist."""
     for name in ("lightning.pytorch", "lightning.fabric", None):
         for handler in logging.getLogger(name).handlers:
-            if _is_telling not in handler.filters:
-                handler.addFilter(_is_telling)
+            if _is_about_the_run not in handler.filters:
+                handler.addFilter(_is_about_the_run)
 
 
-def _is_telling(record: logging.LogRecord) -> bool:
+def _is_about_the_run(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(_ADVERTISING)

@@ -48,9 +48,9 @@ class ImageFacts(NamedTuple):
     """Grey values that occur in a mask."""
 
 
-def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
-    """Return True if a file name has one of the endings and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 -- for each of 100,000 names
+def is_image_name(name: str) -> bool:
+    """Return True if a file name has the ending of a photograph, read or not, and is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES  # noqa: PTH122 -- for each of 100,000 names
 
 
 def _raise(error: OSError) -> None:
@@ -58,21 +58,18 @@ def _raise(error: OSError) -> None:
 
 
 def find_image_files(
-    folder: Path,
-    recursive: bool = True,
-    on_error: Callable[[OSError], object] = _raise,
-    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    folder: Path, recursive: bool = True, on_error: Callable[[OSError], object] = _raise
 ) -> Iterator[Path]:
     """List the files of a folder that are named like images, broken links included.
 
     Hidden files and folders are left out: previews, rubbish bins, what macOS writes beside each file (``._0001.jpg``).
     The order is alphabetical, the files of a folder before those of its subfolders. Links to folders are not followed.
-    ``on_error`` is called for each folder that cannot be read. With ``suffixes=PHOTO_SUFFIXES``, photographs in formats
-    that are not read are listed too, so that :func:`inspect_image` can tell of them.
+    Photographs in formats that are not read are listed too, so that :func:`inspect_image` can report them.
+    ``on_error`` is called for each folder that cannot be read.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if is_image_name(name, suffixes))
+        yield from (Path(parent, name) for name in sorted(names) if is_image_name(name))
         if not recursive:
             return
 
@@ -82,8 +79,8 @@ def find_readable_files(folder: Path, what: str) -> list[Path]:
 
     Warns of photographs in formats that are not read, with their number and what to do; ``what`` begins the message.
     """
-    paths = sorted(path for path in find_image_files(folder, suffixes=PHOTO_SUFFIXES) if path.is_file())
-    unread = [path for path in paths if _is_unread(path)]
+    paths = sorted(path for path in find_image_files(folder) if path.is_file())
+    unread = [path for path in paths if _fault_of_format(path)]
     if unread:
         kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
         warnings.warn(
@@ -91,7 +88,7 @@ def find_readable_files(folder: Path, what: str) -> list[Path]:
             f"({kinds}), such as {printable(unread[0].name)}: convert to PNG or JPEG.",
             stacklevel=3,
         )
-    return [path for path in paths if not _is_unread(path)]
+    return [path for path in paths if not _fault_of_format(path)]
 
 
 def inspect_image(path: Path, decode: bool = False) -> ImageFacts:
@@ -117,7 +114,7 @@ def inspect_mask(path: Path) -> ImageFacts:
 
 def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
     try:
-        fault = _is_no_file(path) or _is_unread(path)
+        fault = _fault_of_path(path) or _fault_of_format(path)
         if fault:
             return ImageFacts(None, fault)
         with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
@@ -133,7 +130,7 @@ def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
     except PermissionError:
         return ImageFacts(None, "may not be read: change its permissions")
     except UnidentifiedImageError:
-        return ImageFacts(None, _is_no_image(path))
+        return ImageFacts(None, _fault_of_content(path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return ImageFacts(None, _too_large())
     except Exception:  # every format fails in its own way, and every failure is an answer
@@ -153,7 +150,7 @@ def too_small(height: int, width: int) -> str | None:
     return f"has {height}x{width} pixels (height x width), too few to inspect: {MIN_SIDE}x{MIN_SIDE} is the least"
 
 
-def _is_no_file(path: Path) -> str | None:
+def _fault_of_path(path: Path) -> str | None:
     if path.is_file():
         return None
     if path.is_dir():
@@ -163,12 +160,12 @@ def _is_no_file(path: Path) -> str | None:
     return "is a broken link" if path.is_symlink() else "does not exist"
 
 
-def _is_unread(path: Path) -> str | None:
+def _fault_of_format(path: Path) -> str | None:
     suffix = path.suffix.lower()
     return f"has a format that is not read ({suffix}): convert it to PNG or JPEG" if suffix in _UNREAD else None
 
 
-def _is_no_image(path: Path) -> str:
+def _fault_of_content(path: Path) -> str:
     try:
         empty = path.stat().st_size == 0
     except FileNotFoundError:

@@ -74,7 +74,7 @@ def with_models(plan: Plan, labels: Sequence[str]) -> Plan:
     return replace(plan, models=tuple(model for model in plan.models if label_of(model).lower() in wanted))
 
 
-def with_budget(sweep: Plan, changes: Mapping[str, float | int]) -> Plan:
+def with_budget(plan: Plan, changes: Mapping[str, float | int]) -> Plan:
     """Return a sweep or deployment plan with another budget for all models."""
     budget = read(Budget, dict(changes), "budget")
-    return replace(sweep, budget=budget, models=tuple(replace(model, budget=None) for model in sweep.models))
+    return replace(plan, budget=budget, models=tuple(replace(model, budget=None) for model in plan.models))

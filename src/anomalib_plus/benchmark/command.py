@@ -107,8 +107,8 @@ def run_jobs(jobs: Sequence[Job], store: ResultStore, options: argparse.Namespac
         if options.runner == "ray":
             from anomalib_plus.benchmark.ray_runner import Share, run_on_ray
 
-            wish = Share(options.threads, options.gpus_per_job, workers)
-            run_on_ray(todo, store, progress, wish, options.retries, options.ray_address)
+            share = Share(options.threads, options.gpus_per_job, workers)
+            run_on_ray(todo, store, progress, share, options.retries, options.ray_address)
         else:
             threads = options.threads or max(usable_cores() // workers, 1)
             run_local(todo, store, progress, workers, threads, options.devices)

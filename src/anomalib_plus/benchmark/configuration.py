@@ -9,6 +9,7 @@ import yaml
 
 from anomalib_plus.benchmark.papers import Cell, category_name
 from anomalib_plus.benchmark.plan import Sweep
+from anomalib_plus.benchmark.protocol import SIZES
 from anomalib_plus.benchmark.schema import PlanError
 
 _IMAGE: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
@@ -21,7 +22,7 @@ METRIC_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "pixel_auroc_per_image": ("anomalib_plus.metrics.PerImageAUROC", {"prefix": "pixel_", "strict": False}),
     **{
         f"image_auroc_{size}": ("anomalib_plus.metrics.SizeSplitAUROC", {"size": size, "strict": False})
-        for size in ("small", "middle", "large")
+        for size in SIZES
     },
 }
 """Classes of the benchmark's metrics that anomalib's evaluator takes, with their arguments."""

@@ -175,7 +175,7 @@ def find_threshold(found: Predictions, is_test: bool) -> dict[str, Any]:
 
     Args:
         found: Predictions for the validation images.
-        is_test: Whether these are the test images.
+        is_test: True if these are the test images.
 
     Returns:
         ``value``, above which anomalib rejects an image, and ``source``, a phrase on the images that it comes from.

@@ -44,7 +44,7 @@ class Entry:
         label: Its name in the table; the name of the class by default.
         batch: Images in a batch.
         image_size: Height and width; None for the model's default.
-        training: Whether its training is timed, only run once (memory banks), or left out.
+        training: Time its training, only run it once (memory banks), or leave it out.
     """
 
     class_path: str
@@ -62,7 +62,7 @@ class Plan:
     Args:
         models: The models.
         precisions: Precisions of Lightning's trainer.
-        compiled: Whether the networks are measured as they are, compiled, or both.
+        compiled: False for the networks as they are, True for compiled ones; both by default.
         steps: Training steps that are timed, after five others.
         profiled: Number of models, the slowest to train, whose time is listed by operation.
     """

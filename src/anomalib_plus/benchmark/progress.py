@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from anomalib_plus.benchmark.plan import Job
+from anomalib_plus.benchmark.record import failure_text
 from anomalib_plus.image_files import printable
 
 
@@ -70,8 +71,7 @@ class SweepProgress:
 def outcome(job: Job, record: dict[str, Any] | None) -> str:
     """Describe a finished job in one line."""
     if record is None or record["status"] != "ok":
-        error = (record or {}).get("error") or {}
-        return f"FAILED {job.title}: {error.get('kind')}: {str(error.get('message')).splitlines()[0]}"
+        return f"FAILED {job.title}: {failure_text(record)}"
     metrics = record["metrics"]
     shown = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
     values = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown if metrics.get(name) is not None)

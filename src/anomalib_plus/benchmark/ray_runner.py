@@ -21,7 +21,7 @@ from anomalib_plus.benchmark.record import failed, new_record, now, seconds
 from anomalib_plus.benchmark.runner import finished_elsewhere
 from anomalib_plus.benchmark.schema import PlanError
 from anomalib_plus.benchmark.store import ResultStore
-from anomalib_plus.benchmark.supervision import run_in_process
+from anomalib_plus.benchmark.supervision import JobProcess
 from anomalib_plus.counts import counted
 
 _BUSY_SECONDS = 2.0
@@ -56,7 +56,7 @@ def run_on_ray(
     jobs: Sequence[Job],
     store: ResultStore,
     progress: SweepProgress,
-    wish: Share,
+    share: Share,
     retries: int,
     address: str | None,
 ) -> None:
@@ -80,38 +80,38 @@ def run_on_ray(
         ray.init(**start, log_to_driver=False)
     try:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        threads = threads_per_job(wish, machines)
-        progress.workers = max(sum(_room(machine, threads, wish.gpus) for machine in machines), 1)
-        _run(ray, jobs, store, progress, threads, wish.gpus, retries)
+        threads = threads_per_job(share, machines)
+        progress.workers = max(sum(_room(machine, threads, share.gpus) for machine in machines), 1)
+        _run(ray, jobs, store, progress, threads, share.gpus, retries)
     finally:
         if is_ours:
             ray.shutdown()
 
 
-def threads_per_job(wish: Share, machines: Sequence[Mapping[str, float]]) -> int:
+def threads_per_job(share: Share, machines: Sequence[Mapping[str, float]]) -> int:
     """Return the CPUs that a job reserves: the requested number, else the smallest share of a suitable machine.
 
     ``machines`` are ``CPU`` and ``GPU`` of each, as Ray counts them. A PlanError if none has enough resources; Ray
     would wait for one silently.
     """
-    least = wish.threads or 1
-    able = [machine for machine in machines if _room(machine, least, wish.gpus)]
+    least = share.threads or 1
+    able = [machine for machine in machines if _room(machine, least, share.gpus)]
     if not able:
         there = "; ".join(_in_words(_count(machine, "CPU"), _count(machine, "GPU")) for machine in machines)
         msg = (
-            f"A job needs {_in_words(least, wish.gpus)}; the machines of the Ray cluster have {there or 'none'}. "
+            f"A job needs {_in_words(least, share.gpus)}; the machines of the Ray cluster have {there or 'none'}. "
             "Lower --threads or --gpus-per-job."
         )
         raise PlanError(msg)
-    return wish.threads or min(_fair_threads(machine, wish) for machine in able)
+    return share.threads or min(_fair_threads(machine, share) for machine in able)
 
 
 def _in_words(cpus: float, gpus: float) -> str:
     return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 
-def _fair_threads(machine: Mapping[str, float], wish: Share) -> int:
-    jobs = _count(machine, "GPU") / wish.gpus if wish.gpus else wish.workers
+def _fair_threads(machine: Mapping[str, float], share: Share) -> int:
+    jobs = _count(machine, "GPU") / share.gpus if share.gpus else share.workers
     return max(int(_count(machine, "CPU") / jobs), 1)
 
 
@@ -186,8 +186,11 @@ def work(job: str, threads: int) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Run one job in a process of its own, as a task of the cluster; return its record and image files by name."""
     description = Job.from_json(job)
     with TemporaryDirectory() as folder:
-        record = run_in_process(description, Path(folder), threads)
-        images = ResultStore(Path(folder)).artifacts(description.job_id).glob("*")
+        store = ResultStore(Path(folder))
+        JobProcess(description, store, threads).settle()
+        record = store.record(description.job_id)
+        assert record is not None  # noqa: S101 -- written by settle; no other process uses the folder
+        images = store.artifacts(description.job_id).glob("*")
         return record, {file.name: file.read_bytes() for file in images}
 
 

@@ -79,6 +79,12 @@ def failed(record: dict[str, Any], kind: FailureKind, message: str, traceback: s
     return plain({**record, "status": "failed", "error": error, "finished": now()})
 
 
+def failure_text(record: Mapping[str, Any] | None) -> str:
+    """Describe the failure of a job in one line, by its record if it has left one."""
+    error = (record or {}).get("error") or {}
+    return f"{error.get('kind')}: {str(error.get('message')).splitlines()[0]}"
+
+
 def seconds(record: Mapping[str, Any]) -> float:
     """Return the duration of a finished job from its record."""
     started, finished = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))

@@ -80,8 +80,8 @@ def build_sweep(
     categories = list(dict.fromkeys(category for cell in chosen for category in cell.categories))
     return Sweep(
         models=tuple(
-            ModelEntry(recipe["class_path"], init_args={**variant, **changes}, variant=title)
-            for title, variant in variants.items()
+            ModelEntry(recipe["class_path"], init_args={**variant, **changes}, variant=name)
+            for name, variant in variants.items()
         ),
         data=(
             DataEntry(
@@ -246,8 +246,8 @@ def _run(recipe: Mapping[str, Any], wanted: Sequence[Cell], options: argparse.Na
     jobs = needed_jobs(expand(replace(sweep, gallery=1)), chosen) if chosen else []
     missing = [] if own_data else [cell for cell in wanted if not set(cell.categories) <= present]
     if missing:
-        cells = f"of {counted(len(wanted), 'cell')}"
-        text = f"{counted(len(missing), f'{cells} needs', f'{cells} need')} categories that are not in {root}."
+        of_all = f"of {counted(len(wanted), 'cell')}"
+        text = f"{counted(len(missing), f'{of_all} needs', f'{of_all} need')} categories that are not in {root}."
         console.print(printable(text), soft_wrap=True)
     folder = options.output or Path("results/reproduce", (chosen_preset or options.paper).replace("/", "-"))
     if options.dry_run or not jobs:

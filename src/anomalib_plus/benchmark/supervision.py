@@ -1,8 +1,5 @@
 """Child process of a job."""
 
-from pathlib import Path
-from typing import Any
-
 from anomalib_plus.benchmark.job import BUSY
 from anomalib_plus.benchmark.plan import Job
 from anomalib_plus.benchmark.process import ModuleProcess
@@ -58,12 +55,3 @@ class JobProcess(ModuleProcess):
             record = failed(new_record(self.job, self.started), *self.death(), tail)
             self.store.append(record)
         return record["status"]
-
-
-def run_in_process(job: Job, folder: Path, threads: int | None = None) -> dict[str, Any]:
-    """Run a job in a process of its own, with a new store in ``folder``, and return its record."""
-    store = ResultStore(folder)
-    JobProcess(job, store, threads).settle()
-    record = store.record(job.job_id)
-    assert record is not None  # noqa: S101 -- written by settle; no other process uses the folder
-    return record

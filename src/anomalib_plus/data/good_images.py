@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from anomalib_plus.image_files import IMAGE_SUFFIXES, PHOTO_SUFFIXES, find_image_files
+from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files
 
 
 def find_good_images(folder: Path) -> list[Path]:
@@ -19,7 +19,7 @@ def find_good_images(folder: Path) -> list[Path]:
         raise FileNotFoundError(msg)
     good = folder / "train" / "good"
     searched = good if good.is_dir() else folder
-    paths = sorted(find_image_files(searched, suffixes=PHOTO_SUFFIXES))
+    paths = sorted(find_image_files(searched))
     if not paths:
         msg = f"There is no image ({', '.join(IMAGE_SUFFIXES)}) in {searched}: give a folder with images."
         raise FileNotFoundError(msg)

@@ -13,14 +13,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Transform
 
 from anomalib_plus.counts import counted
-from anomalib_plus.image_files import (
-    IMAGE_SUFFIXES,
-    PHOTO_SUFFIXES,
-    find_image_files,
-    inspect_image,
-    is_image_name,
-    printable,
-)
+from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files, inspect_image, is_image_name, printable
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +117,13 @@ def _find(path: Path) -> tuple[list[Path], list[Path]]:
         if not os.path.lexists(path):
             msg = f"{printable(path)} does not exist."
             raise FileNotFoundError(msg)
-        return [path.parent.resolve() / path.name] if is_image_name(path.name, PHOTO_SUFFIXES) else [], []
+        return [path.parent.resolve() / path.name] if is_image_name(path.name) else [], []
     closed: list[Path] = []
 
     def note(error: OSError) -> None:
         closed.append(Path(error.filename))
 
-    return sorted(find_image_files(path.resolve(), on_error=note, suffixes=PHOTO_SUFFIXES)), closed
+    return sorted(find_image_files(path.resolve(), on_error=note)), closed
 
 
 def _lines(bad_images: list[BadImage]) -> str:

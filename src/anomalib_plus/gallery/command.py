@@ -68,13 +68,13 @@ def main(arguments: Sequence[str]) -> int:
         wanted["folder"] = options.defects
         kinds["DefectBank"] = DefectBank
     try:
-        wish = options.images, options.size
-        images = demo_images(*wish) if options.data is None else load_images(options.data, *wish)
+        count, size = options.images, options.size
+        images = demo_images(count, size) if options.data is None else load_images(options.data, count, size)
         synthesizers = {name: at_severities(member, wanted) for name, member in kinds.items()}
         draw_gallery(images, synthesizers, options.seed).save(options.output, quality=_QUALITY)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    size = options.output.stat().st_size / 1e6
+    megabytes = options.output.stat().st_size / 1e6
     what = f"{', '.join(synthesizers)} on {counted(len(images), 'image')}"
-    sys.stdout.write(f"{options.output}, {size:.1f} MB: {what}\n")
+    sys.stdout.write(f"{options.output}, {megabytes:.1f} MB: {what}\n")
     return 0

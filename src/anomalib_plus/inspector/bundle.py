@@ -80,7 +80,7 @@ class BundleInfo:
         seed: Seed of the training.
         data_sha256: Hash of the training data.
         choices: Choices that were made when the bundle was built, for people to read.
-        warnings: What the build warned of; ``score`` and ``watch`` print it.
+        warnings: Warnings of the build, which ``score`` and ``watch`` print.
         versions: Versions of the packages that built it.
         created: ISO 8601 time.
         files: SHA-256 of each file, by name; ``write_bundle_info`` computes it.
@@ -209,7 +209,7 @@ def read_bundle_info(folder: Path | str) -> BundleInfo:
         raise BundleError(msg)
     try:
         info = BundleInfo(**{name: value for name, value in content.items() if name in known})
-        _check_files(folder, replace(info, files={**info.files}))
+        _check_files(folder, info)
     except BundleError:
         raise
     except (TypeError, ValueError) as error:  # a value is missing or of another type

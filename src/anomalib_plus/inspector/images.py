@@ -7,13 +7,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from anomalib_plus.image_files import IMAGE_SUFFIXES, PHOTO_SUFFIXES, find_image_files, is_image_name, printable
+from anomalib_plus.image_files import IMAGE_SUFFIXES, find_image_files, is_image_name, printable
 from anomalib_plus.inspector.table import as_cell
 
 Key = tuple[str, str]
 """File name as in the table, and time of the last change in ISO 8601, UTC, to the microsecond.
 
-The time tells apart images that had the same name.
+The time distinguishes images of the same name.
 """
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -31,14 +31,14 @@ def find_images(arguments: Iterable[str], recursive: bool = False) -> Iterator[P
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            yield from _not_none(find_image_files(path, recursive, suffixes=PHOTO_SUFFIXES), argument)
+            yield from _not_none(find_image_files(path, recursive), argument)
         elif path.suffix.lower() == ".txt":
             lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
             yield from (Path(line) for line in lines if line.strip())
         elif glob.has_magic(argument) and not os.path.lexists(path):
             names = sorted(glob.glob(argument, recursive=recursive))  # noqa: PTH207 -- pathlib refuses absolute ones
-            yield from _not_none((Path(name) for name in names if is_image_name(name, PHOTO_SUFFIXES)), argument)
-        elif os.path.lexists(path) or is_image_name(path.name, PHOTO_SUFFIXES):
+            yield from _not_none((Path(name) for name in names if is_image_name(name)), argument)
+        elif os.path.lexists(path) or is_image_name(path.name):
             yield path
         else:
             msg = f"There is no file or folder {printable(argument)}: correct the path."
@@ -52,7 +52,7 @@ def images_in(folder: Path) -> dict[Key, Path]:
         OSError: If the folder cannot be read.
     """
     found = {}
-    for path in sorted(path for path in folder.iterdir() if is_image_name(path.name, PHOTO_SUFFIXES)):
+    for path in sorted(path for path in folder.iterdir() if is_image_name(path.name)):
         with suppress(FileNotFoundError):  # removed meanwhile
             changed = path.stat(follow_symlinks=path.exists()).st_mtime_ns
             found[as_cell(path.name), _format_time(changed)] = path

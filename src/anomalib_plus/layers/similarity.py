@@ -12,11 +12,11 @@ GMS_CONSTANT = 170 / 255**2
 """Stabiliser of GMS for images in [0, 1]; Xue et al. (2013) use 170 for values up to 255."""
 
 
-def gradient_magnitude(images: Tensor, eps: float = 1e-12) -> Tensor:
+def gradient_magnitude(images: Tensor) -> Tensor:
     """Prewitt gradient magnitude, (B, C, H, W).
 
     The kernels are ``[1, 0, -1] / 3`` over three rows and its transpose. Borders are replicated, because zero padding
-    would create edges. ``eps`` is added inside the root: without it flat areas have NaN gradients.
+    would create edges. 1e-12 is added inside the root: without it flat areas have NaN gradients.
 
     Sums and differences of shifted images are three times as fast in training as convolutions of single channels.
     """
@@ -25,7 +25,7 @@ def gradient_magnitude(images: Tensor, eps: float = 1e-12) -> Tensor:
     rows = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
     horizontal = (columns[..., :-2] - columns[..., 2:]) / 3
     vertical = (rows[..., :-2, :] - rows[..., 2:, :]) / 3
-    return (horizontal * horizontal + vertical * vertical + eps).sqrt()
+    return (horizontal * horizontal + vertical * vertical + 1e-12).sqrt()
 
 
 def gms_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
@@ -66,12 +66,10 @@ def gms_distances_per_scale(
     return maps
 
 
-def msgms_distance_map(
-    reference: Tensor, distorted: Tensor, num_scales: int = 4, constant: float = GMS_CONSTANT
-) -> Tensor:
-    """Mean over scales of ``1 - GMS``, each scale resized to the input's size (bilinear); (B, C, H, W) in [0, 1)."""
+def msgms_distance_map(reference: Tensor, distorted: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
+    """Mean over four scales of ``1 - GMS``, each resized to the input's size (bilinear); (B, C, H, W) in [0, 1)."""
     size = reference.shape[-2:]
-    distances = gms_distances_per_scale(reference, distorted, num_scales, constant)
+    distances = gms_distances_per_scale(reference, distorted, constant=constant)
     resized = [distances[0], *(F.interpolate(d, size, mode="bilinear", align_corners=False) for d in distances[1:])]
     return torch.stack(resized).mean(dim=0)
 

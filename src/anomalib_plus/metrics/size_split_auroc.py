@@ -1,7 +1,7 @@
 """Image AUROC by the size of the defects."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from anomalib.metrics.base import AnomalibMetric
@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from anomalib_plus.layers.checks import check_choice
 from anomalib_plus.metrics.per_image_auroc import area_under_roc
 
 DefectSize = Literal["small", "middle", "large"]
@@ -23,9 +24,7 @@ class _SizeSplitAUROC(Metric):
 
     def __init__(self, size: DefectSize = "small", bounds: tuple[float, float] = (0.05, 0.2)) -> None:
         super().__init__()
-        if size not in get_args(DefectSize):
-            msg = f"size must be one of {', '.join(get_args(DefectSize))}, got {size!r}."
-            raise ValueError(msg)
+        check_choice("size", size, DefectSize)
         if not 0 < bounds[0] <= bounds[1] < 1:
             msg = f"bounds must be two ascending fractions between 0 and 1, got {bounds}."
             raise ValueError(msg)

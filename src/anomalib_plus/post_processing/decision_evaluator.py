@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from anomalib_plus.post_processing.decision_rates import DEFECTIVE, GOOD, count_decisions, rates_of
-from anomalib_plus.post_processing.region_of_interest import labelled_inside
+from anomalib_plus.post_processing.region_of_interest import labelled_inside, masks_inside
 
 _LOGGED = {GOOD: "false_alarm_rate", DEFECTIVE: "detection_rate"}
 _OF_PIXELS = {"anomaly_map", "pred_mask", "gt_mask"}
@@ -54,7 +54,7 @@ class DecisionEvaluator(Evaluator):
     ) -> None:
         """Update the metrics of a validation."""
         del trainer, outputs, args, kwargs
-        masks = _masks_of(batch, pl_module)
+        masks = masks_inside(batch, pl_module)
         _update(self.val_metrics, labelled_inside(batch, masks), masks)
 
     def on_test_batch_end(
@@ -62,7 +62,7 @@ class DecisionEvaluator(Evaluator):
     ) -> None:
         """Update the metrics of a test, and count the decisions."""
         del trainer, outputs, args, kwargs
-        masks = _masks_of(batch, pl_module)
+        masks = masks_inside(batch, pl_module)
         inside = labelled_inside(batch, masks)
         _update(self.test_metrics, inside, masks)
         self._saw_defect |= inside.gt_label is None or bool(inside.gt_label.any())
@@ -105,11 +105,6 @@ def _default_metrics() -> list[AnomalibMetric]:
         AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
         F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
     ]
-
-
-def _masks_of(batch: Batch, pl_module: LightningModule) -> Tensor | None:
-    roi = getattr(getattr(pl_module, "post_processor", None), "roi", None)
-    return None if roi is None else roi.masks_of_batch(batch, pl_module)
 
 
 def _update(metrics: Any, batch: Batch, masks: Tensor | None) -> None:

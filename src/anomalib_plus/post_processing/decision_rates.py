@@ -63,7 +63,7 @@ def count_decisions(batch: Any, rejected: dict[str, list[bool]]) -> None:
             rejected.setdefault(group, []).append(bool(decision))
 
 
-def rates_of(rejected: dict[str, list[bool]], confidence: float = 0.95) -> list[Rate]:
+def rates_of(rejected: dict[str, list[bool]], confidence: float) -> list[Rate]:
     """Turn decisions by group into rates: good first, then all defective ones, then the types in alphabetical order."""
     if not rejected:
         msg = "There are no predictions to count."

@@ -10,7 +10,7 @@ Masks should extend a few pixels beyond the object, because missing or protrudin
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torchvision.transforms.v2 import Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from anomalib_plus.image_files import inspect_image, printable
+from anomalib_plus.layers.checks import check_choice
 from anomalib_plus.transforms.foreground import Polarity, otsu_foreground
 
 _MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
@@ -45,9 +46,7 @@ class OtsuForeground(nn.Module):
 
     def __init__(self, polarity: Polarity = "auto", dilation: int = 4) -> None:
         super().__init__()
-        if polarity not in get_args(Polarity):
-            msg = f"polarity must be one of {', '.join(get_args(Polarity))}, got {polarity!r}."
-            raise ValueError(msg)
+        check_choice("polarity", polarity, Polarity)
         _check_dilation(dilation)
         self.polarity: Polarity = polarity
         self.dilation = dilation

@@ -42,10 +42,10 @@ class PartNumbers(Metric):
 
 
 class GoodImages(nn.Module):
-    """Collection of the good images of a validation.
+    """Collection of the good images of a validation, with the parts that they show.
 
-    ``group_by`` is a regular expression that finds the part in an image's path; None to take it from the datasets'
-    samples, as far as these name it.
+    The methods' ``group_by`` is a regular expression that finds the part in an image's path; None to take it from the
+    datasets' samples, as far as these name it.
     """
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ class RegionOfInterest(nn.Module):
     """
 
     foreground: nn.Module | None
-    """What computes one mask per image, if that is the choice."""
+    """Module that computes one mask per image, if that is the choice."""
     mask: Tensor
     """The mask for all images (H, W), boolean; (0, 0) if there is none or it was not used yet."""
     _source: FixedRegion | None
@@ -168,6 +168,12 @@ class RegionOfInterest(nn.Module):
         else:  # a checkpoint without region leaves that of the constructor
             state_dict[f"{prefix}mask"] = self.mask
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def masks_inside(batch: Batch, pl_module: LightningModule) -> Tensor | None:
+    """Return the pixels of a batch's maps that count by the model's post-processor; None if all do."""
+    roi = getattr(getattr(pl_module, "post_processor", None), "roi", None)
+    return None if roi is None else roi.masks_of_batch(batch, pl_module)
 
 
 def limited(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from anomalib_plus.post_processing.region_of_interest import masks_inside
+
 
 class RegionVisualizer(ImageVisualizer):
     """anomalib's visualizer, which also draws the outline of the region of interest into every picture.
@@ -32,8 +34,7 @@ class RegionVisualizer(ImageVisualizer):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ImageBatch, *args: Any, **kwargs: Any
     ) -> None:
         """Save a picture of each image of the batch."""
-        roi = getattr(getattr(pl_module, "post_processor", None), "roi", None)
-        masks = roi.masks_of_batch(batch, pl_module) if roi is not None else None
+        masks = masks_inside(batch, pl_module)
         if masks is None:
             super().on_test_batch_end(trainer, pl_module, outputs, batch, *args, **kwargs)
             return

@@ -6,8 +6,6 @@ from typing import Any
 from anomalib_plus.post_processing.conformal_post_processor import ConformalPostProcessor
 from anomalib_plus.post_processing.region_post_processor import RegionPostProcessor
 
-_CONFORMAL, _REGION = ConformalPostProcessor.__name__, RegionPostProcessor.__name__
-
 
 def restore(config: Any) -> RegionPostProcessor | None:
     """Build the post-processor that a checkpoint names; anomalib then restores its settings and thresholds.
@@ -21,6 +19,6 @@ def restore(config: Any) -> RegionPostProcessor | None:
         None if it names none of this package.
     """
     name = config.get("class") if isinstance(config, Mapping) else None
-    if name == _CONFORMAL:
+    if name == ConformalPostProcessor.__name__:
         return ConformalPostProcessor(config["false_positive_rate"], confidence=config["confidence"])
-    return RegionPostProcessor() if name == _REGION else None
+    return RegionPostProcessor() if name == RegionPostProcessor.__name__ else None

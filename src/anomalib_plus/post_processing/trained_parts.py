@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def warn_of_trained_parts(trainer: Trainer, model: str, group_by: str | None) -> None:
     """Warn if most good validation images of a fit show parts that the model was trained on, or look like it.
 
-    ``group_by`` finds the part in an image's path; without it, names of one burst and details tell.
+    ``group_by`` finds the part in an image's path; without it, names of one burst and similar details do.
     :class:`~anomalib_plus.validation.SyntheticValidation` has held parts out together, perhaps by their names.
     """
     if isinstance(datamodule_of_stage(trainer), SyntheticValidation):

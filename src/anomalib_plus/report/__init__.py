@@ -3,6 +3,6 @@
 All numbers come from the records; the report imports no model, data set or network.
 """
 
-from .records import ResultsError, Store, read_store
+from anomalib_plus.report.records import ResultsError, Store, read_store
 
 __all__ = ["ResultsError", "Store", "read_store"]

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 WIDTH, WIDE, HEIGHT = 340, 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 42
+_BINS = 24
 
 Points = Sequence[tuple[float, float]]
 
@@ -220,7 +221,7 @@ def _free_spot(
     return None, 0, "start"
 
 
-def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[float], bins: int = 24) -> Chart | None:
+def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[float]) -> Chart | None:
     """Histogram of scores: good images as filled bars, defective ones as outlines; None without scores."""
     values = np.array([*normal, *anomalous], dtype=float)
     if not len(values):
@@ -228,7 +229,7 @@ def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[flo
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, bins + 1)
+    edges = np.linspace(low, high, _BINS + 1)
     shares = {
         kind: np.histogram(scores, edges)[0] / len(scores)
         for kind, scores in (("normal", normal), ("anomalous", anomalous))
@@ -236,7 +237,7 @@ def histogram_chart(title: str, normal: Sequence[float], anomalous: Sequence[flo
     }
     top = max(float(share.max()) for share in shares.values())
     x, y = _axes(("image score", low, high), ("share of images", 0.0, top * 1.05))
-    width = round(x.length / bins, 1)
+    width = round(x.length / _BINS, 1)
     bars = [
         Bar(x.coordinate(edge), round(y.length - y.coordinate(height), 1), width, y.coordinate(height), kind)
         for kind, share in shares.items()

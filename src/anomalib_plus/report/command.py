@@ -8,10 +8,9 @@ from pathlib import Path
 from anomalib_plus.counts import counted
 from anomalib_plus.image_files import printable
 from anomalib_plus.option_types import at_least
-
-from .gallery import GalleryLimits
-from .records import PaperNumbers, Store, read_published, read_store
-from .summary import Summary
+from anomalib_plus.report.gallery import GalleryLimits
+from anomalib_plus.report.records import PaperNumbers, Store, read_published, read_store
+from anomalib_plus.report.summary import Summary
 
 SUFFIXES = (".html", ".md", ".csv")
 
@@ -70,9 +69,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _render(suffix: str, summary: Summary, papers: PaperNumbers, options: argparse.Namespace) -> tuple[str, int]:
-    from .markdown import render_markdown  # here, because --help should be fast
-    from .page import render_page
-    from .spreadsheet import render_csv
+    from anomalib_plus.report.markdown import render_markdown  # here, because --help should be fast
+    from anomalib_plus.report.page import render_page
+    from anomalib_plus.report.spreadsheet import render_csv
 
     if suffix == ".html":
         limits = GalleryLimits(options.examples, options.picture_size, options.max_examples)

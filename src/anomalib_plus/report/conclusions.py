@@ -8,10 +8,9 @@ import pandas as pd
 from scipy.stats import t
 
 from anomalib_plus.counts import counted
-
-from .records import Record, finite, part, parts
-from .summary import Summary
-from .words import metric_title, percent, points
+from anomalib_plus.report.records import Record, finite, part, parts
+from anomalib_plus.report.summary import Summary
+from anomalib_plus.report.words import metric_title, percent, points
 
 CONFIDENCE = 0.95
 _FEW_STEPS, _FEW_EPOCHS, _MANY_STEPS = 500, 10, 5000
@@ -99,7 +98,7 @@ def _ranking(summary: Summary, data: str) -> str:
 
 
 def _support(summary: Summary, data: str, best: str, others: list[str]) -> str:
-    """Tell whether the spread separates the best model from the others, of which the second-best is the first."""
+    """Say whether the spread separates the best model from the others, of which the second-best is the first."""
     best_figures = summary.seed_averages(data, best, summary.rank_by)
     found = {model: difference(best_figures, summary.seed_averages(data, model, summary.rank_by)) for model in others}
     near = found[others[0]]

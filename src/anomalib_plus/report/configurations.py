@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anomalib_plus.benchmark.plan import with_variant
-
-from .records import Record, category, part
+from anomalib_plus.report.records import Record, category, part
 
 _LONGEST_VALUE = 32
 _IGNORED = {"data": {"root", "category"}, "trainer": {"accelerator"}}

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from statistics import mean
 
-from .charts import Chart, histogram_chart, line_chart, scatter_chart
-from .records import Record, finite, pairs, part, parts
-from .summary import Summary
-from .words import metric_title
+from anomalib_plus.report.charts import Chart, histogram_chart, line_chart, scatter_chart
+from anomalib_plus.report.records import Record, finite, pairs, part, parts
+from anomalib_plus.report.summary import Summary
+from anomalib_plus.report.words import metric_title
 
 CURVES = (  # name in the records, title, x label, y label, diagonal
     ("roc_image", "image ROC", "false positive rate", "true positive rate", True),

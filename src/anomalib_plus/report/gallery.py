@@ -10,8 +10,7 @@ from typing import Any
 from PIL import Image
 
 from anomalib_plus.counts import counted
-
-from .records import Record, finite, pairs, part, parts
+from anomalib_plus.report.records import Record, finite, pairs, part, parts
 
 KINDS = {
     "worst_good": "highest score",

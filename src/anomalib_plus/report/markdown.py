@@ -1,10 +1,10 @@
 """Report in Markdown, for a README or a pull request."""
 
-from . import settings, tables
-from .conclusions import sentences, short_trainings
-from .page import facts
-from .records import PaperNumbers
-from .summary import Summary
+from anomalib_plus.report import settings, tables
+from anomalib_plus.report.conclusions import sentences, short_trainings
+from anomalib_plus.report.page import facts
+from anomalib_plus.report.records import PaperNumbers
+from anomalib_plus.report.summary import Summary
 
 
 def render_markdown(summary: Summary, papers: PaperNumbers, title: str) -> str:

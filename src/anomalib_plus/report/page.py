@@ -11,12 +11,11 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from anomalib_plus import __version__
-
-from . import conclusions, figures, settings, tables
-from .charts import LEFT, TOP, Chart
-from .gallery import Example, GalleryLimits, choose, decisions, example
-from .records import PaperNumbers, part
-from .summary import Summary
+from anomalib_plus.report import conclusions, figures, settings, tables
+from anomalib_plus.report.charts import LEFT, TOP, Chart
+from anomalib_plus.report.gallery import Example, GalleryLimits, choose, decisions, example
+from anomalib_plus.report.records import PaperNumbers, part
+from anomalib_plus.report.summary import Summary
 
 _COLOURS, _DASHES = 8, 4
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .records import Record, part
-from .summary import Summary
+from anomalib_plus.report.records import Record, part
+from anomalib_plus.report.summary import Summary
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from io import StringIO
 
 import pandas as pd
 
-from . import tables
-from .configurations import model_name
-from .records import PaperNumbers, category, finite
-from .summary import Figure, Summary
+from anomalib_plus.report import tables
+from anomalib_plus.report.configurations import model_name
+from anomalib_plus.report.records import PaperNumbers, category, finite
+from anomalib_plus.report.summary import Figure, Summary
 
 COLUMNS = ["data", "model", "category", "kind", "name", "mean", "std", "seeds", "paper", "gap", "message"]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t")

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from .configurations import configuration_titles
-from .records import Record, Store, category, finite, part
+from anomalib_plus.report.configurations import configuration_titles
+from anomalib_plus.report.records import Record, Store, category, finite, part
 
 _PREFERRED = "image_auroc"
 

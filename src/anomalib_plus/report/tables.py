@@ -4,10 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from .configurations import budget_words, model_name
-from .records import PaperNumbers, Record, category, part
-from .summary import Figure, Summary
-from .words import MISSING, cost_text, cost_title, cost_value, figure_text, metric_title, percent, points
+from anomalib_plus.report.configurations import budget_words, model_name
+from anomalib_plus.report.records import PaperNumbers, Record, category, part
+from anomalib_plus.report.summary import Figure, Summary
+from anomalib_plus.report.words import (
+    MISSING,
+    cost_text,
+    cost_title,
+    cost_value,
+    figure_text,
+    metric_title,
+    percent,
+    points,
+)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Titles of metrics and costs, and formats of numbers."""
 
-from .summary import Figure
+from anomalib_plus.benchmark.protocol import SIZES
+from anomalib_plus.report.summary import Figure
 
 _CAPITALS = {"auroc": "AUROC", "ap": "AP", "aupro": "AUPRO", "pro": "PRO", "roc": "ROC", "f1": "F1"}
-_DEFECT_SIZES = {"small", "middle", "large"}
 _COST_TITLES = {
     "fit_seconds": "training (s)",
     "parameters": "parameters (M)",
@@ -15,14 +15,13 @@ _COST_TITLES = {
     "throughput_images_per_second": "images per second",
     "peak_memory_mib": "peak memory (MiB)",
 }
-_MILLION = 1e6
 MISSING = "\N{EN DASH}"
 
 
 def metric_title(name: str) -> str:
     """Convert ``image_f1_max`` to "image F1 max", ``image_auroc_small`` to "image AUROC, small defects"."""
     stem, _, size = name.rpartition("_")
-    if size in _DEFECT_SIZES:
+    if size in SIZES:
         return f"{metric_title(stem)}, {size} defects"
     return " ".join(_CAPITALS.get(word, word) for word in name.split("_"))
 
@@ -34,7 +33,7 @@ def cost_title(name: str) -> str:
 
 def cost_value(name: str, value: float) -> float:
     """Convert a cost to the unit of its title."""
-    return value / _MILLION if name.endswith("parameters") else value
+    return value / 1e6 if name.endswith("parameters") else value
 
 
 def cost_text(name: str, value: float) -> str:

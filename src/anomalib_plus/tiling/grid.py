@@ -1,4 +1,4 @@
-"""Where the tiles of an image lie, and the weights that blend their maps."""
+"""Locations of the tiles of an image, and the weights that blend their maps."""
 
 import math
 

@@ -40,7 +40,7 @@ def _hook_of_inner(name: str) -> Callable[..., None]:
 class Tiled(BaseModule, AnomalibModule):
     """Model that finds small defects in large images: another model, trained on tiles and used on overlapping ones.
 
-    A training step takes ``tile_batch`` tiles from random places of the batch's images, at least one of each. A
+    A training step takes ``tile_batch`` tiles from random locations in the batch's images, at least one of each. A
     prediction covers the image with overlapping tiles, calls the network with at most ``tile_batch`` of them, blends
     their maps with a smooth window and takes the largest score. The network's memory follows from ``tile_batch``, not
     from the image.
@@ -160,7 +160,7 @@ class Tiled(BaseModule, AnomalibModule):
         return self.inner.configure_optimizers()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Take a training step of the wrapped model on tiles from random places of the batch."""
+        """Take a training step of the wrapped model on tiles from random locations in the batch."""
         images = self.model.rescale(batch.image)
         tiles = draw_tiles(batch, images, self.model.tile, self.model.tile_batch)
         tiles.image = self.model.pre_process_tiles(tiles.image)

@@ -20,7 +20,7 @@ class TiledModel(nn.Module):
         overlap: Smallest share of a tile that its neighbour repeats.
         scale: Factor of the image's height and width before it is cut.
         tile_batch: Largest number of tiles per call of the network.
-        tile_pre_processor: What the model does with its images apart from resizing, for example ``Normalize``.
+        tile_pre_processor: The model's pre-processor without its resizing, for example ``Normalize``.
     """
 
     def __init__(
@@ -115,12 +115,6 @@ class TiledModel(nn.Module):
                 F.pad(tile * weight, (left, width - left - self.tile[1]))
                 for left, tile, weight in zip(columns, tiles, column_weights, strict=True)
             ]
-            strips.append(F.pad(_sum(parts) * weights[:, None], (0, 0, top, height - top - self.tile[0])))
-        return _sum(strips)
-
-
-def _sum(parts: list[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+            strip = sum(parts[1:], start=parts[0]) * weights[:, None]
+            strips.append(F.pad(strip, (0, 0, top, height - top - self.tile[0])))
+        return sum(strips[1:], start=strips[0])

@@ -7,7 +7,7 @@ from torchvision.transforms.v2 import functional as tv
 
 
 def draw_tiles(batch: ImageBatch, images: Tensor, tile: tuple[int, int], count: int) -> ImageBatch:
-    """Draw tiles at random places, in turn from each image, by torch's global generator.
+    """Draw tiles at random locations, in turn from each image, by torch's global generator.
 
     Args:
         batch: Batch whose masks (B, H, W) and labels go with the tiles. A tile of an image with a mask is labelled by

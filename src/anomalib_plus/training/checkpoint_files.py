@@ -22,6 +22,7 @@ ORIGIN = "anomalib_plus"
 """Key of a checkpoint's entry with model and version."""
 PART_SUFFIX = ".part"
 """Suffix of an unfinished file; the next checkpoint of the same name overwrites it."""
+_ELSEWHERE = "Free disk space, change the permissions, or choose another folder by default_root_dir."
 
 
 class CheckpointError(RuntimeError):
@@ -126,9 +127,6 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             "ckpt_path=FILE."
         )
         raise OSError(error.errno, msg) from error
-
-
-_ELSEWHERE = "Free disk space, change the permissions, or choose another folder by default_root_dir."
 
 
 def _free_space(folder: Path) -> str:

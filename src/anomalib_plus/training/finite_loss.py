@@ -10,6 +10,11 @@ from torch import Tensor, nn
 
 from anomalib_plus.counts import counted
 
+_ADVICE = (
+    "Check the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start a new "
+    "training with a lower learning_rate, which a resumed optimizer would ignore."
+)
+
 
 class _Step(NamedTuple):
     epoch: int
@@ -97,12 +102,6 @@ def _describe(model: nn.Module, step: _Step, before: _Step | None) -> str:
     if before is not None and _not_finite(dict(model.named_parameters())):
         message += f" The weights are NaN or infinite as well; the step before was {_place(before)}."
     return f"{message} {_ADVICE}"
-
-
-_ADVICE = (
-    "Check the images; resume from the last checkpoint in full precision (--trainer.precision=32), or start a new "
-    "training with a lower learning_rate, which a resumed optimizer would ignore."
-)
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -65,8 +65,8 @@ class Augmenter(nn.Module):
         Args:
             images: Dataset whose items have ``image`` and ``image_path``.
             transform: Applied to an image before :meth:`corrupt` sees it.
-            description: What ``transform`` and dataset do to an image, in words.
-            progress: Whether a progress bar is drawn.
+            description: Description of what ``transform`` and dataset do to an image.
+            progress: Draw a progress bar.
         """
 
     def config(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_named(kind: type, name: str) -> bool:
-    """Tell whether this is the name of a class, alone or below its module or a package above, which may export it."""
+    """Return True if this is the name of a class, alone or below its module or a package above, which may export it."""
     package, _, last = name.rpartition(".")
     return name in {kind.__name__, _path(kind)} or (
         last == kind.__name__ and f"{kind.__module__}.".startswith(f"{package}.")

@@ -1,4 +1,4 @@
-"""Contamination: crumbs, dust and splashes scattered around a place."""
+"""Contamination: crumbs, dust and splashes scattered around a location."""
 
 import torch
 from torch import Tensor

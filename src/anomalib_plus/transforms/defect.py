@@ -96,18 +96,19 @@ class Site(NamedTuple):
 
 
 class Defect(Augmenter):
-    """One defect per image at a random place inside a region of interest.
+    """One defect per image at a random location inside a region of interest.
 
     Outside its label an image keeps its bits; on it the mean absolute change is at least ``MIN_CHANGE``. Images with
-    three equal channels keep them equal. What is drawn for an image depends on the generator and on its place in the
+    three equal channels keep them equal. What is drawn for an image depends on the generator and on its position in the
     batch, not on the other images.
 
     Args:
         severity: In (0, 1]; size, contrast and opacity are drawn around it.
         probability: Share of the images that get a defect.
-        roi: Where defects and labels may lie: a mask (H, W), one mask per image, an image file, "foreground" for the
+        roi: Region of defects and labels: a mask (H, W), one mask per image, an image file, "foreground" for the
             object that Otsu's threshold finds, or None or "everywhere".
-        foreground_polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
+        foreground_polarity: Side of Otsu's threshold that is the object; "auto" takes the one that is rarer at the
+            image border.
 
     Raises:
         ValueError: If an argument is out of its range or the region of interest allows no pixel.

@@ -119,7 +119,7 @@ class DefectBank(Defect):
         factor = (0.5 + site.size).minimum(largest / pool.sides[drawn])
         angle, mirror = draws.uniform(0, 2 * math.pi), draws.sign()
 
-        # From a pixel's offset from the centre to its place in the square of the crop, -1 to 1.
+        # From a pixel's offset from the centre to its position in the square of the crop, -1 to 1.
         half = crops.shape[3] / 2
         window = site.window(float((factor * pool.sides[drawn]).max()) * 1.5)
         cos, sin = angle.cos() / (factor * half), angle.sin() / (factor * half)

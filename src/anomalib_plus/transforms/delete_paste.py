@@ -86,15 +86,15 @@ class _RectangleDamage(Augmenter):
         area_ratio: Smallest and largest rectangle as a share of the image.
         aspect_ratio: Smallest and largest width / height, drawn log-uniformly.
         num_patches: Rectangles per image. Pixels are always cut from the clean image.
-        allow_overlap: Whether the pasted rectangle may touch the one it was cut from.
-        fill_value: What a deleted pixel becomes (0 is black).
+        allow_overlap: Let the pasted rectangle touch the one it was cut from.
+        fill_value: Value of deleted pixels (0 is black).
         probability: Share of images that are damaged.
         max_tries: Draws until an overlapping pair is accepted after all.
         severity: In (0, 1]: draws the area from the part of its range around it and makes sure that the damage can be
             seen. None uses the whole range, and damage may be invisible.
-        roi: Where rectangles and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; rectangles are
+        roi: Region of rectangles and labels, see :class:`anomalib_plus.transforms.defect.Defect`; rectangles are
             centred on it and cut off at its border.
-        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
+        foreground_polarity: Side of Otsu's threshold that is the object, for a ``roi`` of "foreground".
 
     Raises:
         ValueError: If a range is empty or out of bounds, or the region of interest allows no pixel.

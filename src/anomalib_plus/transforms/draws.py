@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class ImageDraws:
-    """One host generator per image, so that what is drawn for an image depends on its place in the batch alone.
+    """One host generator per image, so that what is drawn for an image depends on its position in the batch alone.
 
     Args:
         count: Number of images B.

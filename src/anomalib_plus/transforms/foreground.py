@@ -1,4 +1,4 @@
-"""The foreground of an image: Otsu's threshold and which side of it is the background (FEAR, section 3)."""
+"""The foreground of an image: Otsu's threshold and the side of it that is the background (FEAR, section 3)."""
 
 from typing import Literal
 
@@ -43,7 +43,7 @@ def otsu_foreground(images: Tensor, polarity: Polarity = "auto") -> Tensor:
 
     Args:
         images: (B, 3, H, W), values in [0, 1].
-        polarity: Which side of the threshold is the object, if that is known.
+        polarity: Side of the threshold that is the object, if that is known.
 
     Returns:
         (B, 1, H, W), bool.

@@ -34,12 +34,12 @@ class Mix(Augmenter):
 
     Args:
         transforms: Transforms or their plain data (class_path and init_args); all eight placed defects if None.
-        weights: How often each is drawn, relative to the others; all alike if None.
+        weights: Relative frequency of each; all alike if None.
         severity: In (0, 1]; replaces that of every transform. None keeps theirs.
         defects_per_image: Fewest and most transforms per image.
         probability: Share of the images that get any.
         roi: Replaces the region of interest of every transform that has one. None keeps theirs.
-        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
+        foreground_polarity: Side of Otsu's threshold that is the object, for a ``roi`` of "foreground".
         nuisance: Applied to all images before, by :meth:`corrupt` only, because it changes the target.
 
     Raises:

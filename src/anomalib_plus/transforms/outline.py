@@ -17,10 +17,10 @@ def draw_outline(site: Site, draws: ImageDraws, radius: Tensor, roughness: float
     """Draw an ellipse with an uneven rim around the centre of each site.
 
     Args:
-        site: Place of the defects.
+        site: Location of the defects.
         draws: Random numbers.
         radius: (B,) mean radius in pixels.
-        roughness: How far the rim leaves the ellipse, about, as a share of the radius.
+        roughness: Approximate distance by which the rim leaves the ellipse, as a share of the radius.
 
     Returns:
         Windows that hold the outlines; and (B, 1, h, w) float32, about the distance from the centre in radii: 0 there,

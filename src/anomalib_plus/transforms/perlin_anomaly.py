@@ -30,16 +30,17 @@ class PerlinAnomaly(Augmenter):
     if no try gives a blob that meets its region.
 
     Args:
-        textures: Folder of texture images, "self" for other places of the batch, a :class:`TextureSource` or its
+        textures: Folder of texture images, "self" for other locations of the batch, a :class:`TextureSource` or its
             arguments, or None for procedural textures.
         probability: Share of the images that are corrupted.
         opacity: Opacity of the texture, one number or a range to draw from per image.
         threshold: Noise above it is anomalous.
         perlin_log2_scales: Lattice cells per axis are 2 to a power uniform in this range, both ends included.
-        roi: Where anomalies may lie: "foreground", the object that Otsu's threshold finds; a mask (H, W), one mask per
+        roi: Region of the anomalies: "foreground", the object that Otsu's threshold finds; a mask (H, W), one mask per
             image or an image file; None for everywhere, as textures need it.
-        foreground_polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
-        blend_inverse: Where the clean image shows: outside the "mask", or, literally as FEAR's equation 2 is printed,
+        foreground_polarity: Side of Otsu's threshold that is the object; "auto" takes the one that is rarer at the
+            image border.
+        blend_inverse: Region of the clean image: outside the "mask", or, literally as FEAR's equation 2 is printed,
             outside the "perlin" blob, which blackens the blob's unlabelled part.
         rotate_image_probability: Share of the images that :meth:`corrupt` rotates, with their foreground.
         rotate_noise_probability: Share of the noise maps that are rotated.
@@ -49,7 +50,7 @@ class PerlinAnomaly(Augmenter):
         max_tries: Draws of the noise before an empty mask is accepted.
         severity: In (0, 1]: opacity and size are drawn from the parts of their ranges around it, and an anomaly that
             could not be seen is strengthened. None uses the whole ranges, and anomalies may be invisible.
-        blend: How the texture meets the image: "none", a hard edge; "feather"; or "poisson", which gives it the
+        blend: Transition from image to texture: "none", a hard edge; "feather"; or "poisson", which gives it the
             brightness and colour of its surroundings.
         grey: Make textures grey: True, False, or "auto" for images without colours, whose channels differ by
             less than 0.02 on average, and where colour alone would give the anomaly away.

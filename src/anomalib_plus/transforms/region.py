@@ -25,7 +25,7 @@ class Region:
     Args:
         roi: Mask (H, W) or one per image of a batch, (B, H, W) or (B, 1, H, W), where what is not 0 is allowed; path of
             an image file with such a mask; "foreground", the object in each image; "everywhere" or None for no limit.
-        polarity: Which side of Otsu's threshold is the object; "auto" asks the image border.
+        polarity: Side of Otsu's threshold that is the object; "auto" takes the one that is rarer at the image border.
 
     Raises:
         ValueError: If a mask has another number of axes or allows no pixel, or if an argument is unknown.
@@ -44,12 +44,12 @@ class Region:
 
     @property
     def is_everywhere(self) -> bool:
-        """Tell whether there is no restriction."""
+        """True if there is no restriction."""
         return self.roi is None or (isinstance(self.roi, str) and self.roi == EVERYWHERE)
 
     @property
     def is_foreground(self) -> bool:
-        """Tell whether the region is the object in each image."""
+        """True if the region is the object in each image."""
         return isinstance(self.roi, str) and self.roi == FOREGROUND
 
     @property

@@ -23,7 +23,7 @@ def rotate_where(
         rotated: (B,), bool, which images; on the host.
         images: (B, C, H, W), floating point, or uint8 if "nearest"; overwritten.
         degrees: (B,) angles; on the host.
-        interpolation: How pixels are read between the grid points.
+        interpolation: Interpolation between the grid points.
         highest: Largest value of the images, which rounding must not exceed.
 
     Returns:

@@ -31,7 +31,7 @@ class SuperpixelCache:
     Args:
         max_bytes: Bound of the label maps held in memory; a 352x352 map takes 248 kB. A larger map is not held.
         folder: Made when there is something to keep, never cleaned up; None keeps nothing on disk.
-        settings: What else the maps depend on besides key and image; part of the name of a file.
+        settings: Description of all that the maps depend on besides key and image; part of the name of a file.
     """
 
     def __init__(self, max_bytes: int, folder: Path | None = None, settings: str = "") -> None:

@@ -51,8 +51,8 @@ def fill_superpixels(
         images: (B, 3, H, W).
         labels: Integer label maps (B, H, W), values below L.
         colours: (B, 3, L).
-        filled: Which labels take their colour, bool (B, 1, L).
-        opacity: How much of their colour they take, (B, 1, L) in [0, 1].
+        filled: True for the labels that take their colour, bool (B, 1, L).
+        opacity: Share of their colour that they take, (B, 1, L) in [0, 1].
 
     Returns:
         Corrupted images and masks (B, 1, H, W), both of the images' dtype.

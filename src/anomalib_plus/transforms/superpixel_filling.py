@@ -50,12 +50,12 @@ class SuperpixelFilling(Augmenter):
             channels differ by less than 0.02 on average, and where colour alone would give the defect away.
         opacity: Of the filling, one number or a range to draw from per superpixel; the paper's is 1.
         max_cache_bytes: Memory for label maps (248 kB per 352x352 image); the least recently used leaves first.
-        cache_folder: Where label maps are kept between runs; None keeps them in memory only.
+        cache_folder: Folder in which label maps are kept between runs; None keeps them in memory only.
         severity: In (0, 1]: fills this share of ``n_filled`` superpixels, at least one, and makes sure that they can be
             seen. None fills all ``n_filled``, visible or not.
-        roi: Where superpixels and labels may lie, see :class:`anomalib_plus.transforms.defect.Defect`; superpixels
+        roi: Region of filled superpixels and labels, see :class:`anomalib_plus.transforms.defect.Defect`; superpixels
             are cut off at its border.
-        foreground_polarity: Which side of Otsu's threshold is the object, for a ``roi`` of "foreground".
+        foreground_polarity: Side of Otsu's threshold that is the object, for a ``roi`` of "foreground".
 
     Raises:
         ValueError: If a number is out of range.
@@ -200,9 +200,9 @@ class SuperpixelFilling(Augmenter):
             images: Anything with ``len()`` and indexing that gives RGB tensors (3, H, W) in [0, 1] or items of an
                 anomalib dataset; those bring their ``image_path`` as key.
             keys: One key per image, as they will be given to ``forward``.
-            transform: What happens to an image before ``forward`` sees it (resizing).
+            transform: Applied to an image before ``forward`` sees it (resizing).
             workers: Threads; the number of CPUs if None.
-            progress: Whether a progress bar is drawn.
+            progress: Draw a progress bar.
 
         Returns:
             Number of label maps that were made, the others having been cached before.

@@ -1,7 +1,7 @@
 """Augmentation of anomaly textures: a few operations per image, each image with its own choice, order and strength.
 
-Most operations change a value regardless of its place. Each of those is a table of 256 entries per image and channel,
-a chain of them is one table, and what they need to know of the image is its histogram, which a table transforms too.
+Most operations change a value regardless of its position. Each is a table of 256 entries per image and channel, a chain
+of them is one table, and what they need to know of the image is its histogram, which a table transforms too.
 So only the few operations that look at neighbours or mix channels touch pixels. The last table is looked up only where
 the texture is pasted, and a sharpness or turn of colours that nothing but tables follows is done only there. On 8-bit
 values the operations agree with ``torchvision.transforms.v2.functional``.

@@ -29,8 +29,8 @@ class TextureSource:
 
     Args:
         folder: Folder of images of any kind, searched recursively (DTD, ImageNet, photographs). Without one the pool
-            holds procedural textures and a warning says so. With "self" there is no pool: the textures are other places
-            of the images of the batch, so that grey images get grey ones. (A folder of that name is "./self".)
+            holds procedural textures and a warning says so. With "self" there is no pool: the textures are other
+            locations of the batch's images, so that grey images get grey ones. (A folder of that name is "./self".)
         max_images: Most images in the pool; a larger folder gives a random subset.
         max_bytes: Most memory for the pool; an image takes 3 * height * width bytes.
         seed: Chooses the subset, and draws the procedural textures.

@@ -1,4 +1,4 @@
-"""Texture operations that change a value regardless of its place, as tables of what becomes of the 256 values."""
+"""Texture operations that change a value regardless of its position, as tables of what becomes of the 256 values."""
 
 from collections.abc import Callable
 

@@ -68,7 +68,7 @@ def keep_grey(changed: Tensor, images: Tensor) -> Tensor:
 
 
 def is_grey(images: Tensor) -> Tensor:
-    """Tell which images (B, C, H, W) have equal channels everywhere, bool (B, 1, 1, 1)."""
+    """Find the images (B, C, H, W) with equal channels everywhere; bool (B, 1, 1, 1)."""
     if images.shape[1] == 1:
         return images.new_ones(len(images), 1, 1, 1, dtype=torch.bool)
     equal = (images[:, 0] == images[:, 1]) & (images[:, 1] == images[:, 2])
@@ -83,7 +83,7 @@ def check_grey(grey: object) -> None:
 
 
 def gets_grey(images: Tensor, grey: Grey) -> Tensor:
-    """Tell which images (B, C, H, W) become grey, bool (B, 1, 1, 1); "auto" ignores noise and a tint of the light."""
+    """Find the images (B, C, H, W) that become grey; bool (B, 1, 1, 1). "auto" ignores noise and tinted light."""
     if grey == "auto":
         means = F.adaptive_avg_pool2d(images.float(), _FIELDS)
         return (means.amax(1) - means.amin(1)).mean((1, 2))[:, None, None, None] < _MOST_TINT

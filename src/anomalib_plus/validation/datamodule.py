@@ -46,8 +46,8 @@ class SyntheticValidation(AnomalibDataModule):
             scores of parts that the model has seen are too low. ``val_data.samples`` names the part of each image,
             which thresholds from good images need.
         group_by: Regular expression, searched in each path: images with the same first group, or without one the same
-            match, show the same part. None to tell by names of one burst (``017_a``, ``017_b``) and by details that
-            are alike. ``".*"`` takes each image for a part of its own.
+            match, show the same part. None groups by names of one burst (``017_a``, ``017_b``) and by similar
+            details. ``".*"`` takes each image for a part of its own.
         seed: Seed of the split and of everything drawn.
 
     Raises:

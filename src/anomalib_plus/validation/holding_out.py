@@ -40,9 +40,8 @@ def hold_out(n: int, share: float, seed: int, groups: Sequence[str] | None = Non
         raise ValueError(msg)
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [list(members.values())[position] for position in order]
-    wanted = max(1, round(share * n))
     taken: list[list[int]] = []
-    missing = wanted
+    missing = max(1, round(share * n))
     for group in shuffled:
         if len(group) <= missing and len(taken) < len(shuffled) - 1:
             taken.append(group)

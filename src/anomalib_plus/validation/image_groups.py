@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_plus.counts import counted
-from anomalib_plus.validation.similar_images import components, similar_pairs
+from anomalib_plus.validation.similar_images import components, largest_group, similar_pairs
 
 _SIDE = 32
 _SMALL_GROUP, _GROUP_SHARE = 4, 0.15
@@ -33,7 +33,7 @@ def group_images(
         names: Names of the files.
         thumbnails: For each image brightness (32, 32).
         group_by: Regular expression, searched in each name: images with the same first group, or without one the same
-            match, show the same part. None to tell by names of one burst and by details that are alike.
+            match, show the same part. None groups by names of one burst and by similar details.
 
     Returns:
         For each image the name of its group, and sentences on the groups.
@@ -104,7 +104,7 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
     count, remarks = len(names), []
     largest = max(_SMALL_GROUP, int(_GROUP_SHARE * count))
     links = _burst_links(names)
-    lumped = _largest(count, links)
+    lumped = largest_group(count, links)
     if lumped > largest:
         remarks.append(
             f"By names of one burst, {lumped} of {count} images would be one part, so this rule is not "
@@ -112,7 +112,7 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
         )
         links = []
     similar = similar_pairs(np.array(thumbnails).reshape(-1, _SIDE, _SIDE), largest)
-    if _largest(count, [*links, *similar]) > largest:
+    if largest_group(count, [*links, *similar]) > largest:
         similar = []  # names are surer
     for title, found in (("have names of one burst", links), ("are alike in their details", similar)):
         if found:
@@ -124,11 +124,6 @@ def _by_appearance(names: Sequence[str], thumbnails: Sequence[NDArray[np.integer
             "the threshold."
         )
     return [str(number) for number in components(count, [*links, *similar])], remarks
-
-
-def _largest(count: int, links: Sequence[tuple[int, int]]) -> int:
-    """Return the number of images in the largest group."""
-    return int(np.bincount(components(count, links)).max(initial=0))
 
 
 def _burst_links(names: Sequence[str]) -> list[tuple[int, int]]:

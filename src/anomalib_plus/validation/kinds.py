@@ -78,7 +78,7 @@ def kinds_of(augmenter: Augmenter | None) -> list[Kind]:
 
 
 class PlannedImage(NamedTuple):
-    """What an image is made of: a good image, the kind and severity of its defect, and the seed."""
+    """Plan of an image: a good image, the kind and severity of its defect, and the seed."""
 
     image_path: str
     kind: str
@@ -120,7 +120,7 @@ def image_seed(seed: int, path: str, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:6], "big")
 
 
-def add_defect(image: Tensor, kind: Kind, severity: float | None, seed: int, source: Any = "") -> tuple[Tensor, Tensor]:
+def add_defect(image: Tensor, kind: Kind, severity: float | None, seed: int, source: str) -> tuple[Tensor, Tensor]:
     """Add one defect to an image, the same for a seed.
 
     Args:
@@ -155,6 +155,5 @@ def add_defect(image: Tensor, kind: Kind, severity: float | None, seed: int, sou
 
 def to_8_bits(image: Tensor) -> Tensor:
     """Round values in [0, 1] to those that an 8-bit file holds, so that no machine sees another image."""
-    return to_dtype(
-        image.float().mul(255).round_().clamp_(0, 255).byte(), torch.float32, scale=True
-    )  # as files are read
+    rounded = image.float().mul(255).round_().clamp_(0, 255).byte()
+    return to_dtype(rounded, torch.float32, scale=True)  # as files are read

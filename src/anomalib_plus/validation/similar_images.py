@@ -43,7 +43,7 @@ def similar_pairs(thumbnails: NDArray[np.integer], largest: int) -> list[tuple[i
     for limit in _LIMITS:
         chosen = values > limit
         pairs = list(zip(first[chosen].tolist(), second[chosen].tolist(), strict=True))
-        if np.bincount(components(count, pairs)).max(initial=0) <= largest:
+        if largest_group(count, pairs) <= largest:
             return pairs
     return []
 
@@ -52,6 +52,11 @@ def components(count: int, links: Sequence[tuple[int, int]]) -> NDArray[np.integ
     """Number the groups of ``count`` items that links connect; return the number of each item's group."""
     rows, columns = np.array(links, int).reshape(-1, 2).T
     return connected_components(coo_array((np.ones(len(rows)), (rows, columns)), (count, count)), directed=False)[1]
+
+
+def largest_group(count: int, links: Sequence[tuple[int, int]]) -> int:
+    """Return the number of items in the largest group of :func:`components`."""
+    return int(np.bincount(components(count, links)).max(initial=0))
 
 
 def _details(thumbnails: NDArray[np.integer]) -> NDArray[np.float32]:

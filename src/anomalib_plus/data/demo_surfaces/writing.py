@@ -50,7 +50,7 @@ def check_category(directory: Path, category: str, seed: int, train_good: int | 
         raise ValueError(msg)
 
 
-def _record(category: str, seed: int, train_good: int | None = None) -> dict[str, str | int]:
+def _record(category: str, seed: int, train_good: int | None) -> dict[str, str | int]:
     record: dict[str, str | int] = {"category": category, "seed": seed, "recipe": RECIPE}
     return record if train_good is None else record | {"train_good": train_good}
 

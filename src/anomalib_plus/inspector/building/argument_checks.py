@@ -1,4 +1,4 @@
-"""Checks of a build's arguments that would fail late, or not at all but wrongly."""
+"""Early checks of a build's arguments, which would otherwise fail late or give wrong results."""
 
 import os
 from collections.abc import Sequence

@@ -43,6 +43,7 @@ from anomalib_plus.inspector.building.ranking import Score, choose
 from anomalib_plus.inspector.building.splits import Splits, divide
 from anomalib_plus.inspector.building.state import BuildState, describe_work
 from anomalib_plus.inspector.building.survey import Survey, survey
+from anomalib_plus.inspector.bundle import ALL_FILES, INFO_FILE, read_bundle_info, write_bundle_info
 
 LAST = "last.json"
 DEFAULT_SIZE = (128, 128)
@@ -206,11 +207,11 @@ class Build:
             self.console.print(f"Making synthetic defects on {len(originals)} images")
             chosen = selection_images.write_synthetic(
                 parts["selection"],
+                group_of,
                 self.work / selection_images.FOLDER,
                 options.seed,
                 options.roi,
                 self.image_size if options.tile is None else None,
-                group_of,
             )
         splits = {"digest": key, **places, "originals": originals, "selection": chosen}
         replace_file(file, json.dumps(splits, indent=1))
@@ -279,7 +280,6 @@ class Build:
     def _deliver(self, outcome: Outcome) -> None:
         """Write report and bundle; the description is written last, so that a bundle is whole or unusable."""
         from anomalib_plus.inspector.building.report import render
-        from anomalib_plus.inspector.bundle import ALL_FILES, INFO_FILE, read_bundle_info, write_bundle_info
 
         last = self.work / LAST
         before = json.loads(last.read_text(encoding="utf-8")) if last.exists() else None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class CandidateFile:
     """Content of ``candidates.yaml``; with ``presets``, every preset of a model is a candidate too."""
 
     presets: bool = False
-    models: tuple[Candidate, ...] = field(default_factory=tuple)
+    models: tuple[Candidate, ...] = ()
 
 
 def find_candidates(wanted: Sequence[str] = ()) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""What a build sees in the images, and what it decides from that."""
+"""Observations on the images, and the decisions of a build that follow from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

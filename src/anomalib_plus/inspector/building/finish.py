@@ -23,7 +23,6 @@ import numpy as np
 from anomalib_plus.benchmark.plan import Budget, ModelEntry
 from anomalib_plus.benchmark.process import SUPERVISED, ModuleProcess, end_with_parent
 from anomalib_plus.benchmark.record import plain
-from anomalib_plus.benchmark.schema import read
 from anomalib_plus.files import replace_file
 from anomalib_plus.inspector import BundleInfo, Inspector, write_bundle_info
 from anomalib_plus.inspector.building.datamodule import FILE as SPLITS
@@ -33,6 +32,7 @@ MODULE = "anomalib_plus.inspector.building.finish"
 TASK, RECORD, BUNDLE = "task.json", "record.json", "bundle"
 CHECKPOINT = "model.ckpt"
 _THRESHOLD = 0.5
+_MAP_SIDE = 256
 _TOLERANCE = 1e-3
 """Largest accepted difference of normalised scores between the model and its export."""
 
@@ -226,12 +226,12 @@ def score_splits(inspector: Inspector, splits: Mapping[str, Any], maps: Path) ->
     return scores, 1000 * float(np.median(times))
 
 
-def _small(anomaly_map: Any, side: int = 256) -> Any:
+def _small(anomaly_map: Any) -> Any:
     """Reduce a map of an image's size; the report shows no more."""
     from PIL import Image
 
     image = Image.fromarray(anomaly_map.astype(np.float32))
-    image.thumbnail((side, side), Image.Resampling.BOX)
+    image.thumbnail((_MAP_SIDE, _MAP_SIDE), Image.Resampling.BOX)
     return np.asarray(image, np.float16)
 
 
@@ -270,7 +270,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_with_parent()
     os.environ["TRUST_REMOTE_CODE"] = "1"  # anomalib's loader of torch exports asks for it; the file is our own
     task = json.loads((options.folder / TASK).read_text(encoding="utf-8"))
-    read(ModelEntry, task["entry"], TASK)
     try:
         record = finish(task, options.folder)
     except Exception as error:

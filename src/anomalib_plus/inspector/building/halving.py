@@ -11,7 +11,7 @@ from rich.console import Console
 from anomalib_plus.benchmark.plan import Budget, DataEntry, Job, ModelEntry, Sweep, expand, label_of
 from anomalib_plus.benchmark.progress import SweepProgress
 from anomalib_plus.benchmark.protocol import Protocol
-from anomalib_plus.benchmark.record import seconds
+from anomalib_plus.benchmark.record import failure_text, seconds
 from anomalib_plus.benchmark.runner import run_local, unfinished
 from anomalib_plus.benchmark.store import ResultStore
 from anomalib_plus.counts import counted
@@ -168,8 +168,7 @@ class Halving:
             if record is not None and record["status"] == "ok":
                 found.records[label] = record
             else:
-                error = (record or {}).get("error") or {}
-                found.failures[label] = f"{error.get('kind')}: {str(error.get('message')).splitlines()[0]}"
+                found.failures[label] = failure_text(record)
         if found.records:
             found.scores = self._compare(found.records)
         return found

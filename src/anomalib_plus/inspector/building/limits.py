@@ -26,12 +26,12 @@ _SHORT = 30.0
 LEAST_END = 60.0
 """Seconds of export, check and report."""
 _MOST_WORKERS = 4
-"""Most trainings at a time if not told otherwise: each takes 1.5 GB of memory."""
+"""Most trainings at a time by default: each takes 1.5 GB of memory."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a build may use.
+    """Limits of a build.
 
     Args:
         seconds: Wall-clock seconds of the whole build.

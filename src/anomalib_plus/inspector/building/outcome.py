@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def held_out(self) -> str:
-        """What these good images are called: parts, if each shows another one."""
+        """Name of these good images: parts, if each shows another one."""
         images, parts = len(self.splits["originals"]), _parts(self.splits["originals"])
         return "held-out good parts" if images == parts else f"held-out good images of {counted(parts, 'part')}"
 
@@ -176,7 +176,7 @@ def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[st
     """Compare the summaries of two builds in sentences; none for a first build, which has none ``before``."""
     if before is None:
         return []
-    found = [*_files(before["files"], now["files"])]
+    found = _files(before["files"], now["files"])
     for name, value in now["settings"].items():
         if (old := before["settings"].get(name)) != value:
             found.append(f"{name} was {_text(old)} and is {_text(value)}.")

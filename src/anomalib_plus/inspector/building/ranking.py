@@ -17,7 +17,7 @@ MOST_LOSS = 0.02
 
 @dataclass(frozen=True)
 class Score:
-    """What a candidate reached in a round.
+    """Result of a candidate in a round.
 
     Args:
         label: Its name.
@@ -27,9 +27,8 @@ class Score:
         aupro: AUPRO, None without masks.
         quality: See :func:`~anomalib_plus.benchmark.quality.qualities`.
         latency_ms: Milliseconds of the network on one image, not exported.
-        effort: What orders candidates by speed: milliseconds, or operations where a build must be repeatable.
-        behind: Lower end of the 95 percent interval of the difference of image AUROC to the best; positive if worse.
-        is_level: True if it cannot be told from the best.
+        effort: Measure of speed that orders candidates: milliseconds, or operations where a build must be repeatable.
+        is_level: True if it is level with the best; see :func:`compare`.
     """
 
     label: str
@@ -40,7 +39,6 @@ class Score:
     quality: float
     latency_ms: float
     effort: float
-    behind: float
     is_level: bool
 
     @property
@@ -113,7 +111,7 @@ def compare(
         is_level = behind <= 0 and quality[best] - quality[label] < MOST_LOSS
         of_images = (found[label], float(low), float(high))
         speed = (latencies[label], efforts[label])
-        ranked.append(Score(label, *of_images, aupros[label], quality[label], *speed, behind, is_level))
+        ranked.append(Score(label, *of_images, aupros[label], quality[label], *speed, is_level))
     return sorted(ranked, key=lambda score: score.rank_key)
 
 

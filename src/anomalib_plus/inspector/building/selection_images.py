@@ -7,7 +7,7 @@ from typing import Any
 
 from anomalib_plus.counts import counted
 from anomalib_plus.data.mask_pairs import describe_unpaired, masks_by_name
-from anomalib_plus.image_files import PHOTO_SUFFIXES, find_image_files, inspect_image, inspect_mask, printable
+from anomalib_plus.image_files import find_image_files, inspect_image, inspect_mask, printable
 
 FOLDER = "selection"
 _DEFECTS_PER_IMAGE = 2
@@ -35,11 +35,11 @@ def good_parts(images: Sequence[Path], part_of: Mapping[str, str]) -> list[dict[
 
 def write_synthetic(
     images: Sequence[Path],
+    part_of: Mapping[str, str],
     folder: Path,
     seed: int,
     roi: Path | None = None,
     image_size: tuple[int, int] | None = None,
-    part_of: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Write each good image, varied in light and position, and two copies with one defect each, with their masks.
 
@@ -47,12 +47,12 @@ def write_synthetic(
 
     Args:
         images: Files of the good images.
+        part_of: Name of the part that each image shows, by its path.
         folder: Folder to write to.
         seed: Seed of everything drawn.
         roi: Image file; defects lie where it is not black.
         image_size: Height and width of the networks' input. Images of more than four times these sides are reduced to
             that first, because defects on a camera's full image take ten seconds each. None reduces none.
-        part_of: Name of the part that each image shows, by its path; None if each shows another one.
     """
     from anomalib_plus import Nuisance
     from anomalib_plus.validation.dataset import SyntheticValidationDataset
@@ -70,8 +70,8 @@ def write_synthetic(
         for row in dataset.samples.itertuples():
             if copy == 0 or row.label_index:
                 number = numbers[row.image_path]
-                written = _write(dataset, row, folder, f"{number:04d}_{copy}", str(images[number]))
-                entries.append(written | ({"part": part_of[str(images[number])]} if part_of else {}))
+                source = str(images[number])
+                entries.append(_write(dataset, row, folder, f"{number:04d}_{copy}", source, part_of[source]))
     return entries
 
 
@@ -92,7 +92,7 @@ def _reduced(image: Path, file: Path, image_size: tuple[int, int] | None, is_mas
     return str(file)
 
 
-def _write(dataset: Any, row: Any, folder: Path, name: str, source: str) -> dict[str, Any]:
+def _write(dataset: Any, row: Any, folder: Path, name: str, source: str, part: str) -> dict[str, Any]:
     from PIL import Image
     from torchvision.transforms.v2.functional import to_pil_image
 
@@ -103,7 +103,7 @@ def _write(dataset: Any, row: Any, folder: Path, name: str, source: str) -> dict
     mask_file = folder / "masks" / file.name if defective else None
     if mask_file:
         Image.fromarray(mask.numpy() * 255).save(mask_file)
-    return entry(file, source, int(defective), mask_file, row.kind)
+    return entry(file, source, int(defective), mask_file, row.kind, part)
 
 
 def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
@@ -119,13 +119,13 @@ def bad_parts(bad: Path, masks: Path | None) -> list[dict[str, Any]]:
         if folder is not None and not folder.is_dir():
             msg = f"There is no folder {printable(folder)}: correct {option}, or leave it out."
             raise FileNotFoundError(msg)
-    images = sorted(find_image_files(bad, suffixes=PHOTO_SUFFIXES))
+    images = sorted(find_image_files(bad))
     if not images:
         msg = f"{printable(bad)} holds no image: give a folder of images of bad parts, or leave out --bad."
         raise ValueError(msg)
     found: dict[Path, Path | None] = dict.fromkeys(images)
     if masks is not None:
-        files = sorted(find_image_files(masks, suffixes=PHOTO_SUFFIXES))
+        files = sorted(find_image_files(masks))
         masks_of = masks_by_name(images, files)
         # 1_2_mask has the names of both 1 and 1_2 in it, and 1_mask is shorter.
         found = {image: min(named, key=lambda mask: len(mask.stem)) for image, named in masks_of.items() if named}

@@ -26,12 +26,12 @@ class BuildState:
     which repeats no job. The time counts from ``started``, a value of ``time.monotonic``.
     """
 
-    def __init__(self, folder: Path, identity: str, started: float | None = None) -> None:
+    def __init__(self, folder: Path, identity: str, started: float) -> None:
         self._file = folder / FILE
         content = self._read()
         self.continues = content.get("identity") == identity
         self.content: dict[str, Any] = content if self.continues else {"identity": identity, "seconds": 0.0}
-        self._started = time.monotonic() if started is None else started
+        self._started = started
         self._before = float(self.content["seconds"])
 
     @property

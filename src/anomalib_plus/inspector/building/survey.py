@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from anomalib_plus.files import file_hash
-from anomalib_plus.image_files import PHOTO_SUFFIXES, find_image_files, inspect_image, printable, too_small
+from anomalib_plus.image_files import find_image_files, inspect_image, printable, too_small
 from anomalib_plus.validation.image_groups import group_images, thumbnail_of
 
 _GREY_TOLERANCE = 8
@@ -33,7 +33,7 @@ class SurveyedImage:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the images in a folder.
+    """Facts about the images in a folder.
 
     Args:
         folder: The folder.
@@ -71,7 +71,7 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     """Survey the images in a folder and its subfolders.
 
     ``group_by`` is a regular expression, searched in each path relative to the folder: images with the same first
-    group, or without one the same match, show the same part. None to tell by names and near-copies.
+    group, or without one the same match, show the same part. None groups by names and near-copies.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -83,7 +83,7 @@ def survey(folder: Path, group_by: str | None = None) -> Survey:
     images: list[SurveyedImage] = []
     unusable, copies = [], []
     kept: dict[str, str] = {}
-    for path in sorted(find_image_files(folder, suffixes=PHOTO_SUFFIXES)):
+    for path in sorted(find_image_files(folder)):
         name = path.relative_to(folder).as_posix()
         found = survey_image(path)
         if isinstance(found, str):

@@ -41,7 +41,7 @@ def draw_stages(model: FEAR, images: Sequence[Tensor], corrupted: int = 0, seed:
         otsu_foreground(originals, getattr(model.augmenter, "foreground_polarity", "auto")),
         inputs,
         masks,
-        network.decoder(network.encoder(inputs)).clamp(0, 1),
+        network.reconstruct_images(inputs).clamp(0, 1),
         network(inputs).anomaly_map,
     )
     figure = Figure(figsize=(2 * len(_TITLES), 2.1 * len(images)), layout="constrained")

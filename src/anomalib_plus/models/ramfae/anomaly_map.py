@@ -48,7 +48,7 @@ class AnomalyMapGenerator(SwitchableMap):
 
     Args:
         map_type: Distance between image and reconstruction; may be changed at any time, it has no parameters.
-        image_score: How the map becomes one number.
+        image_score: Maximum or mean of the map.
         smoothing_kernel: Side of the Gaussian window in pixels (odd); None for 21 at 256 pixels, scaled; 0 switches
             smoothing off.
         sigma: Standard deviation of the Gaussian in pixels; None for 3.5 at 256 pixels, scaled; 0 switches it off.

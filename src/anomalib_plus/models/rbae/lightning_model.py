@@ -62,8 +62,8 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         attention_temperature: Divisor of the cosine similarities; smaller is sharper. 1 (eq. 4) to 0.05 were level.
         fusion_width: Hidden channels of the feature fusion.
         fusion_kernel: Side of its convolutions, odd, larger than the largest patch.
-        upsampling: How the decoder enlarges features: "transposed" convolutions, or "bilinear" interpolation and 3x3
-            convolutions, which leave no grid.
+        upsampling: Enlargement of features in the decoder: "transposed" convolutions, or "bilinear" interpolation and
+            3x3 convolutions, which leave no grid.
         use_pixel_discrimination: Train the encoder to react to defects (Table V, row C).
         discriminator: Comparison that gives the anomaly map: "msfdm", or "pixel", "msfr" or "ssim", which are not
             learned, for comparisons (Table V, rows D to F).

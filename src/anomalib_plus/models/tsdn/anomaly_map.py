@@ -24,7 +24,7 @@ class AnomalyMapGenerator(SwitchableMap):
             window reaches four of them to each side, as in anomalib.
         map_type: Distance of the colours ("color", the paper's), "msgms" of image and reconstruction, the predicted
             "mask", or the mean of the last two ("msgms+mask"); may be changed at any time, it has no parameters.
-        has_mask: Whether the network predicts a mask.
+        has_mask: True if the network predicts a mask.
 
     Raises:
         ValueError: If ``sigma`` is negative or there is no such map.

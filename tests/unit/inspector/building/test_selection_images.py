@@ -19,9 +19,13 @@ def pixels(path):
     return np.asarray(Image.open(path)).astype(int)
 
 
+def own_parts(images):
+    return {str(path): str(path) for path in images}
+
+
 def test_each_image_gets_two_copies_with_one_marked_defect_each(tmp_path):
     images = save_parts(tmp_path / "good", 3)
-    found = write_synthetic(images, tmp_path / "selection", seed=0)
+    found = write_synthetic(images, own_parts(images), tmp_path / "selection", seed=0)
     assert sorted(each["label"] for each in found) == [0] * 3 + [1] * 6
     assert len({each["image"] for each in found}) == 9
     assert {each["source"] for each in found} == {str(path) for path in images}
@@ -31,7 +35,7 @@ def test_each_image_gets_two_copies_with_one_marked_defect_each(tmp_path):
             assert 0 < mask.mean() < 0.5
             assert each["kind"] != "good"
     part_of = dict(zip(map(str, images), "aab", strict=True))
-    again = write_synthetic(images, tmp_path / "again", seed=0, part_of=part_of)
+    again = write_synthetic(images, part_of, tmp_path / "again", seed=0)
     assert [(each["part"], other["part"]) for each, other in zip(found, again, strict=True)] == [
         (each["source"], part_of[each["source"]]) for each in found
     ]
@@ -47,7 +51,7 @@ def test_defects_lie_in_the_region_of_interest(tmp_path, enlarged):
     images = save_parts(tmp_path / "good", 6)
     for path in images:
         Image.open(path).resize((48 * enlarged, 48 * enlarged)).save(path)
-    found = write_synthetic(images, tmp_path / "selection", 0, tmp_path / "roi.png", (12, 12))
+    found = write_synthetic(images, own_parts(images), tmp_path / "selection", 0, tmp_path / "roi.png", (12, 12))
     masks = [pixels(each["mask"]) > 0 for each in found if each["label"]]
     assert all(mask.shape == (48, 48) for mask in masks)
     assert all(mask[:, 24:].any() for mask in masks)
@@ -58,7 +62,7 @@ def test_defects_lie_in_the_region_of_interest(tmp_path, enlarged):
 def test_images_far_larger_than_the_networks_input_are_reduced(tmp_path, image_size, expected):
     (image,) = save_parts(tmp_path / "good", 1)
     Image.open(image).resize((400, 200)).save(image)
-    found = write_synthetic([image], tmp_path / "selection", 0, image_size=image_size)
+    found = write_synthetic([image], own_parts([image]), tmp_path / "selection", 0, image_size=image_size)
     assert {pixels(each["image"]).shape for each in found} == {(*expected, 3)}
     assert {pixels(each["mask"]).shape for each in found if each["mask"]} == {expected}
     assert {each["source"] for each in found} == {str(image)}

@@ -18,7 +18,7 @@ DUSTS = ((0.80, 0.74, 0.62), (0.20, 0.15, 0.11))
 
 
 def contamination(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Add one of the three kinds of foreign matter at a random place of the material."""
+    """Add one of the three kinds of foreign matter at a random location on the material."""
     return (oil, fibre, dust)[rng.integers(3)](scene, rng)
 
 
