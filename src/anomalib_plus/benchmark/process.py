@@ -74,7 +74,7 @@ class ModuleProcess:
         if self.process.stdin:
             self.process.stdin.close()
 
-    def death(self) -> tuple[FailureKind, str]:
+    def failure(self) -> tuple[FailureKind, str]:
         """Return kind and description of the failure of a process that left no result."""
         status = self.process.wait()
         if self._timed_out:

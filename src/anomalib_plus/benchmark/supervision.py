@@ -52,6 +52,6 @@ class JobProcess(ModuleProcess):
         record = self.store.record(self.job.job_id)
         if record is None or (record == self._former and record["status"] != "ok"):
             tail = self.log.read_bytes()[-_TAIL:].decode(errors="replace")
-            record = failed(new_record(self.job, self.started), *self.death(), tail)
+            record = failed(new_record(self.job, self.started), *self.failure(), tail)
             self.store.append(record)
         return record["status"]

@@ -52,7 +52,7 @@ def runs(store, jobs):
         ({"sleep": 60, "timeout": 2}, "timeout", "2 seconds"),
     ],
 )
-def test_every_death_is_a_record(wish, kind, message, store):
+def test_every_failure_is_a_record(wish, kind, message, store):
     bad, good = job(**wish), job(seed=1)
     shown = run([bad, good], store)
     record = store.record(bad.job_id)

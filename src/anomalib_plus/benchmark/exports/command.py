@@ -94,7 +94,7 @@ def measure_apart(plan: DeploymentPlan, index: int, threads: int, folder: Path) 
     process = ModuleProcess(MEASURE_MODULE, [str(place)], place / LOG, plan.timeout_seconds)
     process.wait()
     record = place / RECORD
-    content = json.loads(record.read_text()) if record.exists() else {"error": process.death()[1]}
+    content = json.loads(record.read_text()) if record.exists() else {"error": process.failure()[1]}
     if content["error"] is None:
         return content
     error = f"{content['error']} See {place / LOG}."

@@ -80,7 +80,7 @@ def finish_in_process(
     process = ModuleProcess(MODULE, [str(folder)], log, timeout_seconds)
     process.wait()
     if not (folder / RECORD).exists():
-        return {"error": f"{process.death()[1]} The log is {log}."}
+        return {"error": f"{process.failure()[1]} The log is {log}."}
     return json.loads((folder / RECORD).read_text(encoding="utf-8"))
 
 

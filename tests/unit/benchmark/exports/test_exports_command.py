@@ -162,7 +162,7 @@ def test_openvino_tells_nobody_of_its_use(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("label", "message"), [("Dies", "Killed by SIGABRT. See"), ("Sleeps", "Not finished after 30 seconds. See")]
 )
-def test_the_death_of_a_process_is_a_record(
+def test_the_failure_of_a_process_is_a_record(
     label: str, message: str, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock goes faster here, so that a time-out leaves the process time to start."""
