@@ -23,8 +23,9 @@ from scipy.stats import spearmanr
 from torch.utils.data import DataLoader
 
 from anomalib_plus import Nuisance
+from anomalib_plus.benchmark import ranking
 from anomalib_plus.benchmark.choices import with_models, with_roots
-from anomalib_plus.benchmark.evaluation import Predictions, evaluate, predict
+from anomalib_plus.benchmark.evaluation import Predictions, predict
 from anomalib_plus.benchmark.offline_weights import offer_lite_weights
 from anomalib_plus.benchmark.plan import Budget, Job, Sweep, expand, load
 from anomalib_plus.benchmark.protocol import Protocol
@@ -84,8 +85,9 @@ def measure(job: Job, protocol: Protocol, file: Path) -> None:
 
 def of_quality(predictions: Predictions, protocol: Protocol) -> float:
     """Return the mean of image AUROC and AUPRO, by which a build ranks its candidates."""
-    metrics = evaluate(predictions, protocol).metrics
-    return (metrics["image_auroc"] + metrics["aupro"]) / 2  # type: ignore[operator]
+    roc = ranking.roc_curve(predictions.scores, predictions.labels)
+    overlap = ranking.per_region_overlap(predictions.maps, predictions.masks)
+    return (ranking.area_under(roc) + ranking.area_under(overlap, protocol.aupro_fpr_limit)) / 2
 
 
 def of_settings(file: Path, protocol: Protocol) -> pandas.DataFrame:
@@ -103,7 +105,9 @@ def of_settings(file: Path, protocol: Protocol) -> pandas.DataFrame:
 
 def draw(rows: pandas.DataFrame, develop: Sequence[str]) -> Table:
     """Return the table; regrets in percent."""
-    places = [*develop, *sorted(set(rows.data) - set(develop))]
+    measured = set(rows.data)
+    develop = [place for place in develop if place in measured]
+    places = [*develop, *sorted(measured - set(develop))]
     table = Table(
         "setting", *(f"{place}: rho, regret, chosen" for place in places), "mean rho", "of the others", box=None
     )
@@ -141,13 +145,14 @@ def main() -> None:
         for model in sweep.models
     ]
     sweep = replace(sweep, models=tuple(models), seeds=(options.seed,), synthetic_validation={})
-    rows = []
-    for job in expand(sweep):
-        file = options.output / f"{job.job_id}.npz"
+    measured = [(job, options.output / f"{job.job_id}.npz") for job in expand(sweep)]
+    for job, file in measured:
         if not file.exists():
             measure(job, sweep.protocol, file)
-        found = of_settings(file, sweep.protocol)
-        rows.append(found.assign(data=job.data["category"], model=job.model["label"]))
+    rows = [
+        of_settings(file, sweep.protocol).assign(data=job.data["category"], model=job.model["label"])
+        for job, file in measured
+    ]
     Console(width=200).print(draw(pandas.concat(rows), options.develop))
 
 
