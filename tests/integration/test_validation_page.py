@@ -69,6 +69,6 @@ def test_a_training_from_a_configuration_file(caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_images_are_written() -> None:
-    arguments = shlex.split(blocks(PAGE, "bash")[2].replace("100", "2"))
+    arguments = shlex.split(blocks(PAGE, "bash")[3].replace("100", "2"))
     assert synthesize.main(arguments[2:]) == 0
     assert len(list(Path("synthetic/parts/ground_truth").rglob("*.png"))) == 2
