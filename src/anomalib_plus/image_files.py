@@ -24,10 +24,13 @@ Pillow detects the format by content and supports dozens more: little-used decod
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in lower case, as anomalib and torchvision have them."""
 
-_UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2")
+_UNREAD = (
+    ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2",
+    ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
+)  # fmt: skip
 
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, *_UNREAD)
-"""Endings of photographs: ``IMAGE_SUFFIXES``, and those of telephones and cameras that anomalib does not read."""
+"""Endings of photographs: ``IMAGE_SUFFIXES``, and others, as of telephones and cameras, that anomalib does not read."""
 
 MIN_SIDE = 16
 """Fewest pixels of a side: a network enlarges a smaller image to nothing but smooth gradients."""
@@ -114,7 +117,7 @@ def inspect_mask(path: Path) -> ImageFacts:
 
 def _inspect(path: Path, decode: bool, as_mask: bool = False) -> ImageFacts:
     try:
-        fault = _fault_of_path(path) or _fault_of_format(path)
+        fault = _fault_of_path(path) or (None if as_mask else _fault_of_format(path))
         if fault:
             return ImageFacts(None, fault)
         with path.open("rb") as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:

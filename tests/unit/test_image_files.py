@@ -9,7 +9,7 @@ from PIL import EpsImagePlugin, Image
 
 from anomalib_plus.data.good_images import find_good_images
 from anomalib_plus.gallery.drawing import load_images
-from anomalib_plus.image_files import inspect_image
+from anomalib_plus.image_files import inspect_image, inspect_mask
 from anomalib_plus.transforms import DefectBank
 from anomalib_plus.transforms.texture_source import TextureSource
 
@@ -168,14 +168,20 @@ def test_oversized_images_are_a_fault(limit: int, tmp_path: Path, monkeypatch: p
     assert inspect_image(tmp_path / "a.png").fault is None
 
 
+def test_a_gif_is_no_image_of_a_folder_but_may_be_a_mask(tmp_path: Path) -> None:
+    Image.fromarray(RNG_PIXELS).save(tmp_path / "a.gif")
+    assert inspect_image(tmp_path / "a.gif").fault == "has a format that is not read (.gif): convert it to PNG or JPEG"
+    assert inspect_mask(tmp_path / "a.gif").fault is None
+
+
 def test_photographs_among_textures_and_defects_that_are_not_read_are_named(tmp_path: Path) -> None:
-    for name in ("a.HEIC", "b.heic", "c.dng", ".hidden.heic"):
+    for name in ("a.HEIC", "b.heic", "c.gif", ".hidden.heic"):
         (tmp_path / name).touch()
-    told = r"folder .*: 3 files have a format that is not read \(.dng, .heic\), such as a.HEIC: convert to PNG or JPEG"
+    told = r"folder .*: 3 files have a format that is not read \(.gif, .heic\), such as a.HEIC: convert to PNG or JPEG"
     for source in (TextureSource(tmp_path), DefectBank(tmp_path)):
         with pytest.warns(UserWarning, match=told), pytest.raises(FileNotFoundError, match="holds no image"):
             source.check()
-    (tmp_path / "c.dng").unlink()
+    (tmp_path / "c.gif").unlink()
     (tmp_path / "b.heic").unlink()
     image = Image.fromarray(RNG_PIXELS)
     for name in ("d.png", "d_mask.png"):

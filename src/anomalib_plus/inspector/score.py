@@ -4,8 +4,10 @@ import argparse
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path, PurePath
 
 from PIL import Image
@@ -21,7 +23,31 @@ from anomalib_plus.inspector.table import ResultTable, as_cell
 
 _SECONDS_BETWEEN_REPORTS = 10
 _MOST_FOLDERS = 20
-_PARTICIPLES = {"accept": "accepted", "reject": "rejected", "unreadable": "unreadable"}
+_PARTICIPLES = {"reject": "rejected", "accept": "accepted", "unreadable": "unreadable"}
+
+
+@dataclass
+class _Tally:
+    """Rows of the table, counted.
+
+    Args:
+        scored: Scored folders.
+        by_folder: Number of images by folder and decision.
+        marked: Number of accepted images with a region above the map's threshold.
+        unreadable: File and problem of the first unreadable image.
+    """
+
+    scored: Sequence[PurePath]
+    by_folder: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    marked: int = 0
+    unreadable: str = ""
+
+    def add(self, row: Mapping[str, str]) -> None:
+        """Count a row."""
+        self.by_folder[_folder(row["file"], self.scored)][row["decision"]] += 1
+        self.marked += row["decision"] == "accept" and row["area"] != ""
+        if row["decision"] == "unreadable" and not self.unreadable:
+            self.unreadable = f"{_shown(row['file'])} {row['problem']}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,18 +77,24 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        by_folder = _score(options)
+        tally = _score(options)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped; the same command with --resume continues.\n")
         return 130
-    for line in _folder_lines(by_folder):
+    for line in _folder_lines(tally.by_folder):
         sys.stdout.write(f"{line}\n")
-    counts = sum(by_folder.values(), Counter[str]())
+    counts = sum(tally.by_folder.values(), Counter[str]())
     total = sum(counts.values())
     kinds = ", ".join(f"{counts[decision]} {decision}" for decision in ("accept", "reject", "unreadable"))
     sys.stdout.write(f"{printable(options.output)}: {counted(total, 'image')}, {kinds}\n")
+    if tally.marked:
+        images = counted(tally.marked, "accepted image has", "accepted images have")
+        sys.stdout.write(f"{images} a marked region (x, y, width, height in the table): look there\n")
+    if tally.unreadable:
+        more = f", and {counts['unreadable'] - 1} more" if counts["unreadable"] > 1 else ""
+        sys.stdout.write(f"unreadable: {tally.unreadable}{more} (column problem)\n")
     return 2 if counts["unreadable"] else 1 if counts["reject"] else 0
 
 
@@ -72,17 +104,22 @@ def _folder_lines(by_folder: Mapping[str, Counter[str]]) -> list[str]:
         return []
     lines = []
     for folder in sorted(by_folder)[:_MOST_FOLDERS]:
-        (most, count), *others = by_folder[folder].most_common()
-        rest = "".join(f", {number} {_PARTICIPLES.get(decision, decision)}" for decision, number in others)
-        shown = folder.removeprefix("'")  # which is for spreadsheets
-        lines.append(f"{shown}: {count} of {sum(by_folder[folder].values())} {_PARTICIPLES.get(most, most)}{rest}")
+        counts = by_folder[folder]
+        decisions = [*_PARTICIPLES, *sorted(counts.keys() - _PARTICIPLES.keys())]  # damaged rows have others
+        found = ", ".join(f"{counts[each]} {_PARTICIPLES.get(each, each)}" for each in decisions if counts[each])
+        lines.append(f"{_shown(folder)}: {counted(counts.total(), 'image')}, {found}")
     if left := len(by_folder) - len(lines):
         lines.append(f"and {counted(left, 'more folder')}: see the table")
     return lines
 
 
-def _score(options: argparse.Namespace) -> dict[str, Counter[str]]:
-    """Write the missing rows of the table; return the number of images by folder and decision."""
+def _shown(file: str) -> str:
+    """Return the path in a cell without the apostrophe that is for spreadsheets."""
+    return file.removeprefix("'")
+
+
+def _score(options: argparse.Namespace) -> _Tally:
+    """Write the missing rows of the table; return what the table has then."""
     inspector = Inspector.load(options.bundle)
     for warning in inspector.info.warnings:
         sys.stderr.write(f"warning of the build: {warning}\n")
@@ -90,9 +127,11 @@ def _score(options: argparse.Namespace) -> dict[str, Counter[str]]:
         msg = f"{printable(options.output)} exists: add --resume to continue it, remove it, or choose another --output."
         raise ValueError(msg)
     _check_overlays(options)
+    images = find_images(options.images, options.recursive)
+    first = list(islice(images, 1))  # before there is a table, because there may be no images
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with closing(ResultTable(options.output, ["file", *RESULT_COLUMNS])) as table:
-        return _add_rows(table, inspector, options)
+        return _add_rows(table, inspector, chain(first, images), options)
 
 
 def _check_overlays(options: argparse.Namespace) -> None:
@@ -108,9 +147,8 @@ def _check_overlays(options: argparse.Namespace) -> None:
             raise ValueError(msg)
 
 
-def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namespace) -> dict[str, Counter[str]]:
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    scored = [PurePath(as_cell(Path(each).as_posix())) for each in options.images if Path(each).is_dir()]
+def _add_rows(table: ResultTable, inspector: Inspector, images: Iterable[Path], options: argparse.Namespace) -> _Tally:
+    tally = _Tally([PurePath(as_cell(Path(each).as_posix())) for each in options.images if Path(each).is_dir()])
     done = set()
     drift = Drift(inspector.info)
     for row in table.rows():
@@ -119,11 +157,11 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
             raise ValueError(msg)
         done.add(row["file"])
         drift.add(row)
-        counts[_folder(row["file"], scored)][row["decision"]] += 1
+        tally.add(row)
     for warning in drift.warnings:  # as a reminder
         sys.stderr.write(f"warning: {warning}\n")
     reported = time.monotonic()
-    for path in find_images(options.images, options.recursive):
+    for path in images:
         file = path.as_posix()
         if as_cell(file) in done:
             continue
@@ -134,11 +172,11 @@ def _add_rows(table: ResultTable, inspector: Inspector, options: argparse.Namesp
         if warning := drift.add(row):
             sys.stderr.write(f"warning: {warning}\n")
         done.add(row["file"])
-        counts[_folder(row["file"], scored)][row["decision"]] += 1
+        tally.add(row)
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
             sys.stderr.write(f"{counted(len(done), 'image')}\n")
-    return counts
+    return tally
 
 
 def _folder(file: str, scored: Sequence[PurePath]) -> str:

@@ -137,6 +137,10 @@ def main(arguments: Sequence[str]) -> int:
         help="seconds between looks into INBOX (default: 1)",
     )
     options = parser.parse_args(arguments)
+    if not options.inbox.is_dir():
+        parser.error(f"there is no folder {printable(options.inbox)} to watch: create it, or correct the path")
+    if options.outbox.resolve() == options.inbox.resolve():
+        parser.error(f"{printable(options.outbox)} is the inbox: choose another folder for the results")
     try:
         with _stopped_by_signals() as stop:
             interval = None if options.once else options.interval

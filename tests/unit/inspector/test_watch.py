@@ -194,11 +194,12 @@ def test_a_full_disk_ends_the_station_and_loses_nothing(
     assert [row["file"] for row in table()] == [line["file"] for line in json_lines()] == ["0.png", "1.png", "2.png"]
 
 
-@pytest.mark.parametrize("problem", ["inbox", "bundle", "table", "running"])
+@pytest.mark.parametrize("problem", ["inbox", "same folder", "bundle", "table", "running"])
 def test_what_prevents_a_start_is_named(bundle: Path, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     save_part(Path("inbox/part.png"))
     messages = {
-        "inbox": "No such file or directory: 'inbox'",
+        "inbox": "there is no folder inbox to watch: create it",
+        "same folder": "inbox is the inbox: choose another folder",
         "bundle": "model.onnx of the bundle .* was changed",
         "table": "results.csv is no table of this version, with the columns",
         "running": "Another process writes to outbox.results.csv",
@@ -212,7 +213,7 @@ def test_what_prevents_a_start_is_named(bundle: Path, problem: str, capsys: pyte
         Path("outbox/results.csv").write_text("file,modified,score\n")
     station = watch.Station(Inspector.load(bundle), Path("outbox"), {}) if problem == "running" else None
     with pytest.raises(SystemExit) as ended:
-        main(["watch", str(bundle), "inbox", "outbox", "--once"])
+        main(["watch", str(bundle), "inbox", "inbox/" if problem == "same folder" else "outbox", "--once"])
     assert ended.value.code == 2
     assert re.search(messages[problem], capsys.readouterr().err)
     if station:

@@ -138,16 +138,15 @@ def choose(ranked: Sequence[Score], max_latency_ms: float | None) -> tuple[list[
 def _reason(first: Score, best: Score, level: Sequence[Score]) -> str:
     own = (
         f"{first.label} has an image AUROC of {100 * first.auroc:.1f} % (95 % interval {100 * first.low:.1f} to "
-        f"{100 * first.high:.1f})"
+        f"{100 * first.high:.1f}{', which may be chance' if first.low <= _CHANCE else ''})"
     )
-    own += "" if first.aupro is None else f" and an AUPRO of {100 * first.aupro:.1f} %"
-    if first.low <= _CHANCE:
-        own += ", which may be chance"
+    if first.aupro is not None:
+        own += f" and an AUPRO of {100 * first.aupro:.1f} %: a mean of {100 * first.quality:.1f} %"
     if level:
         names = " and ".join(score.label for score in level)
         verb = "is" if len(level) == 1 else "are"
         why = "is the fastest" if first.effort == first.latency_ms else "needs the fewest operations"
         return f"{own}. {names} {verb} level within the spread; {first.label} {why} of them."
     if first is best:
-        return f"{own}, and no other candidate is level with it within the spread."
+        return f"{own}. No other candidate is level with it within the spread."
     return f"{own}; {best.label} has {100 * best.auroc:.1f} % but is too slow."

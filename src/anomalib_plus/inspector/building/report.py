@@ -129,9 +129,9 @@ def scored_items(outcome: Outcome) -> list[Item]:
 
 
 def candidate_table(outcome: Outcome) -> Table:
-    """Make the table of candidates: image AUROC of each round, AUPRO, speed and fate."""
+    """Make the table of candidates: image AUROC of each round, AUPRO, their mean, speed and fate."""
     columns = ["candidate", *(f"round {n}: image AUROC (%)" for n in range(1, len(outcome.rounds) + 1))]
-    columns += ["95 % interval (%)", "AUPRO (%)", "network, one image (ms)", "what became of it"]
+    columns += ["95 % interval (%)", "AUPRO (%)", "mean of both (%)", "network, one image (ms)", "what became of it"]
     labels = [*dict.fromkeys(score.label for found in reversed(outcome.rounds) for score in found.scores)]
     labels += [label for label in outcome.rounds[0].labels if label not in labels]
     rows = [_row(outcome, label) for label in labels]
@@ -154,10 +154,11 @@ def _row(outcome: Outcome, label: str) -> list[Cell]:
     if fate is None:
         fate = "level with the best" if label in outcome.level else "behind"
     if last is None:
-        return [*cells, *[Cell(MISSING)] * 3, Cell(fate)]
+        return [*cells, *[Cell(MISSING)] * 4, Cell(fate)]
     interval = Cell(f"{percent(last.low)} to {percent(last.high)}", last.low)
     aupro = Cell(MISSING) if last.aupro is None else Cell(percent(last.aupro), last.aupro)
-    return [*cells, interval, aupro, Cell(f"{last.latency_ms:.1f}", last.latency_ms), Cell(fate)]
+    quality = Cell(percent(last.quality), last.quality)
+    return [*cells, interval, aupro, quality, Cell(f"{last.latency_ms:.1f}", last.latency_ms), Cell(fate)]
 
 
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:

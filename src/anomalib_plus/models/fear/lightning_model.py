@@ -35,7 +35,7 @@ class FEAR(SwitchableMapMixin, BaseModule, AnomalibModule):
         eca_b: Offset in that formula.
         init_std: Standard deviation of the initial weights of convolutions and batch normalisation; None keeps
             PyTorch's initialisation.
-        augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
+        augmenter: Synthetic defects of the training images, from `anomalib_plus.transforms`; True for the paper's,
             with procedural textures.
         ssim_weight: Weight of the structural similarity in the loss; raise it if reconstructions are blurred (eq. 6).
         focal_gamma: Focusing exponent of the segmentation loss.

@@ -39,7 +39,7 @@ class RamFAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         attention_reduction: Reduction ratio of the attention, which has at least 8 hidden channels.
         decoder_residual: Add an identity skip to each decoder block, which eases training; there is rarely a reason to
             change it (Fig. 8).
-        augmenter: Synthetic anomalies of the training images, from :mod:`anomalib_plus.transforms`; True for Delete
+        augmenter: Synthetic anomalies of the training images, from `anomalib_plus.transforms`; True for Delete
             Paste, False for none: then the network may learn to copy defects (Table 2).
         gmsd_weight: Weight of the gradient similarity deviation in the loss (eq. 14), for sharp edges.
         ssim_weight: Weight of the structural similarity term.

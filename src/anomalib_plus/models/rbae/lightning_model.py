@@ -83,7 +83,7 @@ class RbAE(SwitchableMapMixin, BaseModule, AnomalibModule):
         segmentation_weight: Weight of the segmentation.
         focal_gamma: Focusing exponent of the segmentation.
         focal_alpha: Weight of its anomalous class; None weighs both classes by 1.
-        augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for the paper's,
+        augmenter: Synthetic defects of the training images, from `anomalib_plus.transforms`; True for the paper's,
             with procedural textures instead of ImageNet.
         learning_rate: Initial learning rate of Adam.
         min_learning_rate: Final learning rate of a cosine over both phases; None for a constant one (the paper's).

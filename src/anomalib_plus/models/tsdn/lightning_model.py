@@ -49,7 +49,7 @@ class TSDN(SwitchableMapMixin, BaseModule, SelfContainedCheckpointMixin, Anomali
         fne_width: Channels of the normality estimator's convolution.
         fne_hidden_widths: Widths of its hidden layers.
         fne_size: Side of the map that it flattens; that of the bottleneck is image size / 32.
-        augmenter: Synthetic defects of the training images, from :mod:`anomalib_plus.transforms`; True for superpixel
+        augmenter: Synthetic defects of the training images, from `anomalib_plus.transforms`; True for superpixel
             random filling, False for none: then nothing teaches it to remove defects (Table 4).
         ssim_size: Side at which channels are compared with the mask; None for a quarter of the image, 88 of 352 pixels.
         fne_reduction: Sum or mean over the channels in the estimator's loss.
