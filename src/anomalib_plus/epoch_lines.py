@@ -34,7 +34,7 @@ class EpochLines(Callback):
         limit = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         seconds = time.monotonic() - self._began
         values = _values(trainer.progress_bar_metrics)
-        _print(trainer, f"epoch {trainer.current_epoch + 1}{limit}: {values}{values and ', '}{seconds:.0f} s")
+        _print(trainer, f"epoch {trainer.current_epoch + 1}{limit}: {values}{values and ', '}{seconds:.0f} s in all")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the table out if quiet."""
@@ -45,7 +45,10 @@ class EpochLines(Callback):
         """Print the metrics and the folder of the results."""
         del pl_module
         if self.quiet:
-            _print(trainer, f"test: {_values(trainer.callback_metrics)}")
+            images = getattr(getattr(trainer, "datamodule", None), "test_data", None)
+            has_defects = getattr(images, "has_anomalous", True)
+            values = _values(trainer.callback_metrics) if has_defects else "no metrics, because no image is defective"
+            _print(trainer, f"test: {values}")
         _print(trainer, f"results: {trainer.default_root_dir}")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

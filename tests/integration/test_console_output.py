@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch import Trainer
@@ -20,8 +21,8 @@ RUN += ["cpu", "--trainer.max_epochs", "2", "--trainer.logger", "false", "--data
 RUN += ["surface", "--data.num_workers", "0", "--data.root"]
 EPOCHS = (
     r"training RamFAE: 1 batch per epoch\n"
-    r"epoch 1/2: train_loss \d\.\d+, \d+ s\n"
-    r"epoch 2/2: train_loss \d\.\d+, \d+ s\n"
+    r"epoch 1/2: train_loss \d\.\d+, \d+ s in all\n"
+    r"epoch 2/2: train_loss \d\.\d+, \d+ s in all\n"
 )
 
 
@@ -70,6 +71,21 @@ def test_advertising_is_dropped(message: str, is_shown: bool, capsys: pytest.Cap
     finally:
         logger.removeHandler(handler)
     assert (message in capsys.readouterr().err) == is_shown
+
+
+@pytest.mark.parametrize(
+    ("has_anomalous", "line"),
+    [(True, "test: image_AUROC 0.75"), (False, "test: no metrics, because no image is defective")],
+)
+def test_metrics_of_good_images_only_are_not_printed(has_anomalous, line, capsys):
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        default_root_dir="folder",
+        callback_metrics={"image_AUROC": 0.75},
+        datamodule=SimpleNamespace(test_data=SimpleNamespace(has_anomalous=has_anomalous)),
+    )
+    EpochLines(quiet=True).on_test_end(trainer, BoringModel())
+    assert capsys.readouterr().out == f"{line}\nresults: folder\n"
 
 
 def test_predictions_end_with_their_folder(tmp_path, capsys):
