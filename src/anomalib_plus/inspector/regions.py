@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from anomalib_plus.files import unfinished_file
 from anomalib_plus.overlays import lay_over
 
 _LONGEST_NAME = 250
@@ -73,8 +72,7 @@ def overlay_file(folder: Path, image: Path) -> Path:
     parts = ["parent" if part == ".." else part for part in image.parent.parts if part != image.anchor]
     name, encoded = image.name, os.fsencode(image.name)
     if len(encoded) > _LONGEST_NAME:
-        digest = hashlib.sha256(encoded).hexdigest()[:12]
-        name = f"{os.fsdecode(encoded[: _LONGEST_NAME - 13])}-{digest}"
+        name = f"{os.fsdecode(encoded[: _LONGEST_NAME - 13])}-{_digest(image)}"
     return folder.joinpath(*parts, f"{name}.png")
 
 
@@ -82,5 +80,11 @@ def save_overlay(overlay: Image.Image, folder: Path, image: Path) -> None:
     """Save an overlay as PNG at :func:`overlay_file`, completely or not at all."""
     target = overlay_file(folder, image)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with unfinished_file(target) as unfinished:
-        overlay.save(unfinished, compress_level=1)
+    # After a kill, the next run writes the same file again, so that none is left over.
+    partial = target.parent / f".{_digest(image)}.partial"
+    overlay.save(partial, format="PNG", compress_level=1)
+    partial.replace(target)
+
+
+def _digest(image: Path) -> str:
+    return hashlib.sha256(os.fsencode(image.name)).hexdigest()[:12]
