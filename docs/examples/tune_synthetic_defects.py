@@ -35,9 +35,7 @@ from anomalib_plus.validation.dataset import GOOD, SyntheticValidationDataset
 from anomalib_plus.validation.kinds import default_kinds
 
 SEVERITIES = (0.05, 1.0)
-MODELS = ["RamFAE", "FEAR", "AstMFR", "TSDN", "RbAE", "PaDiM", "PatchCore", "STFPM"]
-COLUMNS = ("scores", "labels", "maps", "masks", "sizes")
-KINDS = [kind.name for kind in default_kinds()]
+COLUMNS = ("scores", "labels", "maps", "masks")
 Setting = Callable[[pandas.DataFrame], Any]
 
 
@@ -53,7 +51,7 @@ def settings() -> dict[str, Setting]:
     ranges = [(0.3, 0.8), (0.05, 0.3), (0.1, 0.5), (0.2, 0.8), (0.05, 1.0), (0.5, 1.0)]
     return {
         **{f"all kinds, {low} to {high}": between(low, high) for low, high in ranges},
-        **{f"without {kind}, 0.3 to 0.8": without(kind) for kind in KINDS},
+        **{f"without {kind.name}, 0.3 to 0.8": without(kind.name) for kind in default_kinds()},
     }
 
 
@@ -98,7 +96,7 @@ def of_settings(file: Path, protocol: Protocol) -> pandas.DataFrame:
     found = []
     for name, contains in settings().items():
         rows = np.flatnonzero((samples.kind == GOOD) | contains(samples))
-        predictions = Predictions(paths=[], **{column: saved[column][rows] for column in COLUMNS})
+        predictions = Predictions(paths=[], sizes=None, **{column: saved[column][rows] for column in COLUMNS})
         found.append((name, of_quality(predictions, protocol), float(saved["quality"])))
     return pandas.DataFrame(found, columns=["setting", "synthetic", "real"])
 
@@ -129,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("roots", type=Path, nargs="+", help="folders of categories in MVTec layout")
     parser.add_argument("--config", type=Path, default=Path("configs/benchmark/real.yaml"))
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="+", required=True, help="models of the configuration")
     parser.add_argument("--develop", nargs="+", default=["tile", "cube"], help="categories to select a setting on")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=90, help="processor time of a training")
